@@ -1,0 +1,203 @@
+"""Tasks: data sets to be solved, and the canonical view in which every network reads them.
+
+The view of a task is a function of its train rows alone: features ordered by |correlation with y|, signs flipped to
+make that correlation positive, columns and target standardised. It removes the symmetries of a table (order, sign,
+scale) before anything is learned, and `Views.fold` puts it back into the first and last layer of what is delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from netformer.networks import Networks
+from netformer.specs import Specs
+
+TRAIN, VALID, TEST, PAD = 0, 1, 2, -1
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One data set.
+
+    split: which tasks may learn from it (train, valid, test). row_split: TRAIN, VALID or TEST for each row.
+    ceiling: test R2 of the noiseless function where it is known, else nan.
+    """
+
+    task_id: str
+    source: str
+    family: str
+    split: str
+    X: Float[np.ndarray, "rows features"]
+    y: Float[np.ndarray, " rows"]
+    row_split: Int[np.ndarray, " rows"]
+    ceiling: float = float("nan")
+
+
+def split_rows(n_rows: int, rng: np.random.Generator, train: float = 0.6, valid: float = 0.2) -> np.ndarray:
+    """Random row split with exact shares, at least one row in each part.
+
+    Raises ValueError when there are fewer than 3 rows.
+    """
+    if n_rows < 3:
+        raise ValueError(f"a task needs at least 3 rows (train, valid, test), got {n_rows}")
+    n_train = min(max(1, round(train * n_rows)), n_rows - 2)
+    n_valid = min(max(1, round(valid * n_rows)), n_rows - n_train - 1)
+    codes = np.full(n_rows, TEST, dtype=np.int8)
+    codes[:n_train] = TRAIN
+    codes[n_train : n_train + n_valid] = VALID
+    return rng.permutation(codes)
+
+
+@dataclass(frozen=True)
+class Views:
+    """How t raw tables become canonical: columns (t, F) of the raw table, the sign, mean and scale of each, the number
+    of columns in use, and mean and scale of y."""
+
+    columns: Int[Tensor, "t features"]
+    sign: Float[Tensor, "t features"]
+    mean: Float[Tensor, "t features"]
+    scale: Float[Tensor, "t features"]
+    n_features: Int[Tensor, " t"]
+    y_mean: Float[Tensor, " t"]
+    y_scale: Float[Tensor, " t"]
+
+    def __getitem__(self, index) -> Views:
+        fields = (self.columns, self.sign, self.mean, self.scale, self.n_features, self.y_mean, self.y_scale)
+        return Views(*(field[index] for field in fields))
+
+    def apply(self, x: Float[Tensor, "t rows raw"]) -> Float[Tensor, "t rows features"]:
+        """Raw columns to canonical inputs; unused inputs are zero."""
+        picked = torch.gather(x, 2, self.columns.unsqueeze(1).expand(-1, x.shape[1], -1))
+        used = torch.arange(self.columns.shape[1]) < self.n_features.unsqueeze(1)
+        z = (picked - self.mean.unsqueeze(1)) / self.scale.unsqueeze(1) * self.sign.unsqueeze(1)
+        return z * used.unsqueeze(1)
+
+    def fold(self, networks: Networks, n_raw: int) -> Networks:
+        """Networks that read the `n_raw` raw columns and answer in the units of y; entry i of the views belongs to
+        network i. Every hidden unit that reads an input, and the output, gets a bias."""
+        layout, specs, n = networks.layout, networks.specs, len(networks)
+        features, width = layout.max_features, layout.max_width
+        used = (torch.arange(features) < self.n_features.unsqueeze(1)).to(networks.weight.dtype)
+        gain = self.sign / self.scale * used
+        index = self.columns.unsqueeze(1).expand(n, layout.n_patches, features)
+        weight = networks.weight.new_zeros(n, layout.n_patches, 1 + n_raw + width)
+        mask = torch.zeros(weight.shape, dtype=torch.bool)
+        inputs = networks.weight[:, :, 1 : 1 + features] * gain.unsqueeze(1)
+        edges = specs.mask[:, :, 1 : 1 + features] & (used > 0).unsqueeze(1)
+        weight[:, :, 1 : 1 + n_raw].scatter_add_(2, index, inputs)
+        mask[:, :, 1 : 1 + n_raw] = torch.zeros(n, layout.n_patches, n_raw).scatter_add_(2, index, edges.float()) > 0
+        weight[:, :, 0] = networks.weight[:, :, 0] - (inputs * self.mean.unsqueeze(1)).sum(2)
+        mask[:, :, 0] = specs.mask[:, :, 0] | edges.any(2)
+        weight[:, :, 1 + n_raw :] = networks.weight[:, :, 1 + features :]
+        mask[:, :, 1 + n_raw :] = specs.mask[:, :, 1 + features :]
+        weight[:, -1] *= self.y_scale.unsqueeze(1)
+        weight[:, -1, 0] += self.y_mean
+        mask[:, -1, 0] = True
+        folded = Specs(torch.full_like(specs.n_inputs, n_raw), specs.widths, specs.activations, mask)
+        return Networks(folded, weight)
+
+
+@dataclass(frozen=True)
+class TaskStack:
+    """t tasks in their canonical view, padded to equal rows. `rows` holds TRAIN, VALID, TEST or PAD."""
+
+    x: Float[Tensor, "t rows features"]
+    y: Float[Tensor, "t rows"]
+    rows: Int[Tensor, "t rows"]
+    views: Views
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index) -> TaskStack:
+        """A sub-stack; `index` selects along the first axis and keeps it."""
+        return TaskStack(self.x[index], self.y[index], self.rows[index], self.views[index])
+
+    @property
+    def n_features(self) -> Int[Tensor, " t"]:
+        return self.views.n_features
+
+    @property
+    def train(self) -> Bool[Tensor, "t rows"]:
+        return self.rows == TRAIN
+
+
+def canonicalize_tasks(
+    x: Float[Tensor, "t rows raw"],
+    y: Float[Tensor, "t rows"],
+    rows: Int[Tensor, "t rows"],
+    max_features: int,
+) -> TaskStack:
+    """The canonical view of raw tables; zero columns pad a narrow table.
+
+    Statistics come from the train rows. A column that is constant there is not used. Of more than `max_features`
+    usable columns those with the largest |correlation with y| stay; ties go to the earlier column.
+    """
+    w = (rows == TRAIN).to(x.dtype).unsqueeze(2)
+    present = (rows != PAD).to(x.dtype)
+    count = w.sum(1).clamp(min=1)
+    mean, y_mean = (x * w).sum(1) / count, (y * w[..., 0]).sum(1) / count[:, 0]
+    centred, y_centred = (x - mean.unsqueeze(1)) * w, (y - y_mean.unsqueeze(1)) * w[..., 0]
+    scale, y_scale = (centred.square().sum(1) / count).sqrt(), (y_centred.square().sum(1) / count[:, 0]).sqrt()
+    usable = scale > 1e-6 * (mean.abs() + 1e-30)
+    scale = torch.where(usable, scale, torch.ones_like(scale))
+    y_scale = torch.where(y_scale > 1e-6 * (y_mean.abs() + 1e-30), y_scale, torch.ones_like(y_scale))
+    correlation = torch.einsum("trf,tr->tf", centred, y_centred) / (count * scale * y_scale.unsqueeze(1))
+    if x.shape[2] < max_features:
+        pad = (0, max_features - x.shape[2])
+        mean, scale = torch.nn.functional.pad(mean, pad), torch.nn.functional.pad(scale, pad, value=1.0)
+        usable, correlation = torch.nn.functional.pad(usable, pad), torch.nn.functional.pad(correlation, pad)
+        x = torch.nn.functional.pad(x, pad)
+    strength = torch.where(usable, correlation.abs(), -torch.ones_like(correlation))
+    columns = torch.argsort(strength, dim=1, descending=True, stable=True)[:, :max_features]
+    sign = torch.where(correlation.gather(1, columns) < 0, -1.0, 1.0).to(x.dtype)
+    views = Views(
+        columns,
+        sign,
+        mean.gather(1, columns),
+        scale.gather(1, columns),
+        usable.sum(1).clamp(max=max_features),
+        y_mean,
+        y_scale,
+    )
+    z = views.apply(x) * present.unsqueeze(2)
+    return TaskStack(z, (y - y_mean.unsqueeze(1)) / y_scale.unsqueeze(1) * present, rows, views)
+
+
+def stack_tasks(tasks: Sequence[Task], max_features: int) -> TaskStack:
+    """Stored tasks as one canonical stack, in the given order. Standardised in float64, kept as float32."""
+    n_rows, raw = max(len(t.y) for t in tasks), max(t.X.shape[1] for t in tasks)
+    x = torch.zeros(len(tasks), n_rows, raw, dtype=torch.float64)
+    y = torch.zeros(len(tasks), n_rows, dtype=torch.float64)
+    rows = torch.full((len(tasks), n_rows), PAD)
+    for index, task in enumerate(tasks):
+        n, f = task.X.shape
+        x[index, :n, :f] = torch.as_tensor(task.X)
+        y[index, :n] = torch.as_tensor(task.y)
+        rows[index, :n] = torch.as_tensor(task.row_split).long()
+    stack = canonicalize_tasks(x, y, rows, max_features)
+    v = stack.views
+    views = Views(
+        v.columns, v.sign.float(), v.mean.float(), v.scale.float(), v.n_features, v.y_mean.float(), v.y_scale.float()
+    )
+    return TaskStack(stack.x.float(), stack.y.float(), rows, views)
+
+
+def r2(
+    y: Float[Tensor, "n rows"], predicted: Float[Tensor, "n rows"], keep: Bool[Tensor, "n rows"]
+) -> Float[Tensor, " n"]:
+    """Coefficient of determination over the kept rows, floored at -1; a non-finite prediction counts as -1."""
+    w = keep.to(torch.float64)
+    y, predicted = y.double(), predicted.double()
+    mean = (y * w).sum(1, keepdim=True) / w.sum(1, keepdim=True).clamp(min=1)
+    total = ((y - mean).square() * w).sum(1)
+    error = torch.where(keep, y - predicted, 0.0).square().sum(1)
+    value = 1 - error / total.clamp(min=1e-12)
+    return torch.where(torch.isfinite(value), value, -1.0).clamp(min=-1.0)
