@@ -1,0 +1,212 @@
+"""Zoo engine: trains thousands of target networks at once as stacked tensors.
+
+Every network is trained by Adam (Kingma and Ba 2015) under a one-cycle schedule on mini-batches of its own task, and
+keeps the weights that did best on the task's valid rows. Networks never meet: training network i alone gives the same
+weights as training it in any stack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from netformer.networks import Networks, concatenate
+from netformer.specs import Layout, Specs, draw_specs
+from netformer.tasks import TEST, TRAIN, VALID, TaskStack, r2
+
+Progress = Callable[[int, int], None]
+
+
+def _hash_uniform(keys: Int[np.ndarray, " n"], count: int) -> Float[np.ndarray, "n count"]:
+    """Uniform (0, 1) numbers that depend on a key and a counter alone (SplitMix64, Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        z = keys.astype(np.uint64)[:, None] * np.uint64(0xD1342543DE82EF95)
+        z = z + (np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))[None, :]
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    return ((z >> np.uint64(40)).astype(np.float32) + 0.5) / np.float32(1 << 24)
+
+
+def initialize(specs: Specs, seeds: Int[Tensor, " n"]) -> Networks:
+    """Initial weights U(-1, 1) / sqrt(fan-in), as `torch.nn.Linear`; equal seeds share their initialisation."""
+    fan_in = specs.mask[:, :, 1:].sum(2, keepdim=True).clamp(min=1)
+    uniform = torch.from_numpy(_hash_uniform(seeds.numpy(), specs.mask[0].numel())).view(specs.mask.shape)
+    return Networks(specs, (2 * uniform - 1) / fan_in.sqrt() * specs.mask)
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: float = 0.1) -> float:
+    """Linear warm-up over a share of the steps, then a cosine to zero."""
+    ramp = max(1, round(warmup * steps))
+    if step < ramp:
+        return peak * (step + 1) / ramp
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
+
+
+def batch_rows(n_train: Int[Tensor, " n"], step: int, batch_size: int, seed: int) -> Int[Tensor, "n batch"]:
+    """Train rows each network reads in one step, drawn with replacement; a function of (seed, step) and row count."""
+    words = np.random.SeedSequence([seed, step]).generate_state(1, np.uint32)
+    u = torch.rand(batch_size, generator=torch.Generator().manual_seed(int(words[0])))
+    return torch.minimum((u * n_train.unsqueeze(1)).long(), n_train.unsqueeze(1) - 1)
+
+
+def train_networks(
+    initial: Networks,
+    tasks: TaskStack,
+    task_index: Int[Tensor, " n"],
+    *,
+    steps: int,
+    lr: float,
+    batch_size: int = 64,
+    weight_decay: float = 0.0,
+    evaluations: int = 10,
+    seed: int = 0,
+    chunk: int = 512,
+    progress: Progress | None = None,
+) -> Networks:
+    """Train every network on its task; network i reads task `task_index[i]`.
+
+    steps: Adam steps. lr: peak learning rate. weight_decay: decoupled (AdamW). evaluations: how often the valid rows
+    are looked at; the best weights seen there are kept (the initial ones included). chunk: networks trained together;
+    it changes the speed, not the result.
+    """
+    done = []
+    for start in range(0, len(initial), chunk):
+        part = initial[slice(start, start + chunk)]
+        at = task_index[start : start + chunk]
+        used, local = torch.unique(at, return_inverse=True)
+        done.append(_train_chunk(part, tasks[used], local, steps, lr, batch_size, weight_decay, evaluations, seed))
+        if progress:
+            progress(min(start + chunk, len(initial)), len(initial))
+    return concatenate(done)
+
+
+def _train_chunk(
+    initial: Networks,
+    tasks: TaskStack,
+    at: Tensor,
+    steps: int,
+    lr: float,
+    batch_size: int,
+    weight_decay: float,
+    evaluations: int,
+    seed: int,
+) -> Networks:
+    order = torch.argsort((tasks.rows != TRAIN).long(), dim=1, stable=True)
+    n_train = (tasks.rows == TRAIN).sum(1)
+    x, y = tasks.x[at], tasks.y[at]
+    order, n_train, valid = order[at], n_train[at], tasks.rows[at] == VALID
+    mask = initial.specs.mask.to(initial.weight.dtype)
+    weight = initial.weight.clone().requires_grad_()
+    optimizer = torch.optim.AdamW([weight], lr=lr, weight_decay=weight_decay, fused=True)
+    best = initial.weight.clone()
+    best_loss = torch.full((len(initial),), math.inf)
+
+    def look() -> None:
+        with torch.no_grad():
+            predicted = Networks(initial.specs, weight.detach()).predict(x)
+            loss = torch.where(valid, (predicted - y).square(), 0.0).sum(1)
+            better = loss < best_loss
+            best_loss[better] = loss[better]
+            best[better] = weight.detach()[better]
+
+    every = max(1, steps // max(1, evaluations))
+    look()
+    for step in range(steps):
+        rows = order.gather(1, batch_rows(n_train, step, batch_size, seed))
+        xb = x.gather(1, rows.unsqueeze(2).expand(-1, -1, x.shape[2]))
+        predicted = Networks(initial.specs, weight * mask).predict(xb)
+        loss = (predicted - y.gather(1, rows)).square().mean(1).sum()
+        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, lr)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if (step + 1) % every == 0 or step + 1 == steps:
+            look()
+    return Networks(initial.specs, best)
+
+
+def scores(
+    networks: Networks, tasks: TaskStack, task_index: Int[Tensor, " n"], chunk: int = 1024
+) -> Float[Tensor, "n 3"]:
+    """R2 of each network on the train, valid and test rows of its task, floored at -1."""
+    parts = []
+    for start in range(0, len(networks), chunk):
+        at = task_index[start : start + chunk]
+        predicted = networks[slice(start, start + chunk)].predict(tasks.x[at])
+        rows = tasks.rows[at]
+        parts.append(torch.stack([r2(tasks.y[at], predicted, rows == code) for code in (TRAIN, VALID, TEST)], 1))
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """Trained networks with the task, initial seed and scores (train, valid, test R2) of each."""
+
+    networks: Networks
+    task_index: Int[Tensor, " n"]
+    init_seed: Int[Tensor, " n"]
+    r2: Float[Tensor, "n 3"]
+
+
+def build_zoo(
+    tasks: TaskStack,
+    *,
+    layout: Layout,
+    spec: dict,
+    networks_per_task: int,
+    duplicate_share: float,
+    steps: int,
+    lr: float,
+    batch_size: int,
+    weight_decay: float,
+    min_valid_r2: float,
+    max_gap: float,
+    seed: int,
+    progress: Progress | None = None,
+) -> tuple[Zoo, dict[str, int]]:
+    """Draw, train and filter `networks_per_task` networks a task.
+
+    duplicate_share: share of nets that start from the initialisation of another net. min_valid_r2: a net below it is
+    rejected. max_gap: so is a net that lies further below the best of its task. Returns the zoo, in task order, and
+    the counts of drawn, rejected (by reason, first reason counts) and kept nets.
+    """
+    n = len(tasks) * networks_per_task
+    task_index = torch.arange(len(tasks)).repeat_interleave(networks_per_task)
+    g = torch.Generator().manual_seed(seed)
+    specs = draw_specs(tasks.n_features[task_index].clamp(min=1), layout=layout, generator=g, **spec)
+    seeds = torch.arange(n) + (seed << 32)
+    copied = torch.rand(n, generator=g) < duplicate_share
+    seeds[copied] = seeds[torch.randint(n, (int(copied.sum()),), generator=g)]
+    trained = train_networks(
+        initialize(specs, seeds),
+        tasks,
+        task_index,
+        steps=steps,
+        lr=lr,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        seed=seed,
+        progress=progress,
+    )
+    r2s = scores(trained, tasks, task_index)
+    valid = r2s[:, VALID]
+    best = torch.full((len(tasks),), -1.0, dtype=valid.dtype).scatter_reduce(0, task_index, valid, "amax")
+    finite = torch.isfinite(trained.weight).all((1, 2))
+    weak = finite & (valid < min_valid_r2)
+    behind = finite & ~weak & (valid < best[task_index] - max_gap)
+    keep = finite & ~weak & ~behind
+    counts = {
+        "drawn": n,
+        "rejected_not_finite": int((~finite).sum()),
+        "rejected_below_min_valid_r2": int(weak.sum()),
+        "rejected_behind_best_of_task": int(behind.sum()),
+        "kept": int(keep.sum()),
+    }
+    return Zoo(trained[keep], task_index[keep], seeds[keep], r2s[keep]), counts

@@ -1,0 +1,75 @@
+"""Sensitivity against finite differences and autograd, and independence of padding and neighbours."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from netformer import sensitivity as module
+from netformer.networks import Networks
+from netformer.sensitivity import sensitivity
+from netformer.specs import Layout, draw_specs
+
+LAYOUT = Layout(4, 3, 5)
+
+
+def draw(n, seed=0, **options):
+    generator = torch.Generator().manual_seed(seed)
+    n_inputs = torch.randint(1, LAYOUT.max_features + 1, (n,), generator=generator)
+    specs = draw_specs(n_inputs, layout=LAYOUT, min_width=2, bias_share=1.0, generator=generator, **options)
+    weight = torch.randn(specs.mask.shape, generator=generator, dtype=torch.float64)
+    return Networks(specs, torch.where(specs.mask, weight, 0.0))
+
+
+def rows_of(n, rows=30, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, rows, LAYOUT.max_features, dtype=torch.float64, generator=generator)
+
+
+def test_against_finite_differences():
+    """The bias of a unit shifts its pre-activation, so that a step of the bias is a step of the pre-activation."""
+    networks, step = draw(40, sparse_share=0.5), 1e-6
+    x = rows_of(40)
+    found = sensitivity(networks, x)
+    for patch in range(LAYOUT.n_patches):
+        up, down = networks.weight.clone(), networks.weight.clone()
+        up[:, patch, 0] += step
+        down[:, patch, 0] -= step
+        slope = (Networks(networks.specs, up).predict(x) - Networks(networks.specs, down).predict(x)) / (2 * step)
+        expected = torch.where(networks.specs.patch_mask[:, patch], slope.abs().mean(1), 0.0)
+        torch.testing.assert_close(found[:, patch], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_output_is_one_and_padding_zero():
+    networks = draw(30)
+    found = sensitivity(networks, rows_of(1))
+    assert bool((found[:, -1] == 1).all())
+    assert bool((found[~networks.specs.patch_mask] == 0).all())
+
+
+@pytest.mark.parametrize("m", [1, 20])
+def test_rows_that_are_not_kept_do_not_matter(m):
+    networks, x = draw(20), rows_of(m)
+    keep = torch.rand(m, x.shape[1], generator=torch.Generator().manual_seed(0)) < 0.5
+    changed = torch.where(keep.unsqueeze(2), x, 100.0)
+    expected = torch.stack([sensitivity(networks[[i]], x[[i % m]][:, keep[i % m]])[0] for i in range(20)])
+    torch.testing.assert_close(sensitivity(networks, x, keep), expected)
+    torch.testing.assert_close(sensitivity(networks, changed, keep), expected)
+
+
+def test_no_kept_row_gives_zero_for_hidden_units():
+    networks, x = draw(3), rows_of(3)
+    found = sensitivity(networks, x, torch.zeros(3, x.shape[1], dtype=torch.bool))
+    assert bool((found[:, :-1] == 0).all())
+
+
+def test_chunks_do_not_matter(monkeypatch):
+    networks, x = draw(25), rows_of(25)
+    whole = sensitivity(networks, x)
+    monkeypatch.setattr(module, "_MAX_CHUNK_ELEMENTS", 4 * x.shape[1] * 15)
+    torch.testing.assert_close(sensitivity(networks, x), whole, rtol=1e-12, atol=1e-12)
+
+
+def test_rows_must_fit_the_stack():
+    with pytest.raises(ValueError, match="x must have rows for 1 or 5 networks, got 3"):
+        sensitivity(draw(5), rows_of(3))

@@ -1,0 +1,130 @@
+"""Symmetry: canonicalize is idempotent, keeps function and edges, and takes an orbit to one network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from netformer.networks import Networks
+from netformer.specs import ACTIVATIONS, Layout, Specs, draw_specs
+from netformer.symmetry import canonicalize, orbit_sample
+
+LAYOUT = Layout()
+
+
+def draw(n, seed=0, dtype=torch.float32, **options):
+    generator = torch.Generator().manual_seed(seed)
+    n_inputs = torch.randint(1, LAYOUT.max_features + 1, (n,), generator=generator)
+    specs = draw_specs(n_inputs, layout=LAYOUT, generator=generator, **options)
+    weight = torch.randn(specs.mask.shape, generator=generator, dtype=dtype)
+    return Networks(specs, torch.where(specs.mask, weight, 0.0))
+
+
+def same_function(a, b, tolerance):
+    x = torch.randn(1, 50, LAYOUT.max_features, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    first = Networks(a.specs, a.weight.double()).predict(x)
+    second = Networks(b.specs, b.weight.double()).predict(x)
+    scale = first.square().mean(1, keepdim=True).sqrt()
+    return float(((first - second).abs() / scale).max()) < tolerance
+
+
+@pytest.mark.parametrize("sparse_share", [0.0, 1.0])
+@pytest.mark.parametrize("change", [canonicalize, lambda nets: orbit_sample(nets, torch.Generator().manual_seed(7))])
+def test_function_edges_and_dtype_are_kept(change, sparse_share):
+    networks = draw(500, sparse_share=sparse_share)
+    changed = change(networks)
+    assert changed.weight.dtype == torch.float32
+    assert not torch.equal(changed.weight, networks.weight)
+    assert same_function(networks, changed, 1e-5)
+    assert torch.equal(changed.specs.n_params, networks.specs.n_params)
+    assert torch.equal(changed.specs.patch_mask, networks.specs.patch_mask)
+    assert not bool((changed.weight != 0)[~changed.specs.mask].any())
+    assert not bool(torch.signbit(changed.weight)[~changed.specs.mask].any())
+    assert not bool(changed.specs.mask[~changed.specs.patch_mask].any())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_canonicalize_twice_changes_no_bit(dtype):
+    once = canonicalize(draw(1000, dtype=dtype, sparse_share=0.5, min_width=1))
+    twice = canonicalize(once)
+    assert torch.equal(once.weight, twice.weight)
+    assert torch.equal(once.specs.mask, twice.specs.mask)
+
+
+@pytest.mark.parametrize("sparse_share", [0.0, 1.0])
+def test_one_representative_an_orbit(sparse_share):
+    networks = draw(1000, dtype=torch.float64, sparse_share=sparse_share)
+    expected = canonicalize(networks)
+    for seed in range(3):
+        other = orbit_sample(networks, torch.Generator().manual_seed(seed))
+        again = canonicalize(other)
+        assert torch.equal(again.specs.mask, expected.specs.mask)
+        torch.testing.assert_close(again.weight, expected.weight, rtol=1e-9, atol=1e-9)
+
+
+def test_the_representative_is_the_documented_one():
+    networks = canonicalize(draw(500, sparse_share=0.0))
+    for layer in range(LAYOUT.max_hidden_layers):
+        rows, exists = networks.weight[:, LAYOUT.layer(layer)], networks.specs.unit_mask[:, layer]
+        code = networks.specs.activations[:, layer].unsqueeze(1).expand_as(exists)
+        norm = rows.norm(dim=2)[exists & (code == ACTIVATIONS.index("relu"))]
+        torch.testing.assert_close(norm, torch.ones_like(norm))
+        strongest = rows[:, :, 1:].abs().argmax(2)
+        value = rows[:, :, 1:].gather(2, strongest.unsqueeze(2)).squeeze(2)
+        signed = exists & (code == ACTIVATIONS.index("tanh"))
+        signed |= exists & (code == ACTIVATIONS.index("sigmoid")) & networks.specs.bias.unsqueeze(1)
+        assert bool((value[signed] > 0).all())
+        assert bool(signed.any())
+        both = exists[:, 1:]
+        later = strongest.diff(dim=1) > 0
+        smaller = (strongest.diff(dim=1) == 0) & (value.diff(dim=1) <= 0)
+        assert bool((later | smaller)[both].all())
+
+
+def one_unit(activation, bias, incoming, outgoing, reader_bias=True):
+    """A net of one input, one hidden unit."""
+    layout = Layout(1, 1, 1)
+    mask = torch.tensor([[[bias is not None, True, False], [reader_bias, False, True]]])
+    weight = torch.tensor([[[bias or 0.0, incoming, 0.0], [0.0, 0.0, outgoing]]])
+    one = torch.ones(1, dtype=torch.int64)
+    specs = Specs(one, one.view(1, 1), torch.tensor([[ACTIVATIONS.index(activation)]]), mask)
+    assert specs.layout == layout
+    return Networks(specs, weight)
+
+
+@pytest.mark.parametrize(
+    ("activation", "reader_bias", "expected"),
+    [
+        ("tanh", False, [[[-3.0, 4.0, 0.0], [0.0, 0.0, -2.0]]]),
+        ("sigmoid", True, [[[-3.0, 4.0, 0.0], [2.0, 0.0, -2.0]]]),
+        ("sigmoid", False, [[[3.0, -4.0, 0.0], [0.0, 0.0, 2.0]]]),  # 1 - sigma(a) has no bias to go to
+        ("relu", False, [[[0.6, -0.8, 0.0], [0.0, 0.0, 10.0]]]),
+        ("gelu", True, [[[3.0, -4.0, 0.0], [0.0, 0.0, 2.0]]]),
+        ("identity", True, [[[3.0, -4.0, 0.0], [0.0, 0.0, 2.0]]]),
+    ],
+)
+def test_by_hand(activation, reader_bias, expected):
+    done = canonicalize(one_unit(activation, 3.0, -4.0, 2.0, reader_bias))
+    torch.testing.assert_close(done.weight, torch.tensor(expected))
+
+
+def test_a_dead_relu_unit_stays():
+    network = one_unit("relu", None, 0.0, 2.0)
+    assert torch.equal(canonicalize(network).weight, network.weight)
+
+
+def test_a_network_does_not_affect_its_neighbours_nor_is_the_input_changed():
+    networks = draw(50, sparse_share=0.5, dtype=torch.float64)
+    before = networks.weight.clone()
+    together = canonicalize(networks)
+    assert torch.equal(networks.weight, before)
+    for index in range(0, 50, 7):
+        alone = canonicalize(networks[[index]])
+        assert torch.equal(alone.weight[0], together.weight[index])
+
+
+def test_orbit_samples_differ_by_seed_only():
+    networks = draw(20)
+    a, b, c = (orbit_sample(networks, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(a.weight, b.weight)
+    assert not torch.equal(a.weight, c.weight)
