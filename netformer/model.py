@@ -218,7 +218,12 @@ class NetFormer(nn.Module):
         w = networks.weight / self.scale
         squashed = torch.asinh(2 * w)
         edges = torch.cat([torch.clamp(w, -8, 8), squashed, specs.mask.to(w.dtype)], 2)
-        h = self.edges_in(edges) + self.type_embedding(patch_types(specs)) + self.number_embedding(patch_numbers(specs)) + self.position
+        h = (
+            self.edges_in(edges)
+            + self.type_embedding(patch_types(specs))
+            + self.number_embedding(patch_numbers(specs))
+            + self.position
+        )
         h = self.encoder(h)
         h = torch.cat([h, c.unsqueeze(1).expand(-1, h.shape[1], -1)], 2)
         mu, logvar = self.posterior(h).float().chunk(2, 2)
@@ -241,7 +246,12 @@ class NetFormer(nn.Module):
     def write(self, z: Float[Tensor, "n z"], c: Float[Tensor, "n two_d"], specs: Specs) -> Networks:
         """Every weight of networks with the given specs."""
         mask = specs.mask.to(self.scale.dtype)
-        h = self.weights_in(self._tokens(z, c)) + self.mask_in(mask) + self.type_embedding(patch_types(specs)) + self.position
+        h = (
+            self.weights_in(self._tokens(z, c))
+            + self.mask_in(mask)
+            + self.type_embedding(patch_types(specs))
+            + self.position
+        )
         h = self.weights(h)
         written = self.weight_head(h).float() + self.latent_head(z.view(len(z), self.layout.n_patches, -1)).float()
         return Networks(specs, written * self.scale * mask)

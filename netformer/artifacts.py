@@ -1,0 +1,216 @@
+"""Artifacts: what the stages hand to each other, as Parquet with explicit schemas and stable bytes.
+
+Files are written to a temporary name and renamed, so that a failure leaves the earlier artifact untouched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from netformer.metafeatures import NAMES, MetaFeatureTransform
+from netformer.model import NetFormer
+from netformer.networks import Networks
+from netformer.specs import ACTIVATIONS, Layout, Specs
+from netformer.tasks import Task
+
+FORMAT = 1
+
+TASKS = pa.schema(
+    [
+        ("task_id", pa.string()),
+        ("source", pa.string()),
+        ("family", pa.string()),
+        ("split", pa.string()),
+        ("n_rows", pa.int32()),
+        ("n_features", pa.int32()),
+        ("X", pa.list_(pa.float32())),
+        ("y", pa.list_(pa.float32())),
+        ("row_split", pa.list_(pa.int8())),
+        ("ceiling", pa.float64()),
+    ]
+)
+
+NETWORKS = pa.schema(
+    [
+        ("net_id", pa.int64()),
+        ("task_id", pa.string()),
+        ("arm", pa.string()),
+        ("sampling_seed", pa.int16()),
+        ("n_inputs", pa.int16()),
+        ("widths", pa.list_(pa.int16())),
+        ("activations", pa.list_(pa.string())),
+        ("bias", pa.bool_()),
+        ("skip", pa.bool_()),
+        ("n_params", pa.int32()),
+        ("init_seed", pa.int64()),
+        ("mask", pa.list_(pa.bool_())),
+        ("weights", pa.list_(pa.float32())),
+        ("train_r2", pa.float64()),
+        ("valid_r2", pa.float64()),
+        ("test_r2", pa.float64()),
+    ]
+)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Parquet, zstd, under a temporary name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_table(path: Path) -> pa.Table:
+    """Raises ValueError for a file that is missing or is no Parquet file."""
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; run the stage that writes it (dvc repro)")
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Sorted keys, finite numbers only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def write_tasks(tasks: Sequence[Task], path: Path) -> None:
+    rows = [
+        {
+            "task_id": t.task_id,
+            "source": t.source,
+            "family": t.family,
+            "split": t.split,
+            "n_rows": len(t.y),
+            "n_features": t.X.shape[1],
+            "X": np.asarray(t.X, np.float32).ravel(),
+            "y": np.asarray(t.y, np.float32),
+            "row_split": np.asarray(t.row_split, np.int8),
+            "ceiling": None if np.isnan(t.ceiling) else t.ceiling,
+        }
+        for t in sorted(tasks, key=lambda t: t.task_id)
+    ]
+    write_table(pa.Table.from_pylist(rows, schema=TASKS), path)
+
+
+def read_tasks(path: Path) -> list[Task]:
+    tasks = []
+    for row in read_table(path).to_pylist():
+        x = np.asarray(row["X"], np.float32).reshape(row["n_rows"], row["n_features"])
+        ceiling = float("nan") if row["ceiling"] is None else row["ceiling"]
+        y, codes = np.asarray(row["y"], np.float32), np.asarray(row["row_split"], np.int8)
+        tasks.append(Task(row["task_id"], row["source"], row["family"], row["split"], x, y, codes, ceiling))
+    return tasks
+
+
+def networks_table(
+    networks: Networks,
+    task_ids: Sequence[str],
+    *,
+    r2: Tensor,
+    arm: Sequence[str],
+    init_seed: Tensor | None = None,
+    sampling_seed: Tensor | None = None,
+) -> pa.Table:
+    """A row a network. `mask` and `weights` are the padded stack, row by row, so that nothing is lost."""
+    s, n = networks.specs, len(networks)
+
+    def flat(values: Tensor, kind: pa.DataType) -> pa.ListArray:
+        width = values[0].numel()
+        offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
+        return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1).numpy(), kind))
+
+    names = np.array(ACTIVATIONS)[s.activations.numpy()]
+    depth = s.depth.tolist()
+    columns = [
+        pa.array(range(n), pa.int64()),
+        pa.array(list(task_ids), pa.string()),
+        pa.array(list(arm), pa.string()),
+        pa.array((torch.zeros(n) if sampling_seed is None else sampling_seed).numpy().astype(np.int16)),
+        pa.array(s.n_inputs.numpy().astype(np.int16)),
+        pa.array([w[:d] for w, d in zip(s.widths.tolist(), depth, strict=True)], pa.list_(pa.int16())),
+        pa.array([a[:d].tolist() for a, d in zip(names, depth, strict=True)], pa.list_(pa.string())),
+        pa.array(s.bias.numpy()),
+        pa.array(s.skip.numpy()),
+        pa.array(s.n_params.numpy().astype(np.int32)),
+        pa.array((torch.zeros(n) if init_seed is None else init_seed).numpy().astype(np.int64)),
+        flat(s.mask, pa.bool_()),
+        flat(networks.weight, pa.float32()),
+        *(pa.array(r2[:, i].numpy().astype(np.float64)) for i in range(3)),
+    ]
+    return pa.Table.from_arrays(columns, schema=NETWORKS)
+
+
+def networks_of(table: pa.Table, layout: Layout) -> Networks:
+    """The stack behind a table of the schema `NETWORKS`."""
+    n = table.num_rows
+
+    def values(name: str) -> np.ndarray:
+        return table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+
+    shape = (n, layout.n_patches, layout.n_slots)
+    mask = torch.from_numpy(values("mask").copy())
+    if mask.numel() != np.prod(shape):
+        raise ValueError(f"networks were stored for another layout: expected {layout}, found {mask.numel()} edges")
+    widths, codes = torch.zeros(n, layout.max_hidden_layers).long(), torch.zeros(n, layout.max_hidden_layers).long()
+    index = {name: code for code, name in enumerate(ACTIVATIONS)}
+    for i, (w, a) in enumerate(zip(table["widths"].to_pylist(), table["activations"].to_pylist(), strict=True)):
+        widths[i, : len(w)] = torch.tensor(w)
+        codes[i, : len(a)] = torch.tensor([index[name] for name in a])
+    n_inputs = torch.from_numpy(table["n_inputs"].to_numpy().astype(np.int64))
+    weight = torch.from_numpy(values("weights").astype(np.float32).copy()).view(shape)
+    return Networks(Specs(n_inputs, widths, codes, mask.view(shape)), weight)
+
+
+def r2_of(table: pa.Table) -> Tensor:
+    """Train, valid and test R2, (n, 3)."""
+    return torch.from_numpy(np.stack([table[f"{part}_r2"].to_numpy() for part in ("train", "valid", "test")], 1))
+
+
+def metafeature_values(table: pa.Table, task_ids: Sequence[str]) -> np.ndarray:
+    """(tasks, 37) in the order of `task_ids`."""
+    rows = {task_id: row for row, task_id in enumerate(table["task_id"].to_pylist())}
+    values = np.stack([table[name].to_numpy() for name in NAMES], 1)
+    return values[[rows[task_id] for task_id in task_ids]]
+
+
+def save_model(model: NetFormer, transform: MetaFeatureTransform, folder: Path) -> None:
+    """`model.safetensors` and `config.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "model.tmp"
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
+    temporary.replace(folder / "model.safetensors")
+    config = {"format": FORMAT, "model": model.arguments, "metafeatures": transform.to_dict()}
+    write_json(config, folder / "config.json")
+
+
+def load_model(folder: Path) -> tuple[NetFormer, MetaFeatureTransform]:
+    """Raises ValueError for a folder that is missing, incomplete or of another format."""
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).exists():
+            raise ValueError(f"{folder / name} does not exist; train a model first (dvc repro train)")
+    config = json.loads((folder / "config.json").read_text())
+    if config.get("format") != FORMAT:
+        raise ValueError(f"{folder}: format must be {FORMAT}, found {config.get('format')}; retrain the model")
+    with torch.random.fork_rng():
+        model = NetFormer(**config["model"])
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.eval(), MetaFeatureTransform.from_dict(config["metafeatures"])

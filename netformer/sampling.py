@@ -1,0 +1,166 @@
+"""Sampling: draw eps, send it through the conditional prior and the decoder, get runnable networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from netformer.artifacts import load_model
+from netformer.grammar import read_structure
+from netformer.metafeatures import MetaFeatureTransform, get_meta_features, limit_table
+from netformer.model import NetFormer, solve_head
+from netformer.networks import Networks, concatenate
+from netformer.tasks import TRAIN, TaskStack, canonicalize_tasks
+
+ARMS = ("single", "raw", "shuffled_condition", "metafeatures_only", "unconditional")
+
+
+def sample_networks(
+    model: NetFormer,
+    tasks: TaskStack,
+    metafeatures: Float[Tensor, "t k"] | None,
+    *,
+    n_samples: int,
+    generator: torch.Generator,
+    solve: bool = True,
+    condition_tasks: TaskStack | None = None,
+    chunk: int = 64,
+    **constraints,
+) -> Networks:
+    """`n_samples` networks for each task, task by task, in canonical coordinates.
+
+    metafeatures: transformed, or None for the null embedding. solve: solve the output layer on the task's train rows;
+    else every weight is the decoder's. condition_tasks: what the task encoder reads instead of `tasks`, None for the
+    tasks themselves; an empty stack (no tasks) withholds the channel. constraints: see `grammar.read_structure`.
+    """
+    parts = []
+    conditions = tasks if condition_tasks is None else condition_tasks
+    with torch.no_grad():
+        for start in range(0, len(tasks), chunk):
+            part = tasks[slice(start, start + chunk)]
+            seen = conditions[slice(start, start + chunk)] if len(conditions) else None
+            known = None if metafeatures is None else metafeatures[start : start + chunk]
+            c = model.embed(len(part), seen, known).repeat_interleave(n_samples, 0)
+            eps = torch.randn(len(c), model.d_latent, generator=generator)
+            z = model.prior_of(c).sample(eps)
+            n_inputs = part.n_features.clamp(min=1).repeat_interleave(n_samples)
+            specs = read_structure(model.structure_logits(z, c), n_inputs, model.layout, **constraints)
+            written = model.write(z, c, specs)
+            if solve:
+                index = torch.arange(len(part)).repeat_interleave(n_samples)
+                written = solve_head(written, part[index], model.penalties(c))
+            parts.append(written)
+    return concatenate(parts)
+
+
+def sample_arm(
+    model: NetFormer, tasks: TaskStack, metafeatures: Float[Tensor, "t k"], arm: str, n_samples: int, seed: int
+) -> Networks:
+    """Networks of one arm of the experiment.
+
+    single: one sample as delivered. raw: the same eps, every weight written by the decoder. Controls of the condition,
+    raw too: shuffled_condition (the condition of another task), metafeatures_only (no task embedding), unconditional.
+    """
+    g = torch.Generator().manual_seed(seed)
+    empty = tasks[:0]
+    if arm == "single":
+        return sample_networks(model, tasks, metafeatures, n_samples=n_samples, generator=g)
+    if arm == "shuffled_condition":
+        other = torch.roll(torch.arange(len(tasks)), 1)
+        tasks_seen, known = tasks[other], metafeatures[other]
+    elif arm == "metafeatures_only":
+        tasks_seen, known = empty, metafeatures
+    elif arm == "unconditional":
+        tasks_seen, known = empty, None
+    elif arm == "raw":
+        tasks_seen, known = tasks, metafeatures
+    else:
+        raise ValueError(f"arm must be one of {', '.join(ARMS)}, got {arm!r}")
+    return sample_networks(
+        model, tasks, known, n_samples=n_samples, generator=g, solve=False, condition_tasks=tasks_seen
+    )
+
+
+@dataclass(frozen=True)
+class Population:
+    """Networks that read the raw columns of a table and answer in the units of its target."""
+
+    networks: Networks
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+    def predict(self, X: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, "n rows"]:
+        """Predictions of every network."""
+        x = torch.as_tensor(np.asarray(X, np.float32)).unsqueeze(0)
+        return self.networks.predict(x).numpy()
+
+    def to_torch(self, index: int) -> torch.nn.Module:
+        return self.networks.to_torch(index)
+
+    def to_sklearn(self, index: int):
+        return self.networks.to_sklearn(index)
+
+    def to_onnx(self, index: int, path: str | Path) -> None:
+        self.networks.to_onnx(index, path)
+
+
+class Generator:
+    """A trained NetFormer with its meta-feature transform: table in, networks out."""
+
+    def __init__(self, model: NetFormer, transform: MetaFeatureTransform) -> None:
+        self.model = model
+        self.transform = transform
+
+    @classmethod
+    def load(cls, path: str | Path) -> Generator:
+        return cls(*load_model(Path(path)))
+
+    def generate(
+        self,
+        X: Float[np.ndarray, "rows features"],
+        y: Float[np.ndarray, " rows"],
+        n_samples: int = 16,
+        *,
+        max_params: int | None = None,
+        max_hidden_layers: int | None = None,
+        activations: tuple[str, ...] | None = None,
+        metafeatures: bool = True,
+        random_state: int = 0,
+    ) -> Population:
+        """Write networks for a table; every row given is read, none is held back.
+
+        X: numeric, finite. y: finite, not constant. Raises ValueError otherwise, with one line.
+        """
+        X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
+        if X.ndim != 2 or y.shape != (len(X),) or len(y) < 2:
+            raise ValueError(f"X must be (rows, features) and y (rows,) with at least 2 rows, got {X.shape}, {y.shape}")
+        if not (np.isfinite(X).all() and np.isfinite(y).all()):
+            raise ValueError("X and y must be finite; drop or impute missing values first")
+        if y.std() == 0:
+            raise ValueError("y must not be constant: there is nothing to learn")
+        rows: Int[Tensor, "t rows"] = torch.full((1, len(y)), TRAIN)
+        tasks = canonicalize_tasks(
+            torch.from_numpy(X)[None], torch.from_numpy(y)[None], rows, self.model.layout.max_features
+        ).float()
+        known = None
+        if metafeatures:
+            features = get_meta_features(*limit_table(X, y, 300, 16))
+            known = self.transform(np.array(list(features.values())))[None]
+        g = torch.Generator().manual_seed(random_state)
+        networks = sample_networks(
+            self.model,
+            tasks,
+            known,
+            n_samples=n_samples,
+            generator=g,
+            max_params=max_params,
+            max_hidden_layers=max_hidden_layers,
+            activations=activations,
+        )
+        return Population(tasks.views[[0] * n_samples].fold(networks, X.shape[1]))

@@ -1,0 +1,48 @@
+"""download: fetch or draw the tasks."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from netformer.artifacts import write_tasks
+from netformer.config import load_params
+from netformer.realtables import real_tasks
+from netformer.synthetic import synthetic_tasks
+from netformer.tables import fetch, tasks_from_folder, tasks_from_predecessor_csv
+from stages import run
+
+
+def main(root: Path = Path()) -> None:
+    params = load_params(root)
+    p, tasks = params.download, []
+    report = pd.DataFrame(columns=["table"])
+    for source in p.sources:
+        if source == "synthetic":
+            sizes = {"train": p.n_train, "valid": p.n_valid, "test": p.n_test, "heldout_family": p.n_heldout_family}
+            for stream, n in sizes.items():
+                tasks += synthetic_tasks(
+                    n,
+                    seed=p.seed,
+                    stream=stream,
+                    split="test" if stream == "heldout_family" else stream,
+                    max_features=params.zoo.max_features,
+                    min_rows=p.min_rows,
+                    max_rows=p.max_rows,
+                )
+        elif source == "csv":
+            tasks += tasks_from_predecessor_csv(root / p.csv, p.seed)
+        elif source == "folder":
+            tasks += tasks_from_folder(root / p.folder, p.target, p.seed)
+        elif source == "url":
+            tasks += tasks_from_predecessor_csv(fetch(p.url, p.sha256, root / "build" / "downloads"), p.seed)
+        else:
+            real, report = real_tasks(p.seed, p.max_real_rows)
+            tasks += real
+    write_tasks(tasks, root / "data" / "tasks.parquet")
+    folder = root / "reports" / "download"
+    folder.mkdir(parents=True, exist_ok=True)
+    report.to_csv(folder / "real_tables.csv", index=False)
+
+
+if __name__ == "__main__":
+    run(main)

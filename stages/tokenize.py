@@ -1,0 +1,34 @@
+"""tokenize: every trained network becomes tokens, in canonical form, with the sensitivity of each vertex."""
+
+from pathlib import Path
+
+import torch
+
+from netformer.artifacts import networks_of, read_table, read_tasks, write_json, write_table
+from netformer.config import load_params
+from netformer.sensitivity import sensitivity
+from netformer.symmetry import canonicalize
+from netformer.tasks import stack_tasks
+from netformer.tokens import exact_share, tokenize_networks
+from stages import run
+
+
+def main(root: Path = Path()) -> None:
+    params = load_params(root)
+    table = read_table(root / "data" / "zoo.parquet")
+    tasks = read_tasks(root / "data" / "tasks.parquet")
+    stack = stack_tasks(tasks, params.zoo.max_features)
+    rows = {task.task_id: row for row, task in enumerate(tasks)}
+    index = torch.tensor([rows[task_id] for task_id in table["task_id"].to_pylist()])
+    networks = networks_of(table, params.zoo.layout)
+    exact = exact_share(networks, tokenize_networks(networks))
+    canonical = canonicalize(networks) if params.tokenize.canonical else networks
+    weight = sensitivity(canonical, stack.x[index], stack.train[index])
+    tokens = tokenize_networks(canonical, weight)
+    tokens = tokens.add_column(0, "task_id", table["task_id"]).add_column(0, "net_id", table["net_id"])
+    write_table(tokens, root / "data" / "tokens.parquet")
+    write_json({"exact": exact}, root / "reports" / "tokenize" / "metrics.json")
+
+
+if __name__ == "__main__":
+    run(main)
