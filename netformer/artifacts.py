@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from netformer.metafeatures import NAMES, MetaFeatureTransform
-from netformer.model import NetFormer
+from netformer.model import TransformerVAE
 from netformer.networks import Networks
 from netformer.specs import ACTIVATIONS, Layout, Specs
 from netformer.tasks import Task
@@ -191,7 +191,7 @@ def metafeature_values(table: pa.Table, task_ids: Sequence[str]) -> np.ndarray:
     return values[[rows[task_id] for task_id in task_ids]]
 
 
-def save_model(model: NetFormer, transform: MetaFeatureTransform, folder: Path) -> None:
+def save_model(model: TransformerVAE, transform: MetaFeatureTransform, folder: Path) -> None:
     """`model.safetensors` and `config.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "model.tmp"
@@ -201,7 +201,7 @@ def save_model(model: NetFormer, transform: MetaFeatureTransform, folder: Path) 
     write_json(config, folder / "config.json")
 
 
-def load_model(folder: Path) -> tuple[NetFormer, MetaFeatureTransform]:
+def load_model(folder: Path) -> tuple[TransformerVAE, MetaFeatureTransform]:
     """Raises ValueError for a folder that is missing, incomplete or of another format."""
     folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
@@ -211,6 +211,6 @@ def load_model(folder: Path) -> tuple[NetFormer, MetaFeatureTransform]:
     if config.get("format") != FORMAT:
         raise ValueError(f"{folder}: format must be {FORMAT}, found {config.get('format')}; retrain the model")
     with torch.random.fork_rng():
-        model = NetFormer(**config["model"])
+        model = TransformerVAE(**config["model"])
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval(), MetaFeatureTransform.from_dict(config["metafeatures"])

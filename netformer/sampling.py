@@ -13,7 +13,7 @@ from torch import Tensor
 from netformer.artifacts import load_model
 from netformer.grammar import read_structure
 from netformer.metafeatures import MetaFeatureTransform, get_meta_features, limit_table
-from netformer.model import NetFormer, solve_head
+from netformer.model import TransformerVAE, solve_head
 from netformer.networks import Networks, concatenate
 from netformer.tasks import TRAIN, TaskStack, canonicalize_tasks
 
@@ -21,7 +21,7 @@ ARMS = ("single", "raw", "shuffled_condition", "metafeatures_only", "uncondition
 
 
 def sample_networks(
-    model: NetFormer,
+    model: TransformerVAE,
     tasks: TaskStack,
     metafeatures: Float[Tensor, "t k"] | None,
     *,
@@ -59,7 +59,7 @@ def sample_networks(
 
 
 def sample_arm(
-    model: NetFormer, tasks: TaskStack, metafeatures: Float[Tensor, "t k"], arm: str, n_samples: int, seed: int
+    model: TransformerVAE, tasks: TaskStack, metafeatures: Float[Tensor, "t k"], arm: str, n_samples: int, seed: int
 ) -> Networks:
     """Networks of one arm of the experiment.
 
@@ -110,15 +110,15 @@ class Population:
         self.networks.to_onnx(index, path)
 
 
-class Generator:
+class NetFormer:
     """A trained NetFormer with its meta-feature transform: table in, networks out."""
 
-    def __init__(self, model: NetFormer, transform: MetaFeatureTransform) -> None:
+    def __init__(self, model: TransformerVAE, transform: MetaFeatureTransform) -> None:
         self.model = model
         self.transform = transform
 
     @classmethod
-    def load(cls, path: str | Path) -> Generator:
+    def load(cls, path: str | Path) -> NetFormer:
         return cls(*load_model(Path(path)))
 
     def generate(

@@ -34,7 +34,8 @@ MIN_ROWS = 10  # below it the row split leaves one or two rows to choose or to r
 def read_table(path: str | Path, target: str) -> tuple[pd.DataFrame, Float[np.ndarray, " rows"]]:
     """The features (every column but the target, float64) and the target of one table.
 
-    Booleans become 0 and 1. Rows in messages count from 1, the header not included.
+    Booleans become 0 and 1; a row index that pandas wrote without a name is not a feature. Rows in
+    messages count from 1, the header not included.
 
     Raises FileNotFoundError for a missing file, ValueError for what cannot be used: see the messages.
     """
@@ -119,7 +120,7 @@ def tasks_from_folder(path: str | Path, target: str, seed: int) -> list[Task]:
     return tasks
 
 
-def fetch(url: str, sha256: str, directory: str | Path, timeout: float = 30) -> Path:
+def fetch(url: str, sha256: str, directory: str | Path, timeout: float | int = 30) -> Path:
     """Download a file over http or https into `directory` under the last part of the URL's path.
 
     Nothing is seen under that name before its SHA-256 is right; a file that is there with the right one is not asked
@@ -154,7 +155,7 @@ def fetch(url: str, sha256: str, directory: str | Path, timeout: float = 30) -> 
     return path
 
 
-def _download(url: str, path: Path, timeout: float) -> str:
+def _download(url: str, path: Path, timeout: float | int) -> str:
     """Stream to `path`; the SHA-256 of what came."""
     # Named one by one: the default opener follows redirects to ftp as well.
     opener = urllib.request.OpenerDirector()
@@ -184,17 +185,18 @@ def _download(url: str, path: Path, timeout: float) -> str:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """The table as it stands, column names unique."""
+    """The table as it stands, column names unique, without a row index that pandas wrote."""
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: a table must be one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'!r}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
+        table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error, UnicodeDecodeError, pyarrow.ArrowException) as e:
         raise ValueError(
             f"{path}: not a readable {path.suffix[1:].lower()} table: {' '.join(str(e).split())}"
         ) from None
+    return table.drop(columns=[c for c in table.columns if re.fullmatch(r"Unnamed: 0|__index_level_\d+__", c)])
 
 
 def _read_text(path: Path) -> pd.DataFrame:

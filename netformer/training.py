@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from netformer.grammar import read_structure
-from netformer.model import Gaussian, NetFormer, solve_head, structure_loss, weight_scale
+from netformer.model import Gaussian, TransformerVAE, solve_head, structure_loss, weight_scale
 from netformer.networks import Networks
 from netformer.synthetic import stream_batch
 from netformer.tasks import PAD, TRAIN, TaskStack
@@ -99,7 +99,7 @@ def _query(tasks: TaskStack) -> Tensor:
 
 
 def prior_terms(
-    model: NetFormer, tasks: TaskStack, c: Tensor, eps: Tensor, autocast: Callable[[], Any]
+    model: TransformerVAE, tasks: TaskStack, c: Tensor, eps: Tensor, autocast: Callable[[], Any]
 ) -> tuple[dict[str, Tensor], Gaussian]:
     """Loss of networks written for `tasks` from the prior: every weight written, and with the output layer solved."""
     with autocast():
@@ -119,7 +119,7 @@ def prior_terms(
 
 
 def zoo_terms(
-    model: NetFormer, corpus: Corpus, at: Tensor, per_task: int, g: torch.Generator, dropout: float, autocast: Any
+    model: TransformerVAE, corpus: Corpus, at: Tensor, per_task: int, g: torch.Generator, dropout: float, autocast: Any
 ) -> dict[str, Tensor]:
     """Loss of the zoo path for networks `at` (`per_task` in a row share a task), prior path on their tasks included."""
     networks, sensitivity = corpus.networks[at], corpus.sensitivity[at]
@@ -182,8 +182,8 @@ def train(
     checkpoint_every: int = 500,
     log: Log | None = None,
     log_every: int = 20,
-) -> NetFormer:
-    """Train a NetFormer; the same arguments give the same weights.
+) -> TransformerVAE:
+    """Train a `TransformerVAE`; the same arguments give the same weights.
 
     checkpoint: a file written every `checkpoint_every` steps and resumed from when it exists; the caller keys its
     name by everything that matters. log: called with a step and the mean of each loss since the last call.
@@ -191,7 +191,7 @@ def train(
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = NetFormer(**model_arguments)
+        model = TransformerVAE(**model_arguments)
     model.scale.copy_(weight_scale(corpus.networks))
     names = [name for name, _ in model.named_parameters()]
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True)
@@ -230,7 +230,7 @@ def train(
     return model.eval()
 
 
-def _save(path: Path, model: NetFormer, optimizer: torch.optim.Optimizer, names: list[str], step: int) -> None:
+def _save(path: Path, model: TransformerVAE, optimizer: torch.optim.Optimizer, names: list[str], step: int) -> None:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
         for key, value in optimizer.state[parameter].items():
@@ -242,7 +242,7 @@ def _save(path: Path, model: NetFormer, optimizer: torch.optim.Optimizer, names:
     temporary.replace(path)
 
 
-def _resume(path: Path, model: NetFormer, optimizer: torch.optim.Optimizer, names: list[str]) -> int:
+def _resume(path: Path, model: TransformerVAE, optimizer: torch.optim.Optimizer, names: list[str]) -> int:
     tensors = load_file(path)
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):

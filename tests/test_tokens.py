@@ -273,7 +273,7 @@ def test_tables_that_are_no_stack_are_refused():
     for name, change, message in cases:
         with pytest.raises(ValueError, match=message):
             detokenize_networks(corrupt(name, change), LAYOUT)
-    with pytest.raises(ValueError, match="stored as float32, got torch.float64"):
+    with pytest.raises(ValueError, match=r"stored as float32, got torch\.float64"):
         tokenize_networks(Networks(networks.specs, networks.weight.double()))
 
 
@@ -285,7 +285,7 @@ def test_to_sklearn_predicts_what_the_stack_predicts():
         names = {name for _, _, name in networks.matrices(index)[:-1]}
         n_inputs = int(networks.specs.n_inputs[index])
         if bool(networks.specs.skip[index]) or len(names) > 1 or names == {"gelu"}:
-            with pytest.raises(ValueError, match="MLPRegressor .*use to_torch"):
+            with pytest.raises(ValueError, match=r"MLPRegressor .*use to_torch"):
                 networks.to_sklearn(index)
         else:
             predicted = networks.to_sklearn(index).predict(x[0, :, :n_inputs].numpy())

@@ -1,0 +1,18 @@
+"""NetFormer: networks as data, and a transformer that writes new ones. Public names load on first use."""
+
+from importlib import import_module
+
+_HOMES = {
+    "NetFormer": "sampling",
+    "Population": "sampling",
+    "detokenize": "tokens",
+    "get_meta_features": "metafeatures",
+    "tokenize": "tokens",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'netformer' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}")
+    return getattr(import_module(f"netformer.{_HOMES[name]}"), name)

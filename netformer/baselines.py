@@ -1,0 +1,215 @@
+"""Baselines: what solves a task without the model.
+
+Each takes a `TaskStack` and returns predictions (t, rows) for every row. Fits read train rows alone; choices read valid
+rows, except in `random_head`, which chooses by leave-one-out on train rows, and `retrieval`, which reads both.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from netformer.networks import SKLEARN_NAMES, Networks
+from netformer.specs import ACTIVATIONS, activate, slots
+from netformer.tasks import PAD, TEST, TRAIN, VALID, TaskStack, r2
+
+PENALTIES = torch.logspace(-3, 3, 13, dtype=torch.float64)
+MLP_PENALTIES = (1e-3, 1e-1, 1.0, 10.0)
+
+
+def constant(tasks: TaskStack) -> Float[Tensor, "t rows"]:
+    """The mean of y over the train rows."""
+    keep = tasks.train.to(tasks.y.dtype)
+    mean = (tasks.y * keep).sum(1, keepdim=True) / keep.sum(1, keepdim=True).clamp(min=1)
+    return mean.expand_as(tasks.y).clone()
+
+
+def ridge(tasks: TaskStack) -> Float[Tensor, "t rows"]:
+    """Ridge regression with a free intercept; of `PENALTIES` (on the sum of squares) the best on valid rows."""
+    y = tasks.y.double()
+    predicted, _ = ridge_path(tasks.x.double(), y, tasks.train)
+    error = (predicted - y.unsqueeze(2)).square() * (tasks.rows == VALID).unsqueeze(2)
+    return _pick(predicted, error.sum(1))
+
+
+def random_head(
+    tasks: TaskStack,
+    units: int | Int[Tensor, " t"],
+    activation: str = "tanh",
+    skip: bool = True,
+    seed: int = 0,
+    chunk: int = 64,
+) -> Float[Tensor, "t rows"]:
+    """One hidden layer of random weights, with the output solved by ridge on [1, x, h] (without x: no skip).
+
+    Weights are N(0, 1) / sqrt(features of the task), biases N(0, 1); one draw serves all tasks, so a task's result does
+    not depend on its stack. Of `PENALTIES` the one with the least leave-one-out error on train rows is used; the
+    intercept is free. units: hidden units, the same for all tasks or one number a task. chunk: tasks solved together.
+    """
+    count = torch.as_tensor(units).expand(len(tasks))
+    largest, features = int(count.max()), tasks.x.shape[2]
+    # numpy draws one by one (torch in blocks): the first units of a wider draw are the units of a narrower one.
+    drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal((largest, 1 + features)))
+    code = ACTIVATIONS.index(activation)
+    parts = []
+    for start in range(0, len(tasks), chunk):
+        part, n_units = tasks[slice(start, start + chunk)], count[start : start + chunk]
+        x, y = part.x.double(), part.y.double()
+        scale = part.n_features.clamp(min=1).double().rsqrt().view(-1, 1, 1)
+        a = x @ drawn[:, 1:].T * scale + drawn[:, 0]
+        h = activate(a, torch.full((len(part),), code)) * (torch.arange(largest) < n_units.view(-1, 1, 1))
+        predicted, leverage = ridge_path(torch.cat([x, h], 2) if skip else h, y, part.train)
+        parts.append(_pick(predicted, leave_one_out(predicted, leverage, y, part.train)))
+    return torch.cat(parts)
+
+
+def ridge_path(
+    design: Float[Tensor, "t rows k"], y: Float[Tensor, "t rows"], train: Bool[Tensor, "t rows"]
+) -> tuple[Float[Tensor, "t rows penalties"], Float[Tensor, "t rows penalties"]]:
+    """Predictions for every row, and its leverage, under each of `PENALTIES`.
+
+    Minimises sum (y - b - design w)^2 + penalty w'w over the train rows. Leverage of a train row: its diagonal entry of
+    the hat matrix, 1/m + z'(Z'Z + penalty)^-1 z with z the centred row.
+    """
+    keep = train.to(design.dtype)
+    count = keep.sum(1).clamp(min=1).view(-1, 1, 1)
+    weight = keep.unsqueeze(2)
+    y_mean = (y * keep).sum(1).view(-1, 1, 1) / count
+    z = design - (design * weight).sum(1, keepdim=True) / count
+    size, basis = torch.linalg.eigh((z * weight).transpose(1, 2) @ z)
+    rotated = z @ basis
+    moment = (rotated * weight).transpose(1, 2) @ (y.unsqueeze(2) - y_mean)
+    inverse = 1 / (size.clamp(min=0).unsqueeze(2) + PENALTIES.to(design.dtype))
+    return y_mean + rotated @ (moment * inverse), 1 / count + rotated.square() @ inverse
+
+
+def leave_one_out(
+    predicted: Float[Tensor, "t rows penalties"],
+    leverage: Float[Tensor, "t rows penalties"],
+    y: Float[Tensor, "t rows"],
+    train: Bool[Tensor, "t rows"],
+) -> Float[Tensor, "t penalties"]:
+    """Sum over train rows of the squared error of the fit without that row: (residual / (1 - leverage))^2."""
+    left = (y.unsqueeze(2) - predicted) / (1 - leverage).clamp(min=1e-12)
+    return torch.where(train.unsqueeze(2), left, 0.0).square().sum(1)
+
+
+def _pick(predicted: Float[Tensor, "t rows penalties"], error: Float[Tensor, "t penalties"]) -> Float[Tensor, "t rows"]:
+    best = error.argmin(1).view(-1, 1, 1).expand(-1, predicted.shape[1], 1)
+    return predicted.gather(2, best).squeeze(2)
+
+
+def mlp_lbfgs(tasks: TaskStack, workers: int = 1, seed: int = 0) -> Float[Tensor, "t rows"]:
+    """scikit-learn's MLPRegressor, two tanh layers of 8 units, L-BFGS; the penalty is the best on valid rows."""
+    from joblib import Parallel, delayed
+
+    x, y, rows = tasks.x.double().numpy(), tasks.y.double().numpy(), tasks.rows.numpy()
+    used = tasks.n_features.clamp(min=1).tolist()
+    done = Parallel(n_jobs=workers)(
+        delayed(_fit_mlp)(x[i, :, : used[i]], y[i], rows[i], (8, 8), "tanh", MLP_PENALTIES, seed) for i in range(len(x))
+    )
+    return torch.from_numpy(np.stack(done))
+
+
+def mlp_same_spec(
+    networks: Networks, tasks: TaskStack, task_index: Int[Tensor, " n"], workers: int = 1, seed: int = 0
+) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"]]:
+    """Test R2 of MLPRegressor (L-BFGS, default penalty) with the spec of each network, and which networks those are.
+
+    Left out is what MLPRegressor cannot fit: a skip, missing edges or biases, GELU, activations that differ.
+    """
+    from joblib import Parallel, delayed
+
+    specs, n = networks.specs, len(networks)
+    every = torch.ones(n, dtype=torch.bool)
+    known = torch.tensor([name in SKLEARN_NAMES for name in ACTIVATIONS])
+    first = specs.activations[:, :1]
+    same = ((specs.activations == first) | (specs.widths == 0)).all(1) & known[first[:, 0]]
+    dense = (specs.mask == slots(specs.layout, specs.n_inputs, specs.widths, every, ~every)).all(2).all(1)
+    index = torch.nonzero(same & dense).squeeze(1)
+    if len(index) == 0:
+        return torch.zeros(0, dtype=torch.float64), index
+    x, y, rows = tasks.x.double().numpy(), tasks.y.double().numpy(), tasks.rows.numpy()
+
+    def job(i: int) -> tuple:
+        at = int(task_index[i])
+        widths = tuple(w for w in specs.widths[i].tolist() if w > 0)
+        name = SKLEARN_NAMES[ACTIVATIONS[int(first[i, 0])]]
+        return x[at, :, : int(specs.n_inputs[i])], y[at], rows[at], widths, name, (1e-4,), seed
+
+    done = Parallel(n_jobs=workers)(delayed(_fit_mlp)(*job(i)) for i in index.tolist())
+    at = task_index[index]
+    return r2(tasks.y[at], torch.from_numpy(np.stack(done)), tasks.rows[at] == TEST), index
+
+
+def _fit_mlp(
+    x: Float[np.ndarray, "rows features"],
+    y: Float[np.ndarray, " rows"],
+    rows: Int[np.ndarray, " rows"],
+    widths: tuple[int, ...],
+    activation: str,
+    penalties: tuple[float, ...],
+    seed: int,
+) -> Float[np.ndarray, " rows"]:
+    """Predictions for every row of the fit on train rows whose penalty is the best on valid rows; 0 for padding."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPRegressor
+
+    train, valid, present = rows == TRAIN, rows == VALID, rows != PAD
+    best, least = np.zeros(len(y)), np.inf
+    for penalty in penalties:
+        net = MLPRegressor(
+            hidden_layer_sizes=widths,
+            activation=activation,
+            solver="lbfgs",
+            alpha=penalty,
+            max_iter=500,
+            random_state=seed,
+        )
+        with warnings.catch_warnings():
+            # 500 iterations are the budget of this baseline, converged or not.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            net.fit(x[train], y[train])
+        predicted = np.zeros(len(y))
+        predicted[present] = net.predict(x[present])
+        error = float(np.square(predicted - y)[valid].sum())
+        if error < least:
+            best, least = predicted, error
+    return best
+
+
+def retrieval(
+    tasks: TaskStack, networks: Networks, net_chunk: int = 256, task_chunk: int = 4
+) -> tuple[Int[Tensor, " t"], Float[Tensor, "t rows"]]:
+    """For each task the network with the least squared error on its train and valid rows, and its predictions.
+
+    A network with more inputs than the task has features reads zeros there. A network that is not finite on these rows
+    is never chosen before one that is. net_chunk, task_chunk: evaluated together; they change the speed alone.
+    """
+    seen = (tasks.rows == TRAIN) | (tasks.rows == VALID)
+    order = torch.argsort((~seen).long(), dim=1, stable=True)[:, : int(seen.sum(1).max())]
+    x = tasks.x.gather(1, order.unsqueeze(2).expand(-1, -1, tasks.x.shape[2]))
+    y, keep = tasks.y.gather(1, order), seen.gather(1, order)
+    least = torch.full((len(tasks),), torch.inf, dtype=tasks.y.dtype)
+    index = torch.zeros(len(tasks), dtype=torch.long)
+    for first in range(0, len(networks), net_chunk):
+        part = networks[slice(first, first + net_chunk)]
+        for start in range(0, len(tasks), task_chunk):
+            at = slice(start, start + task_chunk)
+            predicted = part.predict(x[at].flatten(0, 1).unsqueeze(0)).view(len(part), *y[at].shape)
+            error = torch.where(keep[at], predicted - y[at], 0.0).square().sum(2)
+            value, which = torch.where(torch.isnan(error), torch.inf, error).min(0)
+            better = value < least[at]
+            least[at] = torch.where(better, value, least[at])
+            index[at] = torch.where(better, first + which, index[at])
+    return index, networks[index].predict(tasks.x)
+
+
+def zoo_average(tasks: TaskStack, networks: Networks, count: int = 256) -> Float[Tensor, "t rows"]:
+    """Mean prediction of the first `count` networks."""
+    part = networks[slice(0, count)]
+    return torch.stack([part.predict(x.unsqueeze(0)).mean(0) for x in tasks.x])

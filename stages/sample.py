@@ -1,0 +1,54 @@
+"""sample: write networks for every task outside the train split, one arm of the experiment at a time."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from netformer.artifacts import (
+    load_model,
+    metafeature_values,
+    networks_table,
+    read_table,
+    read_tasks,
+    write_table,
+)
+from netformer.config import load_params
+from netformer.networks import concatenate
+from netformer.sampling import ARMS, sample_arm
+from netformer.tasks import stack_tasks
+from netformer.zoo import scores
+from stages import Bar, run
+
+
+def main(root: Path = Path()) -> None:
+    params = load_params(root)
+    p = params.sample
+    model, transform = load_model(root / "models" / "netformer")
+    tasks = [t for t in read_tasks(root / "data" / "tasks.parquet") if t.split == "test"]
+    ids = [task.task_id for task in tasks]
+    stack = stack_tasks(tasks, params.zoo.max_features)
+    known = transform(metafeature_values(read_table(root / "data" / "metafeatures.parquet"), ids))
+    index = torch.arange(len(tasks)).repeat_interleave(p.n_samples)
+    names = [ids[i] for i in index.tolist()]
+    bar, tables = Bar("sample"), []
+    for number, arm in enumerate(ARMS):
+        drawn = [sample_arm(model, stack, known, arm, p.n_samples, p.seed + seed) for seed in range(p.n_seeds)]
+        networks, at = concatenate(drawn), index.repeat(p.n_seeds)
+        tables.append(
+            networks_table(
+                networks,
+                names * p.n_seeds,
+                r2=scores(networks, stack, at),
+                arm=[arm] * len(networks),
+                sampling_seed=torch.arange(p.n_seeds).repeat_interleave(len(index)),
+            )
+        )
+        bar(number + 1, len(ARMS))
+    table = pa.concat_tables(tables)
+    table = table.set_column(0, "net_id", pa.array(range(table.num_rows), pa.int64()))
+    write_table(table, root / "data" / "samples.parquet")
+
+
+if __name__ == "__main__":
+    run(main)
