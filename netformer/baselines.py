@@ -183,7 +183,7 @@ def _fit_mlp(
 
 
 def retrieval(
-    tasks: TaskStack, networks: Networks, net_chunk: int = 256, task_chunk: int = 4
+    tasks: TaskStack, networks: Networks, net_chunk: int = 64, task_chunk: int = 4
 ) -> tuple[Int[Tensor, " t"], Float[Tensor, "t rows"]]:
     """For each task the network with the least squared error on its train and valid rows, and its predictions.
 

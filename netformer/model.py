@@ -256,7 +256,7 @@ class TransformerVAE(nn.Module):
         )
         h = self.weights(h)
         written = self.weight_head(h).float() + self.latent_head(z.view(len(z), self.layout.n_patches, -1)).float()
-        return Networks(specs, written * self.scale * mask)
+        return Networks(specs, torch.where(specs.mask, written * self.scale, 0.0))
 
     def penalties(self, c: Float[Tensor, "n two_d"]) -> Float[Tensor, "n slots"]:
         """Ridge penalty of each slot of the output layer (bias, inputs, hidden units), relative to the mean square."""

@@ -53,9 +53,9 @@ def _standardize(v: Tensor) -> Tensor:
 
 def _features(n: int, rows: int, features: int, g: Generator) -> Tensor:
     """Correlated roots through one random marginal a column: normal, uniform, skewed, heavy-tailed, binary, count."""
-    mix = torch.eye(features) + _uniform(0, 0.8, n, 1, 1, g=g) * _normal(n, features, features, g=g) / features**0.5
+    mix = torch.eye(features) + _uniform(0.0, 0.8, n, 1, 1, g=g) * _normal(n, features, features, g=g) / features**0.5
     z = _standardize(_normal(n, rows, features, g=g) @ mix)
-    threshold = _uniform(-1, 1, n, 1, features, g=g)
+    threshold = _uniform(-1.0, 1.0, n, 1, features, g=g)
     kinds = torch.stack(
         [
             z,
@@ -74,7 +74,7 @@ def _features(n: int, rows: int, features: int, g: Generator) -> Tensor:
 def _importance(n: int, features: int, used: Tensor, g: Generator) -> Tensor:
     """Power-law weights over a task's own features, unit norm; each feature is unused with probability 0.3."""
     rank = torch.argsort(torch.rand(n, features, generator=g), 1).float()
-    weight = (rank + 1) ** -_uniform(0, 1.5, n, 1, g=g)
+    weight = (rank + 1) ** -_uniform(0.0, 1.5, n, 1, g=g)
     keep = (torch.rand(n, features, generator=g) > 0.3) & used
     first = used.float().argmax(1, keepdim=True)
     keep = torch.where(keep.any(1, keepdim=True), keep, torch.zeros_like(keep).scatter(1, first, True))
@@ -124,7 +124,7 @@ def _interactions(u: Tensor, w: Tensor, g: Generator) -> Tensor:
     n, _, features = u.shape
     pairs = w.unsqueeze(1) * w.unsqueeze(2) * _normal(n, features, features, g=g)
     v = 3 * torch.tanh(u / 3)
-    return 1.5 * torch.einsum("nrf,nfk,nrk->nr", v, pairs, v) + _linear(v, w, g) * _uniform(0, 1, n, 1, g=g)
+    return 1.5 * torch.einsum("nrf,nfk,nrk->nr", v, pairs, v) + _linear(v, w, g) * _uniform(0.0, 1.0, n, 1, g=g)
 
 
 def _piecewise(u: Tensor, w: Tensor, g: Generator) -> Tensor:
@@ -140,10 +140,12 @@ def _piecewise(u: Tensor, w: Tensor, g: Generator) -> Tensor:
 def _saturation(u: Tensor, w: Tensor, g: Generator) -> Tensor:
     """Additive saturating curves, one of them gating the rest."""
     n, _, features = u.shape
-    steep = _log_uniform(0.7, 5, n, 1, features, g=g)
-    curve = torch.tanh(steep * (u - _uniform(-1, 1, n, 1, features, g=g)))
+    steep = _log_uniform(0.7, 5.0, n, 1, features, g=g)
+    curve = torch.tanh(steep * (u - _uniform(-1.0, 1.0, n, 1, features, g=g)))
     gate = torch.sigmoid(3 * _standardize(_linear(u, w, g)))
-    return (curve @ (w * _normal(n, features, g=g)).unsqueeze(2)).squeeze(2) * (1 + _uniform(0, 1.5, n, 1, g=g) * gate)
+    return (curve @ (w * _normal(n, features, g=g)).unsqueeze(2)).squeeze(2) * (
+        1 + _uniform(0.0, 1.5, n, 1, g=g) * gate
+    )
 
 
 def _composition(u: Tensor, w: Tensor, g: Generator) -> Tensor:
@@ -187,7 +189,7 @@ def _graph(n: int, rows: int, features: int, g: Generator) -> tuple[Tensor, Tens
             continue
         parents = (torch.rand(n, 1, index, generator=g) < min(1.0, 2.2 / index)).float()
         coefficients = _normal(n, 1, index, g=g) * parents
-        a = _standardize((values[:, :, :index] * coefficients).sum(2)) + _uniform(-1, 1, n, 1, g=g)
+        a = _standardize((values[:, :, :index] * coefficients).sum(2)) + _uniform(-1.0, 1.0, n, 1, g=g)
         choice = torch.randint(7, (n, 1), generator=g)
         curves = [a, torch.tanh(2 * a), torch.relu(a), a.square(), torch.sin(2 * a), a.abs(), (a > 0).float()]
         out = torch.stack(curves).gather(0, choice.expand(1, n, rows)).squeeze(0)
@@ -293,14 +295,14 @@ def synthetic_tasks(
     tasks: list[Task] = []
     for index in range(math.ceil(n / batch_size)):
         g = batch_generator(seed, stream, index)
-        rows = round(float(_log_uniform(min_rows, max_rows, 1, g=g)))
+        rows = round(float(_log_uniform(float(min_rows), float(max_rows), 1, g=g)))
         if stream == "heldout_family":
             drawn = draw_friedman(batch_size, rows, max_features=max_features, generator=g)
         else:
             drawn = draw(batch_size, rows, max_features=max_features, families=families, generator=g)
-        unit = 10 ** _uniform(-1, 2, batch_size, 1, max_features, g=g)
-        x = drawn.x * unit + unit * _uniform(-2, 2, batch_size, 1, max_features, g=g)
-        y = drawn.y * 10 ** _uniform(-1, 2, batch_size, 1, g=g)
+        unit = 10 ** _uniform(-1.0, 2.0, batch_size, 1, max_features, g=g)
+        x = drawn.x * unit + unit * _uniform(-2.0, 2.0, batch_size, 1, max_features, g=g)
+        y = drawn.y * 10 ** _uniform(-1.0, 2.0, batch_size, 1, g=g)
         codes = _row_codes(rows)
         for i in range(min(batch_size, n - len(tasks))):
             tested, noiseless = drawn.y[i][codes == TEST], drawn.clean[i][codes == TEST]
@@ -337,7 +339,7 @@ def stream_batch(
     `max_rows` / 2 query rows.
     """
     g = batch_generator(seed, stream, index)
-    context = round(float(_log_uniform(min_rows, max_rows, 1, g=g)))
+    context = round(float(_log_uniform(float(min_rows), float(max_rows), 1, g=g)))
     query = min(context, max_rows // 2)
     drawn = draw(n, context + query, max_features=max_features, families=families, generator=g)
     rows = torch.full((n, context + query), TEST)

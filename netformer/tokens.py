@@ -35,13 +35,14 @@ class Tokens:
     output vertex has an incoming edge.
     """
 
-    parent: Int[Tensor, " edges"]
-    vertex: Int[Tensor, " edges"]
-    weight: Float[Tensor, " edges"]
-    type: Int[Tensor, " edges"]
+    # One entry an edge; equal lengths are checked below, with a message of our own.
+    parent: Int[Tensor, " parents"]
+    vertex: Int[Tensor, " vertices"]
+    weight: Float[Tensor, " weights"]
+    type: Int[Tensor, " types"]
     n_inputs: int
     n_outputs: int = 1
-    sensitivity: Float[Tensor, " edges"] | None = None
+    sensitivity: Float[Tensor, " sensitivities"] | None = None
 
     def __post_init__(self) -> None:
         lengths = [len(column) for column in (self.parent, self.vertex, self.weight, self.type)]

@@ -38,7 +38,7 @@ def initialize(specs: Specs, seeds: Int[Tensor, " n"]) -> Networks:
     """Initial weights U(-1, 1) / sqrt(fan-in), as `torch.nn.Linear`; equal seeds share their initialisation."""
     fan_in = specs.mask[:, :, 1:].sum(2, keepdim=True).clamp(min=1)
     uniform = torch.from_numpy(_hash_uniform(seeds.numpy(), specs.mask[0].numel())).view(specs.mask.shape)
-    return Networks(specs, (2 * uniform - 1) / fan_in.sqrt() * specs.mask)
+    return Networks(specs, torch.where(specs.mask, (2 * uniform - 1) / fan_in.sqrt(), 0.0))
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float = 0.1) -> float:
@@ -67,7 +67,7 @@ def train_networks(
     weight_decay: float = 0.0,
     evaluations: int = 10,
     seed: int = 0,
-    chunk: int = 512,
+    chunk: int = 1024,
     progress: Progress | None = None,
 ) -> Networks:
     """Train every network on its task; network i reads task `task_index[i]`.

@@ -157,7 +157,7 @@ def test_a_fitted_regressor_round_trips_bit_for_bit(activation, dtype, hidden, n
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 3)).astype(dtype)
     y = rng.normal(size=(40, n_outputs)).astype(dtype).squeeze()
-    net = MLPRegressor(hidden, activation=activation, max_iter=2, random_state=0)
+    net = MLPRegressor(hidden_layer_sizes=hidden, activation=activation, max_iter=2, random_state=0)
     with pytest.warns(ConvergenceWarning):
         net.fit(x, y)
     tokens = tokenize(net)
@@ -262,7 +262,7 @@ def test_tables_that_are_no_stack_are_refused():
         return table.set_column(table.column_names.index(name), name, pa.array(rows, table.schema.field(name).type))
 
     cases = [
-        ("parent", lambda row: [*row[:-1], 1], r"an edge must run to the next layer .* in row 1"),
+        ("parent", lambda row: [*row[:-1], 99], r"an edge must run to the next layer .* in row 1"),
         ("type", lambda row: [*row[:-1], 2], r"with the layer's type, got .* in row 1"),
         ("vertex", lambda row: [*row[:-1], row[-1] + 1], r"an edge must run .* in row 1"),
         ("weight", lambda row: row[:-1], "weight must have one entry .* row 1"),

@@ -1,0 +1,165 @@
+"""The whole pipeline on tiny params, stage by stage, in a temporary root."""
+
+import ast
+import hashlib
+import json
+import math
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from ruamel.yaml import YAML
+
+from netformer.config import load_params
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("download", "zoo", "tokenize", "metafeatures", "train", "sample", "evaluate")
+TINY = {
+    "download": {
+        "sources": ["synthetic", "csv"],
+        "n_train": 8,
+        "n_valid": 2,
+        "n_test": 4,
+        "n_heldout_family": 3,
+        "min_rows": 40,
+        "max_rows": 50,
+    },
+    "zoo": {"networks_per_task": 3, "steps": 30, "min_valid_r2": -1.0, "max_gap": 5.0},
+    "model": {"d_model": 16, "n_heads": 2, "d_row": 16, "d_slot": 2},
+    "train": {"steps": 3, "zoo_tasks": 3, "networks_per_task": 2, "stream_tasks": 4, "min_rows": 20, "max_rows": 30},
+    "sample": {"n_samples": 3, "n_seeds": 2},
+    "evaluate": {"scratch_networks": 2, "mlp_tasks": 8},
+}
+
+
+def write_params(root: Path, changes: dict) -> None:
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text())
+    for section, values in changes.items():
+        params[section].update(values)
+    with (root / "params.yaml").open("w") as file:
+        yaml.dump(params, file)
+
+
+def run_stages(root: Path) -> None:
+    (root / "data").mkdir(parents=True)
+    (root / "data" / "sample.csv").write_bytes((ROOT / "data" / "sample.csv").read_bytes())
+    write_params(root, TINY)
+    for name in STAGES:
+        import_module(f"stages.{name}").main(root)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pipeline") / "root"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NETFORMER_WORKERS", "1")
+        run_stages(path)
+    return path
+
+
+def test_every_number_is_finite_and_named(root: Path) -> None:
+    report = json.loads((root / "reports" / "evaluate" / "metrics.json").read_text())
+    assert set(report) == {"zoo", "reconstruction", "sampling", "zero_shot"}
+    assert set(report["zero_shot"]) == {"heldout_tasks", "heldout_family"}
+    ours = {"raw", "single", "best_of_3", "average_3", "shuffled_condition", "metafeatures_only", "unconditional"}
+    theirs = {"constant", "ridge", "mlp", "scratch", "scratch_best", "random_ridge_head", "random128_ridge_head"}
+    for rows in report["zero_shot"].values():
+        assert ours | theirs | {"retrieval", "zoo_average"} <= set(rows)
+    numbers = [v for part in report.values() for v in part.values() if not isinstance(v, dict)]
+    assert all(math.isfinite(v) for v in numbers)
+    assert report["sampling"]["validity"] == 1.0
+    assert json.loads((root / "reports" / "tokenize" / "metrics.json").read_text())["exact"] == 1.0
+
+
+def test_held_out_tasks_are_never_learned_from(root: Path) -> None:
+    tasks = pq.read_table(root / "data" / "tasks.parquet").to_pylist()
+    zoo = set(pq.read_table(root / "data" / "zoo.parquet")["task_id"].to_pylist())
+    family = {t["task_id"] for t in tasks if t["family"].startswith("friedman")}
+    assert len(family) == 3
+    assert not family & zoo
+    trained = import_module("stages.train").corpus_of(root, load_params(root))[0]
+    assert len(trained.tasks) == sum(t["split"] == "train" for t in tasks)
+
+
+def test_same_params_same_bytes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NETFORMER_WORKERS", "1")
+    run_stages(tmp_path / "root")
+    for kind in ("data/*.parquet", "models/netformer/*", "reports/evaluate/*"):
+        first = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in root.glob(kind)}
+        second = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (tmp_path / "root").glob(kind)}
+        assert first
+        assert first == second
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("train", "lr", -0.1, r"train\.lr must be greater than 0, got -0\.1"),
+        ("train", "lr", "fast", r"train\.lr must be a valid number"),
+        ("zoo", "min_width", 9, "min_width must be at most max_width, got 9 > 8"),
+        ("model", "condition", "all", "model.condition must be 'none', 'metafeatures', 'task' or 'both', got 'all'"),
+        ("sample", "temperature", 1, r"sample\.temperature Extra inputs are not permitted"),
+    ],
+)
+def test_wrong_parameter_is_one_line(tmp_path: Path, section: str, key: str, value: object, message: str) -> None:
+    write_params(tmp_path, {section: {key: value}})
+    with pytest.raises(ValueError, match=message):
+        load_params(tmp_path)
+
+
+def test_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("lr: 0.001 ", "lr: 1e-05 "))
+    assert load_params(tmp_path).train.lr == 1e-5
+
+
+def test_a_failing_stage_exits_with_2_in_one_line(tmp_path: Path) -> None:
+    write_params(tmp_path, {})
+    result = subprocess.run(
+        [sys.executable, "-m", "stages.zoo"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "tasks.parquet does not exist" in result.stderr
+
+
+def modules_of(path: Path, seen: set[Path]) -> set[Path]:
+    """Files of the project that `path` imports, transitively."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            file = ROOT / (name.replace(".", "/") + ".py")
+            if file.exists() and file not in seen:
+                seen.add(file)
+                modules_of(file, seen)
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_name_every_imported_module(stage: str) -> None:
+    plan = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    start = ROOT / "stages" / f"{stage}.py"
+    needed = {str(p.relative_to(ROOT)) for p in modules_of(start, {start})} | {"stages/__init__.py"}
+    assert needed == {dep for dep in plan["deps"] if dep.endswith(".py")}
+    assert plan["cmd"] == f"python -m stages.{stage}"
+
+
+def test_library_knows_no_pipeline() -> None:
+    for path in (ROOT / "netformer").glob("*.py"):
+        text = path.read_text()
+        assert "import dvc" not in text
+        assert "from dvc" not in text
+        assert "from stages" not in text
