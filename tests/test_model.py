@@ -1,0 +1,156 @@
+"""Model: grammar, latent, closed-form output layer, exact resume."""
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Independent, Normal, kl_divergence
+
+from netformer.grammar import dense_params, read_structure, shapes
+from netformer.metrics import validity
+from netformer.model import Gaussian, Structure, TransformerVAE, patch_numbers, patch_types, solve_head
+from netformer.networks import Networks
+from netformer.specs import ACTIVATIONS, Layout, draw_specs
+from netformer.symmetry import canonicalize
+from netformer.synthetic import stream_batch, synthetic_tasks
+from netformer.tasks import stack_tasks
+from netformer.training import Corpus, LossWeights, train
+from netformer.zoo import build_zoo, initialize
+
+LAYOUT = Layout()
+TINY = {
+    "max_features": 10,
+    "max_hidden_layers": 3,
+    "max_width": 8,
+    "n_metafeatures": 4,
+    "d_model": 16,
+    "n_heads": 2,
+    "d_slot": 2,
+    "d_row": 16,
+}
+
+
+def random_logits(n, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    p, numbers = LAYOUT.n_patches, 11 + LAYOUT.n_patches
+    parts = (torch.randn(n, p, k, generator=g) * 3 for k in (len(ACTIVATIONS) + 2, numbers, LAYOUT.n_slots))
+    return Structure(*parts)
+
+
+def test_any_logits_give_a_network_that_runs():
+    n_inputs = torch.arange(500) % 10 + 1
+    specs = read_structure(random_logits(500), n_inputs, LAYOUT)
+    networks = initialize(specs, torch.arange(500))
+    x = torch.randn(1, 20, 10)
+    assert bool(validity(networks, x, torch.ones(1, 20, dtype=torch.bool)).all())
+
+
+def test_perfect_logits_are_read_back():
+    n_inputs = torch.arange(300) % 10 + 1
+    specs = draw_specs(n_inputs, layout=LAYOUT, generator=torch.Generator().manual_seed(0), sparse_share=0.5)
+    one_hot = torch.nn.functional.one_hot
+    logits = Structure(
+        10.0 * one_hot(patch_types(specs), len(ACTIVATIONS) + 2),
+        10.0 * one_hot(patch_numbers(specs), 11 + LAYOUT.n_patches),
+        torch.where(specs.mask, 10.0, -10.0),
+    )
+    read = read_structure(logits, n_inputs, LAYOUT)
+    assert torch.equal(read.widths, specs.widths)
+    assert torch.equal(read.activations, specs.activations)
+    assert torch.equal(read.mask, specs.mask)
+
+
+def test_constraints_always_hold():
+    n_inputs = torch.arange(200) % 10 + 1
+    specs = read_structure(
+        random_logits(200), n_inputs, LAYOUT, max_params=60, max_hidden_layers=2, activations=("tanh", "gelu")
+    )
+    assert int(specs.n_params.max()) <= 60
+    assert int(specs.depth.max()) <= 2
+    names = {ACTIVATIONS[int(code)] for code in specs.activations[specs.widths > 0]}
+    assert names <= {"tanh", "gelu"}
+
+
+def test_dense_params_counts_the_edges_of_dense_networks():
+    from netformer.specs import slots
+
+    table = shapes(LAYOUT)
+    yes = torch.ones(len(table), dtype=torch.bool)
+    n_inputs = torch.full((len(table),), 7)
+    counted = slots(LAYOUT, n_inputs, table, yes, yes).sum((1, 2))
+    assert torch.equal(dense_params(torch.tensor([7]), table)[0], counted)
+
+
+def test_impossible_constraints_name_the_least_possible():
+    with pytest.raises(ValueError, match="max_params must be at least 23 for these inputs, got 5"):
+        read_structure(random_logits(1), torch.tensor([10]), LAYOUT, max_params=5)
+    with pytest.raises(ValueError, match="activations must be some of identity, relu"):
+        read_structure(random_logits(1), torch.tensor([10]), LAYOUT, activations=("sine",))
+    with pytest.raises(ValueError, match="max_hidden_layers must be at least 1, got 0"):
+        read_structure(random_logits(1), torch.tensor([10]), LAYOUT, max_hidden_layers=0)
+
+
+def test_kl_is_that_of_torch_distributions():
+    a, b = (Gaussian(torch.randn(5, 7), torch.randn(5, 7)) for _ in range(2))
+    normals = [Independent(Normal(p.mu, torch.exp(0.5 * p.logvar)), 1) for p in (a, b)]
+    torch.testing.assert_close(a.kl(b), kl_divergence(*normals), rtol=1e-4, atol=1e-4)
+
+
+def test_solved_head_is_ridge_shrunk_toward_the_written_head():
+    tasks = stream_batch(0, 5, seed=0, max_features=10, min_rows=30, max_rows=40)
+    specs = draw_specs(tasks.n_features, layout=LAYOUT, generator=torch.Generator().manual_seed(1), skip_share=1.0)
+    networks = initialize(specs, torch.arange(5))
+    penalties = 0.1 + torch.rand(5, LAYOUT.n_slots, generator=torch.Generator().manual_seed(2))
+    solved = solve_head(networks, tasks, penalties)
+    assert torch.equal(solved.weight[:, :-1], networks.weight[:, :-1])
+    hidden = networks.hidden(tasks.x)[-1]
+    for i in range(5):
+        keep, edges = tasks.train[i].numpy(), specs.mask[i, -1].numpy()
+        x, h = tasks.x[i].numpy(), hidden[i].numpy()
+        design = np.concatenate([np.ones((len(x), 1)), x, h], 1)[keep][:, edges].astype(float)
+        gram, start = design.T @ design / len(design), networks.weight[i, -1].numpy()[edges]
+        jitter = 1e-5 * (1 + np.trace(gram) / LAYOUT.n_slots)
+        system = gram + np.diag(penalties[i].numpy()[edges] + jitter)
+        step = np.linalg.solve(system, design.T @ (tasks.y[i].numpy()[keep] - design @ start) / len(design))
+        np.testing.assert_allclose(solved.weight[i, -1].numpy()[edges], start + step, atol=2e-4)
+
+
+def test_condition_none_reads_nothing():
+    tasks = stream_batch(0, 3, seed=0, max_features=10, min_rows=20, max_rows=30)
+    blind = TransformerVAE(condition="none", **TINY)
+    assert torch.equal(blind.embed(3, tasks, torch.randn(3, 4)), blind.embed(3))
+    seeing = TransformerVAE(condition="both", **TINY)
+    assert not torch.equal(seeing.embed(3, tasks, torch.randn(3, 4)), seeing.embed(3))
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    made = synthetic_tasks(5, seed=2, stream="train", split="train", max_features=10, min_rows=40, max_rows=50)
+    tasks = stack_tasks(made, 10)
+    zoo, _ = build_zoo(
+        tasks, layout=LAYOUT, spec={}, networks_per_task=3, duplicate_share=0.0, steps=10, lr=0.03, batch_size=16,
+        weight_decay=0.0, min_valid_r2=-1.0, max_gap=9.0, seed=0,
+    )  # fmt: skip
+    networks: Networks = canonicalize(zoo.networks)
+    g = torch.Generator().manual_seed(0)
+    ones = torch.ones(len(networks), LAYOUT.n_patches)
+    return Corpus(networks, zoo.task_index, ones, tasks, torch.randn(5, 4, generator=g))
+
+
+def run(corpus, steps, checkpoint=None, seed=0):
+    return train(
+        corpus, {"condition": "both", **TINY}, steps=steps, lr=1e-3, weight_decay=0.01, zoo_tasks=3,
+        networks_per_task=2, stream_tasks=4, min_rows=20, max_rows=30, condition_dropout=0.2, loss=LossWeights(),
+        precision="32-true", seed=seed, checkpoint=checkpoint, checkpoint_every=2,
+    )  # fmt: skip
+
+
+def test_a_resumed_run_is_the_straight_run(corpus, tmp_path):
+    path = tmp_path / "state.safetensors"
+    straight = run(corpus, 3, path)
+    assert path.exists()
+    resumed = run(corpus, 3, path)
+    again, other = run(corpus, 3), run(corpus, 3, seed=1)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+        assert torch.equal(value, again.state_dict()[name]), name
+    assert not torch.equal(straight.weight_head.weight, other.weight_head.weight)

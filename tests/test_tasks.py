@@ -1,0 +1,86 @@
+"""Tasks: the canonical view forgets order, sign and scale, and fold puts them back."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import r2_score
+
+from netformer.specs import Layout, draw_specs
+from netformer.tasks import TEST, TRAIN, VALID, Task, canonicalize_tasks, r2, split_rows, stack_tasks
+from netformer.zoo import initialize
+
+
+def table(rows=80, features=5, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, rows, features, generator=g, dtype=torch.float64)
+    y = x[:, :, 0] - 0.5 * x[:, :, 1] + 0.2 * torch.randn(1, rows, generator=g, dtype=torch.float64)
+    codes = torch.full((1, rows), TRAIN)
+    codes[:, 50:65], codes[:, 65:] = VALID, TEST
+    return x, y, codes
+
+
+def test_order_sign_and_scale_of_columns_do_not_matter():
+    x, y, codes = table()
+    changed = x[:, :, [3, 1, 4, 0, 2]] * torch.tensor([2.0, -3.0, 1e4, -1e-3, 5.0]) + 7
+    first, second = canonicalize_tasks(x, y, codes, 6), canonicalize_tasks(changed, 3 * y - 8, codes, 6)
+    torch.testing.assert_close(first.x, second.x, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(first.y, second.y, rtol=1e-6, atol=1e-6)
+
+
+def test_only_train_rows_decide_the_view():
+    x, y, codes = table()
+    other_x, other_y = x.clone(), y.clone()
+    other_x[:, 50:], other_y[:, 50:] = 100.0, -5.0
+    first, second = canonicalize_tasks(x, y, codes, 6).views, canonicalize_tasks(other_x, other_y, codes, 6).views
+    for name in ("columns", "sign", "mean", "scale", "n_features", "y_mean", "y_scale"):
+        assert torch.equal(getattr(first, name), getattr(second, name)), name
+
+
+def test_constant_columns_are_not_used_and_strong_ones_stay():
+    x, y, codes = table()
+    x[:, :50, 2] = 4.0
+    stack = canonicalize_tasks(x, y, codes, 3)
+    assert int(stack.n_features[0]) == 3
+    assert stack.views.columns[0, :2].tolist() == [0, 1]
+    assert 2 not in stack.views.columns[0].tolist()
+
+
+def test_folded_networks_read_raw_columns():
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(60, 7)) * 10.0 + 3).astype(np.float32)
+    y = (50 * X[:, 2] - 20 * X[:, 5] + 4).astype(np.float32)
+    stack = stack_tasks([Task("a", "csv", "csv", "test", X, y, split_rows(60, rng))], 5)
+    at = torch.zeros(20, dtype=torch.long)
+    specs = draw_specs(stack.n_features[at], layout=Layout(5, 3, 8), generator=torch.Generator().manual_seed(0))
+    networks = initialize(specs, torch.arange(20))
+    raw = stack.views[at].fold(networks, 7).predict(torch.from_numpy(X)[None])
+    expected = networks.predict(stack.x) * stack.views.y_scale + stack.views.y_mean
+    torch.testing.assert_close(raw, expected, rtol=1e-3, atol=1e-3 * float(stack.views.y_scale[0]))
+
+
+def test_r2_is_sklearns_with_a_floor():
+    g = torch.Generator().manual_seed(0)
+    y, predicted = torch.randn(6, 30, generator=g), torch.randn(6, 30, generator=g)
+    predicted[0] = y[0] + 0.1
+    predicted[1] = torch.nan
+    keep = torch.rand(6, 30, generator=g) < 0.7
+    ours = r2(y, predicted, keep)
+    assert float(ours[1]) == -1
+    for i in (0, 2, 3, 4, 5):
+        expected = max(-1.0, r2_score(y[i][keep[i]], predicted[i][keep[i]]))
+        assert float(ours[i]) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [3, 4, 10, 101])
+def test_every_part_of_a_split_has_rows(n):
+    codes = split_rows(n, np.random.default_rng(0))
+    counts = np.bincount(codes, minlength=3)
+    assert counts.sum() == n
+    assert counts.min() >= 1
+    if n > 10:
+        assert abs(counts[0] / n - 0.6) < 0.02
+
+
+def test_too_few_rows_are_refused():
+    with pytest.raises(ValueError, match=r"at least 3 rows .* got 2"):
+        split_rows(2, np.random.default_rng(0))

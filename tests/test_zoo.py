@@ -1,0 +1,101 @@
+"""Zoo engine: the stack trains as torch.nn and torch.optim train one network at a time."""
+
+import pytest
+import torch
+
+from netformer.networks import Networks
+from netformer.specs import Layout, activate, draw_specs
+from netformer.synthetic import synthetic_tasks
+from netformer.tasks import TRAIN, VALID, stack_tasks
+from netformer.zoo import batch_rows, build_zoo, initialize, learning_rate, scores, train_networks
+
+LAYOUT = Layout()
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    made = synthetic_tasks(4, seed=1, stream="train", split="train", max_features=10, min_rows=40, max_rows=60)
+    return stack_tasks(made, 10)
+
+
+def draw(n, tasks, **options):
+    at = torch.arange(n) % len(tasks)
+    return draw_specs(tasks.n_features[at], layout=LAYOUT, generator=torch.Generator().manual_seed(0), **options), at
+
+
+def test_predicts_as_torch_modules_do(tasks):
+    specs, at = draw(60, tasks, skip_share=0.5, sparse_share=0.5, bias_share=0.5)
+    networks = initialize(specs, torch.arange(60))
+    predicted = networks.predict(tasks.x[at])
+    for i in range(60):
+        rows = tasks.x[at[i], :, : int(specs.n_inputs[i])]
+        torch.testing.assert_close(predicted[i], networks.to_torch(i)(rows).squeeze(1), rtol=1e-5, atol=1e-5)
+
+
+def test_each_network_gets_its_own_activation():
+    a = torch.randn(7, 5, 3)
+    codes = torch.tensor([4, 0, 2, 2, 1, 3, 0])
+    functions = (lambda v: v, torch.relu, torch.tanh, torch.sigmoid, torch.nn.functional.gelu)
+    expected = torch.stack([functions[int(code)](row) for code, row in zip(codes, a, strict=True)])
+    assert torch.equal(activate(a, codes), expected)
+
+
+def test_a_stack_trains_as_single_networks_in_torch(tasks):
+    """Dense networks, 30 steps of AdamW on the same batches; tolerance 1e-4 absolute on every weight."""
+    steps, lr, decay = 30, 0.02, 0.01
+    specs, at = draw(8, tasks, sparse_share=0.0, skip_share=0.5)
+    initial = initialize(specs, torch.arange(8))
+    done = train_networks(
+        initial, tasks, at, steps=steps, lr=lr, batch_size=16, weight_decay=decay, evaluations=1, seed=3
+    )
+    for i in range(8):
+        net = initial.to_torch(i)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=decay)
+        x, y = tasks.x[at[i], :, : int(specs.n_inputs[i])], tasks.y[at[i]]
+        train, valid = tasks.rows[at[i]] == TRAIN, tasks.rows[at[i]] == VALID
+        with torch.no_grad():
+            before = (net(x).squeeze(1) - y)[valid].square().sum()
+        for step in range(steps):
+            rows = batch_rows(train.sum().view(1), step, 16, 3)[0]
+            optimizer.param_groups[0]["lr"] = learning_rate(step, steps, lr)
+            optimizer.zero_grad()
+            (net(x[train][rows]).squeeze(1) - y[train][rows]).square().mean().backward()
+            optimizer.step()
+        with torch.no_grad():
+            after = (net(x).squeeze(1) - y)[valid].square().sum()
+        expected = net if after < before else initial.to_torch(i)
+        for ours, theirs in zip(done.to_torch(i).parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_networks_never_meet(tasks):
+    specs, at = draw(10, tasks)
+    initial = initialize(specs, torch.arange(10))
+    options = {"steps": 10, "lr": 0.02, "batch_size": 8, "evaluations": 2}
+    whole = train_networks(initial, tasks, at, **options)
+    parts = train_networks(initial, tasks, at, chunk=3, **options)
+    torch.testing.assert_close(whole.weight, parts.weight, rtol=1e-4, atol=1e-5)
+    garbage = initial.weight.clone()
+    garbage[0] = 1e6 * specs.mask[0]
+    other = train_networks(Networks(specs, garbage), tasks, at, **options)
+    torch.testing.assert_close(other.weight[1:], whole.weight[1:], rtol=1e-4, atol=1e-5)
+
+
+def test_equal_seeds_share_their_initialisation_and_absent_edges_are_plus_zero(tasks):
+    specs, _ = draw(6, tasks)
+    same = initialize(specs[[0, 0, 1]], torch.tensor([5, 5, 6]))
+    assert torch.equal(same.weight[0], same.weight[1])
+    assert not torch.equal(same.weight[0], same.weight[2])
+    assert not bool(torch.signbit(same.weight[~same.specs.mask]).any())
+
+
+def test_the_filter_counts_every_network(tasks):
+    options = {"layout": LAYOUT, "spec": {}, "networks_per_task": 6, "duplicate_share": 0.2, "seed": 0}
+    options |= {"steps": 40, "lr": 0.03, "batch_size": 16, "weight_decay": 0.0}
+    zoo, counts = build_zoo(tasks, min_valid_r2=0.2, max_gap=0.2, **options)
+    assert counts["drawn"] == 24
+    assert counts["kept"] == len(zoo.networks) < 24
+    rejected = [value for name, value in counts.items() if name.startswith("rejected")]
+    assert sum(rejected) + counts["kept"] == 24
+    assert float(zoo.r2[:, VALID].min()) >= 0.2
+    torch.testing.assert_close(zoo.r2, scores(zoo.networks, tasks, zoo.task_index))
