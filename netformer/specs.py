@@ -14,6 +14,7 @@ Shape letters used everywhere: n networks, L layers, W width, F features, P patc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,13 @@ from torch import Tensor
 from torch.nn import functional
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "gelu")
-_FUNCTIONS = (lambda a: a, functional.relu, torch.tanh, torch.sigmoid, functional.gelu)
+_FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda a: a,
+    functional.relu,
+    torch.tanh,
+    torch.sigmoid,
+    functional.gelu,
+)
 
 
 @dataclass(frozen=True)

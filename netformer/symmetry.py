@@ -15,8 +15,8 @@ The representative, decided layer by layer from incoming weights alone:
     order         by the index of that strongest parent, then by that weight, largest first; padding last
 
 Inputs are ordered by importance and positively correlated with y (see tasks), so that first units read first inputs
-with positive weights. Exact ties keep their order; identity and GELU units are only permuted. No edge appears or
-disappears, a zero weight stays an edge.
+with positive weights. Exact ties (such as ReLU units with a single edge, all scaled to 1 or -1) have no fixed order;
+identity and GELU units are only permuted. No edge appears or disappears, a zero weight stays an edge.
 """
 
 from __future__ import annotations

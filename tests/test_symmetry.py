@@ -20,6 +20,13 @@ def draw(n, seed=0, dtype=torch.float32, **options):
     return Networks(specs, torch.where(specs.mask, weight, 0.0))
 
 
+def untied(networks):
+    """Without the nets in which two ReLU units of a layer have one edge each: scaled to norm 1 they tie exactly."""
+    layout, relu = networks.layout, ACTIVATIONS.index("relu")
+    lonely = (networks.specs.mask.sum(2) == 1)[:, :-1].unflatten(1, (layout.max_hidden_layers, layout.max_width))
+    return networks[~((lonely.sum(2) > 1) & (networks.specs.activations == relu)).any(1)]
+
+
 def same_function(a, b, tolerance):
     x = torch.randn(1, 50, LAYOUT.max_features, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     first = Networks(a.specs, a.weight.double()).predict(x)
@@ -68,7 +75,8 @@ def tied(networks):
 
 @pytest.mark.parametrize("sparse_share", [0.0, 1.0])
 def test_one_representative_an_orbit(sparse_share):
-    networks = draw(1000, dtype=torch.float64, sparse_share=sparse_share)
+    networks = untied(draw(1000, dtype=torch.float64, sparse_share=sparse_share))
+    assert len(networks) > 900
     expected = canonicalize(networks)
     for seed in range(3):
         other = orbit_sample(networks, torch.Generator().manual_seed(seed))
