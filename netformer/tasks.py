@@ -86,7 +86,7 @@ class Views:
         features, width = layout.max_features, layout.max_width
         used = (torch.arange(features) < self.n_features.unsqueeze(1)).to(networks.weight.dtype)
         gain = self.sign / self.scale * used
-        index = self.columns.unsqueeze(1).expand(n, layout.n_patches, features)
+        index = self.columns.clamp(max=n_raw - 1).unsqueeze(1).expand(n, layout.n_patches, features)  # padding: unused
         weight = networks.weight.new_zeros(n, layout.n_patches, 1 + n_raw + width)
         mask = torch.zeros(weight.shape, dtype=torch.bool)
         inputs = networks.weight[:, :, 1 : 1 + features] * gain.unsqueeze(1)

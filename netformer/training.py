@@ -222,7 +222,7 @@ def train(
         for name, part in {**losses, "total": value}.items():
             sums[name] = sums.get(name, 0.0) + float(part.detach())
         if log and ((step + 1) % log_every == 0 or step + 1 == steps):
-            since = (step % log_every) + 1
+            since = min(step % log_every, step - start) + 1
             log(step + 1, {name: total / since for name, total in sums.items()})
             sums = {}
         if checkpoint is not None and (step + 1) % checkpoint_every == 0 and step + 1 < steps:

@@ -9,12 +9,14 @@ from netformer.grammar import dense_params, read_structure, shapes
 from netformer.metrics import validity
 from netformer.model import Gaussian, Structure, TransformerVAE, patch_numbers, patch_types, solve_head
 from netformer.networks import Networks
-from netformer.specs import ACTIVATIONS, Layout, draw_specs
+from netformer.specs import ACTIVATIONS, Layout, draw_specs, slots
 from netformer.symmetry import canonicalize
 from netformer.synthetic import stream_batch, synthetic_tasks
-from netformer.tasks import stack_tasks
+from netformer.tasks import TaskStack, stack_tasks
 from netformer.training import Corpus, LossWeights, train
 from netformer.zoo import build_zoo, initialize
+
+torch.set_num_threads(1)
 
 LAYOUT = Layout()
 TINY = {
@@ -44,6 +46,36 @@ def test_any_logits_give_a_network_that_runs():
     assert bool(validity(networks, x, torch.ones(1, 20, dtype=torch.bool)).all())
 
 
+def test_structures_of_any_logits_are_within_their_slots_and_every_vertex_has_a_parent():
+    n_inputs = torch.arange(500) % 10 + 1
+    logits = random_logits(500, seed=1)
+    logits.type[:, :, 0] += torch.linspace(0, 20, 500).unsqueeze(1)  # "absent" ever more probable: shallow nets too
+    specs = read_structure(logits, n_inputs, LAYOUT)
+    yes, present = torch.ones(500, dtype=torch.bool), specs.widths > 0
+    assert bool(((specs.widths >= 0) & (specs.widths <= 8)).all())
+    assert bool((present == (torch.arange(3) < specs.depth.unsqueeze(1))).all())
+    assert set(specs.depth.tolist()) == {1, 2, 3}
+    assert not bool((specs.mask & ~slots(LAYOUT, n_inputs, specs.widths, yes, yes)).any())
+    assert torch.equal(specs.mask[:, :, 1:].any(2), specs.patch_mask)
+
+
+@pytest.mark.parametrize("max_params", [23, 24, 40, 100, 500])
+def test_every_feasible_bound_on_parameters_holds(max_params):
+    n_inputs = torch.arange(500) % 10 + 1
+    logits = random_logits(500)
+    specs = read_structure(logits, n_inputs, LAYOUT, max_params=max_params)
+    assert int(specs.n_params.max()) <= max_params
+    free = read_structure(logits, n_inputs, LAYOUT)
+    fits = dense_params(n_inputs, shapes(LAYOUT)).max() <= max_params
+    assert torch.equal(specs.mask, free.mask) == bool(fits)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_one_allowed_activation_is_the_only_one(name):
+    specs = read_structure(random_logits(500), torch.arange(500) % 10 + 1, LAYOUT, activations=(name,))
+    assert set(specs.activations[specs.widths > 0].tolist()) == {ACTIVATIONS.index(name)}
+
+
 def test_perfect_logits_are_read_back():
     n_inputs = torch.arange(300) % 10 + 1
     specs = draw_specs(n_inputs, layout=LAYOUT, generator=torch.Generator().manual_seed(0), sparse_share=0.5)
@@ -71,8 +103,6 @@ def test_constraints_always_hold():
 
 
 def test_dense_params_counts_the_edges_of_dense_networks():
-    from netformer.specs import slots
-
     table = shapes(LAYOUT)
     yes = torch.ones(len(table), dtype=torch.bool)
     n_inputs = torch.full((len(table),), 7)
@@ -122,6 +152,46 @@ def test_condition_none_reads_nothing():
     assert not torch.equal(seeing.embed(3, tasks, torch.randn(3, 4)), seeing.embed(3))
 
 
+def test_written_weights_exist_exactly_where_edges_do():
+    model, g = TransformerVAE(**TINY), torch.Generator().manual_seed(3)
+    specs = draw_specs(torch.arange(40) % 10 + 1, layout=LAYOUT, generator=g, sparse_share=0.5)
+    z = torch.randn(40, model.d_latent, generator=g)
+    written = model.write(z, model.embed(40), specs)
+    assert torch.equal(written.weight != 0, specs.mask)
+    tasks = stream_batch(1, 40, seed=0, max_features=10, min_rows=20, max_rows=30)
+    solved = solve_head(written, tasks, model.penalties(model.embed(40)))
+    assert not bool(solved.weight[~specs.mask].any())
+    assert not torch.equal(solved.weight, written.weight)
+
+
+def test_the_condition_reads_train_rows_only_and_in_any_order():
+    model = TransformerVAE(**TINY)
+    tasks = stream_batch(2, 4, seed=0, max_features=10, min_rows=20, max_rows=30)
+    c = model.embed(4, tasks)
+    unseen = ~tasks.train
+    garbage = torch.where(unseen.unsqueeze(2), 3.0, tasks.x), torch.where(unseen, -2.0, tasks.y)
+    order = torch.randperm(tasks.x.shape[1], generator=torch.Generator().manual_seed(0))
+    for x, y, rows in ((*garbage, tasks.rows), (tasks.x[:, order], tasks.y[:, order], tasks.rows[:, order])):
+        other = model.embed(4, TaskStack(x, y, rows, tasks.views))
+        torch.testing.assert_close(other, c, rtol=1e-5, atol=1e-6)
+    shifted = TaskStack(tasks.x, tasks.y.flip(1), tasks.rows, tasks.views)
+    assert not torch.allclose(model.embed(4, shifted), c, rtol=1e-3, atol=1e-4)
+
+
+def test_dropped_channels_are_the_null_embedding():
+    model = TransformerVAE(**TINY)
+    with torch.no_grad():
+        model.null_task.normal_()
+        model.null_metafeatures.normal_()
+    tasks = stream_batch(0, 2, seed=0, max_features=10, min_rows=20, max_rows=30)
+    meta, keep = torch.randn(2, 4), torch.tensor([True, False])
+    c = model.embed(2, tasks, meta, keep, ~keep)
+    full, null = model.embed(2, tasks, meta), model.embed(2)
+    d = TINY["d_model"]
+    assert torch.equal(c[0], torch.cat([full[0, :d], null[0, d:]]))
+    assert torch.equal(c[1], torch.cat([null[1, :d], full[1, d:]]))
+
+
 @pytest.fixture(scope="module")
 def corpus():
     made = synthetic_tasks(5, seed=2, stream="train", split="train", max_features=10, min_rows=40, max_rows=50)
@@ -136,11 +206,11 @@ def corpus():
     return Corpus(networks, zoo.task_index, ones, tasks, torch.randn(5, 4, generator=g))
 
 
-def run(corpus, steps, checkpoint=None, seed=0):
+def run(corpus, steps, checkpoint=None, seed=0, **options):
     return train(
         corpus, {"condition": "both", **TINY}, steps=steps, lr=1e-3, weight_decay=0.01, zoo_tasks=3,
         networks_per_task=2, stream_tasks=4, min_rows=20, max_rows=30, condition_dropout=0.2, loss=LossWeights(),
-        precision="32-true", seed=seed, checkpoint=checkpoint, checkpoint_every=2,
+        precision="32-true", seed=seed, checkpoint=checkpoint, checkpoint_every=2, **options,
     )  # fmt: skip
 
 
@@ -154,3 +224,14 @@ def test_a_resumed_run_is_the_straight_run(corpus, tmp_path):
         assert torch.equal(value, resumed.state_dict()[name]), name
         assert torch.equal(value, again.state_dict()[name]), name
     assert not torch.equal(straight.weight_head.weight, other.weight_head.weight)
+
+
+def test_logged_losses_are_means_of_the_steps_they_cover_after_a_resume_too(corpus, tmp_path):
+    path, every, straight, resumed = tmp_path / "state.safetensors", {}, {}, {}
+    run(corpus, 3, path, log=every.__setitem__, log_every=1)
+    run(corpus, 3, path, log=resumed.__setitem__, log_every=3)
+    run(corpus, 3, log=straight.__setitem__, log_every=3)
+    assert (list(every), list(resumed), list(straight)) == ([1, 2, 3], [3], [3])
+    for name, value in every[3].items():
+        assert resumed[3][name] == pytest.approx(value), name
+        assert straight[3][name] == pytest.approx(np.mean([every[step][name] for step in (1, 2, 3)])), name

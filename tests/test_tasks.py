@@ -9,6 +9,8 @@ from netformer.specs import Layout, draw_specs
 from netformer.tasks import TEST, TRAIN, VALID, Task, canonicalize_tasks, r2, split_rows, stack_tasks
 from netformer.zoo import initialize
 
+torch.set_num_threads(1)
+
 
 def table(rows=80, features=5, seed=0):
     g = torch.Generator().manual_seed(seed)
@@ -25,6 +27,39 @@ def test_order_sign_and_scale_of_columns_do_not_matter():
     first, second = canonicalize_tasks(x, y, codes, 6), canonicalize_tasks(changed, 3 * y - 8, codes, 6)
     torch.testing.assert_close(first.x, second.x, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(first.y, second.y, rtol=1e-6, atol=1e-6)
+
+
+def test_the_sign_of_y_flips_every_feature_and_nothing_else():
+    x, y, codes = table()
+    first, second = canonicalize_tasks(x, y, codes, 6), canonicalize_tasks(x, -y, codes, 6)
+    assert torch.equal(first.views.columns, second.views.columns)
+    torch.testing.assert_close(second.x, -first.x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(second.y, -first.y, rtol=1e-9, atol=1e-9)
+
+
+def test_canonical_columns_are_standard_and_ordered_by_positive_correlation():
+    x, y, codes = table()
+    stack = canonicalize_tasks(x * 40 + 3, y, codes, 7)
+    z, target = stack.x[0, :50].numpy(), stack.y[0, :50].numpy()
+    np.testing.assert_allclose(z[:, :5].mean(0), 0, atol=1e-9)
+    np.testing.assert_allclose(z[:, :5].std(0), 1, atol=1e-9)
+    correlation = np.array([np.corrcoef(column, target)[0, 1] for column in z[:, :5].T])
+    assert correlation.min() >= 0
+    assert (np.diff(correlation) <= 0).all()
+    assert not z[:, 5:].any()
+
+
+def test_padding_rows_of_a_stack_change_nothing():
+    rng = np.random.default_rng(1)
+    made = []
+    for rows, features in ((30, 3), (70, 6)):
+        X = rng.normal(size=(rows, features))
+        made.append(Task("a", "csv", "csv", "test", X, X[:, 0] + X[:, 1] ** 2, split_rows(rows, rng)))
+    both, alone = stack_tasks(made, 5), stack_tasks(made[:1], 5)
+    assert torch.equal(both.x[0, :30], alone.x[0])
+    assert torch.equal(both.y[0, :30], alone.y[0])
+    assert not bool(both.x[0, 30:].any() | both.y[0, 30:].any())
+    assert both.n_features.tolist() == [3, 5]
 
 
 def test_only_train_rows_decide_the_view():
@@ -45,15 +80,19 @@ def test_constant_columns_are_not_used_and_strong_ones_stay():
     assert 2 not in stack.views.columns[0].tolist()
 
 
-def test_folded_networks_read_raw_columns():
+@pytest.mark.parametrize("n_raw", [1, 3, 5, 7])
+def test_folded_networks_read_raw_columns(n_raw):
     rng = np.random.default_rng(0)
-    X = (rng.normal(size=(60, 7)) * 10.0 + 3).astype(np.float32)
-    y = (50 * X[:, 2] - 20 * X[:, 5] + 4).astype(np.float32)
+    X = (rng.normal(size=(60, n_raw)) * 10.0 + 3).astype(np.float32)
+    y = (50 * X[:, -1] - 20 * X[:, n_raw // 2] + 4).astype(np.float32)
     stack = stack_tasks([Task("a", "csv", "csv", "test", X, y, split_rows(60, rng))], 5)
     at = torch.zeros(20, dtype=torch.long)
     specs = draw_specs(stack.n_features[at], layout=Layout(5, 3, 8), generator=torch.Generator().manual_seed(0))
     networks = initialize(specs, torch.arange(20))
-    raw = stack.views[at].fold(networks, 7).predict(torch.from_numpy(X)[None])
+    folded = stack.views[at].fold(networks, n_raw)
+    assert folded.layout == Layout(n_raw, 3, 8)
+    assert not bool(folded.weight[~folded.specs.mask].any())
+    raw = folded.predict(torch.from_numpy(X)[None])
     expected = networks.predict(stack.x) * stack.views.y_scale + stack.views.y_mean
     torch.testing.assert_close(raw, expected, rtol=1e-3, atol=1e-3 * float(stack.views.y_scale[0]))
 

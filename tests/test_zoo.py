@@ -6,8 +6,10 @@ import torch
 from netformer.networks import Networks
 from netformer.specs import Layout, activate, draw_specs
 from netformer.synthetic import synthetic_tasks
-from netformer.tasks import TRAIN, VALID, stack_tasks
+from netformer.tasks import TEST, TRAIN, VALID, TaskStack, stack_tasks
 from netformer.zoo import batch_rows, build_zoo, initialize, learning_rate, scores, train_networks
+
+torch.set_num_threads(1)
 
 LAYOUT = Layout()
 
@@ -79,6 +81,54 @@ def test_networks_never_meet(tasks):
     garbage[0] = 1e6 * specs.mask[0]
     other = train_networks(Networks(specs, garbage), tasks, at, **options)
     torch.testing.assert_close(other.weight[1:], whole.weight[1:], rtol=1e-4, atol=1e-5)
+
+
+def valid_loss(networks, tasks, at):
+    error = (networks.predict(tasks.x[at]) - tasks.y[at]).square()
+    return torch.where(tasks.rows[at] == VALID, error, 0.0).sum(1)
+
+
+@pytest.mark.parametrize("lr", [0.02, 5.0])
+def test_kept_weights_are_never_worse_on_valid_than_the_initial_ones(tasks, lr):
+    specs, at = draw(24, tasks)
+    initial = initialize(specs, torch.arange(24))
+    before = valid_loss(initial, tasks, at)
+    done = train_networks(initial, tasks, at, steps=20, lr=lr, batch_size=8, evaluations=4)
+    after = valid_loss(done, tasks, at)
+    assert bool((after <= before * (1 + 1e-4)).all())
+    if lr < 1:
+        assert float((after < before).float().mean()) > 0.5
+
+
+def test_test_rows_are_never_read(tasks):
+    assert bool((tasks.rows == TEST).any(1).all())
+    specs, at = draw(6, tasks)
+    initial = initialize(specs, torch.arange(6))
+    weights = []
+    for shift in (0.0, 1e3):
+        y = torch.where(tasks.rows == TEST, tasks.y + shift, tasks.y)
+        stack = TaskStack(torch.where((tasks.rows == TEST).unsqueeze(2), shift, tasks.x), y, tasks.rows, tasks.views)
+        weights.append(train_networks(initial, stack, at, steps=10, lr=0.02, batch_size=8).weight)
+    assert torch.equal(*weights)
+    assert not torch.equal(weights[0], initial.weight)
+
+
+@pytest.mark.parametrize("steps", [10, 37, 400])
+def test_learning_rate_rises_to_its_peak_and_falls_toward_zero(steps):
+    rates = [learning_rate(step, steps, 0.3) for step in range(steps)]
+    top = rates.index(max(rates))
+    assert max(rates) == pytest.approx(0.3)
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert 0 < rates[-1] < 0.3 * 0.05
+
+
+def test_batches_hold_rows_that_exist_and_reach_all_of_them():
+    n_train = torch.tensor([1, 7, 30])
+    rows = torch.cat([batch_rows(n_train, step, 64, seed=0) for step in range(20)], 1)
+    assert [set(r.tolist()) for r in rows] == [set(range(n)) for n in n_train.tolist()]
+    assert not torch.equal(batch_rows(n_train, 0, 64, 0), batch_rows(n_train, 1, 64, 0))
+    assert not torch.equal(batch_rows(n_train, 0, 64, 0), batch_rows(n_train, 0, 64, 1))
 
 
 def test_equal_seeds_share_their_initialisation_and_absent_edges_are_plus_zero(tasks):
