@@ -63,6 +63,7 @@ def test_structures_of_any_logits_are_within_their_slots_and_every_vertex_has_a_
 def test_every_feasible_bound_on_parameters_holds(max_params):
     n_inputs = torch.arange(500) % 10 + 1
     logits = random_logits(500)
+    logits.parent.abs_()  # every edge is wanted
     specs = read_structure(logits, n_inputs, LAYOUT, max_params=max_params)
     assert int(specs.n_params.max()) <= max_params
     free = read_structure(logits, n_inputs, LAYOUT)
