@@ -1,14 +1,15 @@
-"""Zoo engine: trains thousands of target networks at once as stacked tensors.
+"""Zoo engine: trains thousands of target networks, each alone in a compiled kernel (`netformer.kernel`).
 
 Every network is trained by Adam (Kingma and Ba 2015) under a one-cycle schedule on mini-batches of its own task, and
 keeps the weights that did best on the task's valid rows. Networks never meet: training network i alone gives the same
-weights as training it in any stack.
+bits as training it in any stack, on any number of threads.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from netformer.networks import Networks, concatenate
+from netformer.networks import Networks
 from netformer.specs import Layout, Specs, draw_specs
 from netformer.tasks import TEST, TRAIN, VALID, TaskStack, r2
 
@@ -51,9 +52,13 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float = 0.1) -> fl
 
 def batch_rows(n_train: Int[Tensor, " n"], step: int, batch_size: int, seed: int) -> Int[Tensor, "n batch"]:
     """Train rows each network reads in one step, drawn with replacement; a function of (seed, step) and row count."""
+    return torch.minimum((_draws(step, batch_size, seed) * n_train.unsqueeze(1)).long(), n_train.unsqueeze(1) - 1)
+
+
+def _draws(step: int, batch_size: int, seed: int) -> Float[Tensor, " batch"]:
+    """Uniform numbers in [0, 1); times the number of train rows they are the rows of one step."""
     words = np.random.SeedSequence([seed, step]).generate_state(1, np.uint32)
-    u = torch.rand(batch_size, generator=torch.Generator().manual_seed(int(words[0])))
-    return torch.minimum((u * n_train.unsqueeze(1)).long(), n_train.unsqueeze(1) - 1)
+    return torch.rand(batch_size, generator=torch.Generator().manual_seed(int(words[0])))
 
 
 def train_networks(
@@ -67,69 +72,63 @@ def train_networks(
     weight_decay: float = 0.0,
     evaluations: int = 10,
     seed: int = 0,
-    chunk: int = 1024,
+    chunk: int = 64,
     progress: Progress | None = None,
 ) -> Networks:
     """Train every network on its task; network i reads task `task_index[i]`.
 
     steps: Adam steps. lr: peak learning rate. weight_decay: decoupled (AdamW). evaluations: how often the valid rows
-    are looked at; the best weights seen there are kept (the initial ones included). chunk: networks trained together;
-    it changes the speed, not the result.
+    are looked at; the best weights seen there are kept (the initial ones included). chunk: networks a thread takes at
+    once, of as many threads as torch has (`torch.set_num_threads`); both change the speed, not the result.
     """
-    done = []
-    for start in range(0, len(initial), chunk):
-        part = initial[slice(start, start + chunk)]
-        at = task_index[start : start + chunk]
-        used, local = torch.unique(at, return_inverse=True)
-        done.append(_train_chunk(part, tasks[used], local, steps, lr, batch_size, weight_decay, evaluations, seed))
-        if progress:
-            progress(min(start + chunk, len(initial)), len(initial))
-    return concatenate(done)
+    from netformer import kernel  # numba takes longer to import than the rest of this module
 
-
-def _train_chunk(
-    initial: Networks,
-    tasks: TaskStack,
-    at: Tensor,
-    steps: int,
-    lr: float,
-    batch_size: int,
-    weight_decay: float,
-    evaluations: int,
-    seed: int,
-) -> Networks:
-    order = torch.argsort((tasks.rows != TRAIN).long(), dim=1, stable=True)
-    n_train = (tasks.rows == TRAIN).sum(1)
-    x, y = tasks.x[at], tasks.y[at]
-    order, n_train, valid = order[at], n_train[at], tasks.rows[at] == VALID
-    mask = initial.specs.mask.to(initial.weight.dtype)
-    weight = initial.weight.clone().requires_grad_()
-    optimizer = torch.optim.AdamW([weight], lr=lr, weight_decay=weight_decay, fused=True)
-    best = initial.weight.clone()
-    best_loss = torch.full((len(initial),), math.inf)
-
-    def look() -> None:
-        with torch.no_grad():
-            predicted = Networks(initial.specs, weight.detach()).predict(x)
-            loss = torch.where(valid, (predicted - y).square(), 0.0).sum(1)
-            better = loss < best_loss
-            best_loss[better] = loss[better]
-            best[better] = weight.detach()[better]
-
+    specs, features, n = initial.specs, tasks.x.shape[2], len(initial)
+    width = specs.layout.max_width
+    exists = specs.patch_mask
+    patch = torch.nonzero(exists)[:, 1]
+    edge_owner, edge_patch, slot = torch.nonzero(specs.mask, as_tuple=True)
+    reads = torch.where(edge_patch == specs.layout.n_patches - 1, specs.depth[edge_owner], edge_patch // width) - 1
+    source = torch.where(slot > features, slot + reads * width, slot)
+    codes = torch.cat([specs.activations.repeat_interleave(width, 1), torch.zeros(n, 1, dtype=torch.long)], 1)
+    read_order = torch.where(tasks.rows == TRAIN, 0, torch.where(tasks.rows == VALID, 1, 2))
+    order = torch.argsort(read_order, dim=1, stable=True)
+    weight = initial.weight[specs.mask].numpy().copy()
+    rates = [kernel.adam_rates(step, learning_rate(step, steps, lr), weight_decay) for step in range(steps)]
     every = max(1, steps // max(1, evaluations))
-    look()
-    for step in range(steps):
-        rows = order.gather(1, batch_rows(n_train, step, batch_size, seed))
-        xb = x.gather(1, rows.unsqueeze(2).expand(-1, -1, x.shape[2]))
-        predicted = Networks(initial.specs, weight * mask).predict(xb)
-        loss = (predicted - y.gather(1, rows)).square().mean(1).sum()
-        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, lr)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        if (step + 1) % every == 0 or step + 1 == steps:
-            look()
-    return Networks(initial.specs, best)
+    arguments = (
+        task_index.contiguous().numpy(),
+        specs.n_inputs.contiguous().numpy(),
+        _offsets(exists.sum(1)),
+        (1 + features + patch).numpy(),
+        codes[exists].numpy(),
+        _offsets(specs.mask.sum(2)[exists]),
+        source.numpy(),
+        weight,
+        tasks.x.gather(1, order.unsqueeze(2).expand_as(tasks.x)).transpose(1, 2).contiguous().numpy(),
+        tasks.y.gather(1, order).numpy(),
+        torch.stack([(tasks.rows == TRAIN).sum(1), (tasks.rows == VALID).sum(1)], 1).numpy(),
+        torch.stack([_draws(step, batch_size, seed) for step in range(steps)]).numpy(),
+        np.array(rates, np.float32),
+        np.array([(step + 1) % every == 0 or step + 1 == steps for step in range(steps)]),
+    )
+    parts = [np.arange(start, min(start + chunk, n)) for start in range(0, n, chunk)]
+    done = 0
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        jobs = {pool.submit(kernel.train, part, *arguments): len(part) for part in parts}
+        for job in as_completed(jobs):
+            job.result()
+            done += jobs[job]
+            if progress:
+                progress(done, n)
+    trained = torch.zeros_like(initial.weight)
+    trained[specs.mask] = torch.from_numpy(weight)
+    return Networks(specs, trained)
+
+
+def _offsets(counts: Int[Tensor, " n"]) -> Int[np.ndarray, " n+1"]:
+    """Where each of n runs begins in their concatenation, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(counts.numpy())])
 
 
 def scores(
@@ -173,9 +172,9 @@ def build_zoo(
 ) -> tuple[Zoo, dict[str, int]]:
     """Draw, train and filter `networks_per_task` networks a task.
 
-    duplicate_share: share of nets that start from the initialisation of another net. min_valid_r2: a net below it is
-    rejected. max_gap: so is a net that lies further below the best of its task. Returns the zoo, in task order, and
-    the counts of drawn, rejected (by reason, first reason counts) and kept nets.
+    duplicate_share: share of nets that start from the initialisation of a net that has its own. min_valid_r2: a net
+    below it is rejected. max_gap: so is a net that lies further below the best of its task. Returns the zoo, in task
+    order, and the counts of drawn, rejected (by reason, first reason counts) and kept nets.
     """
     n = len(tasks) * networks_per_task
     task_index = torch.arange(len(tasks)).repeat_interleave(networks_per_task)
@@ -183,7 +182,9 @@ def build_zoo(
     specs = draw_specs(tasks.n_features[task_index].clamp(min=1), layout=layout, generator=g, **spec)
     seeds = torch.arange(n) + (seed << 32)
     copied = torch.rand(n, generator=g) < duplicate_share
-    seeds[copied] = seeds[torch.randint(n, (int(copied.sum()),), generator=g)]
+    copied[0] = False  # the first net keeps its own initialisation, so that a donor exists
+    own = torch.nonzero(~copied).squeeze(1)
+    seeds[copied] = seeds[own[torch.randint(len(own), (int(copied.sum()),), generator=g)]]
     trained = train_networks(
         initialize(specs, seeds),
         tasks,

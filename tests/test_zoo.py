@@ -1,10 +1,12 @@
 """Zoo engine: the stack trains as torch.nn and torch.optim train one network at a time."""
 
+import numpy as np
 import pytest
 import torch
 
+from netformer import kernel
 from netformer.networks import Networks
-from netformer.specs import Layout, activate, draw_specs
+from netformer.specs import ACTIVATIONS, Layout, activate, draw_specs
 from netformer.synthetic import synthetic_tasks
 from netformer.tasks import TEST, TRAIN, VALID, TaskStack, stack_tasks
 from netformer.zoo import batch_rows, build_zoo, initialize, learning_rate, scores, train_networks
@@ -43,15 +45,15 @@ def test_each_network_gets_its_own_activation():
 
 
 def test_a_stack_trains_as_single_networks_in_torch(tasks):
-    """Dense networks, 30 steps of AdamW on the same batches; tolerance 1e-4 absolute on every weight."""
-    steps, lr, decay = 30, 0.02, 0.01
-    specs, at = draw(8, tasks, sparse_share=0.0, skip_share=0.5)
-    initial = initialize(specs, torch.arange(8))
+    """Sparse or dense, 30 steps of AdamW on the same batches; tolerance 1e-4 absolute on every weight."""
+    steps, lr, decay, n = 30, 0.02, 0.01, 24
+    specs, at = draw(n, tasks, sparse_share=0.5, skip_share=0.5, bias_share=0.7)
+    initial = initialize(specs, torch.arange(n))
     done = train_networks(
         initial, tasks, at, steps=steps, lr=lr, batch_size=16, weight_decay=decay, evaluations=1, seed=3
     )
-    for i in range(8):
-        net = initial.to_torch(i)
+    for i in range(n):
+        net, edges = initial.to_torch(i), exists(specs, i)
         optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=decay)
         x, y = tasks.x[at[i], :, : int(specs.n_inputs[i])], tasks.y[at[i]]
         train, valid = tasks.rows[at[i]] == TRAIN, tasks.rows[at[i]] == VALID
@@ -62,6 +64,8 @@ def test_a_stack_trains_as_single_networks_in_torch(tasks):
             optimizer.param_groups[0]["lr"] = learning_rate(step, steps, lr)
             optimizer.zero_grad()
             (net(x[train][rows]).squeeze(1) - y[train][rows]).square().mean().backward()
+            for parameter, mask in zip(net.parameters(), edges, strict=True):
+                parameter.grad *= mask
             optimizer.step()
         with torch.no_grad():
             after = (net(x).squeeze(1) - y)[valid].square().sum()
@@ -70,17 +74,51 @@ def test_a_stack_trains_as_single_networks_in_torch(tasks):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
-def test_networks_never_meet(tasks):
+def exists(specs, i):
+    """For each parameter of `to_torch(i)` which of its entries are edges."""
+    return [p.detach() for p in Networks(specs, specs.mask.float()).to_torch(i).parameters()]
+
+
+def test_networks_never_meet_and_threads_do_not_matter(tasks):
+    """Bit for bit: alone, in a stack, in any chunk, on one thread or three, beside a network that diverges."""
     specs, at = draw(10, tasks)
     initial = initialize(specs, torch.arange(10))
     options = {"steps": 10, "lr": 0.02, "batch_size": 8, "evaluations": 2}
     whole = train_networks(initial, tasks, at, **options)
-    parts = train_networks(initial, tasks, at, chunk=3, **options)
-    torch.testing.assert_close(whole.weight, parts.weight, rtol=1e-4, atol=1e-5)
+    alone = [train_networks(initial[[i]], tasks[[int(at[i])]], torch.zeros(1).long(), **options) for i in range(10)]
+    assert torch.equal(torch.cat([one.weight for one in alone]), whole.weight)
+    torch.set_num_threads(3)
+    try:
+        parts = train_networks(initial, tasks, at, chunk=2, **options)
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(parts.weight, whole.weight)
     garbage = initial.weight.clone()
-    garbage[0] = 1e6 * specs.mask[0]
+    garbage[0] = 1e30 * specs.mask[0]
     other = train_networks(Networks(specs, garbage), tasks, at, **options)
-    torch.testing.assert_close(other.weight[1:], whole.weight[1:], rtol=1e-4, atol=1e-5)
+    assert torch.equal(other.weight[1:], whole.weight[1:])
+
+
+def test_inputs_are_left_alone_and_missing_edges_stay_zero(tasks):
+    specs, at = draw(20, tasks, sparse_share=1.0)
+    initial = initialize(specs, torch.arange(20))
+    before = initial.weight.clone()
+    done = train_networks(initial, tasks, at, steps=10, lr=5.0, batch_size=8, weight_decay=0.5)
+    assert torch.equal(initial.weight, before)
+    assert not bool(done.weight[~specs.mask].any() | torch.signbit(done.weight[~specs.mask]).any())
+
+
+@pytest.mark.parametrize(("code", "name"), list(enumerate(ACTIVATIONS)))
+def test_compiled_activations_and_slopes_are_those_of_torch(code, name):
+    """Absolute tolerance 2e-6 on values and derivatives, relative 2e-6 where values are large."""
+    a = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e4, -50.0, 50.0, 1e4])])
+    value, slope = a.numpy().copy(), np.empty(len(a), np.float32)
+    kernel.activate(code, value, slope)
+    exact = a.double().requires_grad_()
+    expected = activate(exact.view(1, -1, 1), torch.tensor([code])).flatten()
+    (derivative,) = torch.autograd.grad(expected.sum(), exact)
+    torch.testing.assert_close(torch.from_numpy(value).double(), expected.detach(), rtol=2e-6, atol=2e-6)
+    torch.testing.assert_close(torch.from_numpy(slope).double(), derivative, rtol=2e-6, atol=2e-6)
 
 
 def valid_loss(networks, tasks, at):
@@ -149,3 +187,14 @@ def test_the_filter_counts_every_network(tasks):
     assert sum(rejected) + counts["kept"] == 24
     assert float(zoo.r2[:, VALID].min()) >= 0.2
     torch.testing.assert_close(zoo.r2, scores(zoo.networks, tasks, zoo.task_index))
+
+
+def test_a_duplicate_starts_from_a_net_with_its_own_initialisation(tasks):
+    options = {"layout": LAYOUT, "spec": {}, "networks_per_task": 10, "min_valid_r2": -2.0, "max_gap": 9.0, "seed": 0}
+    options |= {"steps": 1, "lr": 0.01, "batch_size": 4, "weight_decay": 0.0}
+    for share in (0.0, 0.5, 1.0):
+        zoo, _ = build_zoo(tasks, duplicate_share=share, **options)
+        copied = zoo.init_seed != torch.arange(40)
+        assert not bool(copied[zoo.init_seed].any())
+        assert bool(copied.any()) == (share > 0)
+    assert int(copied.sum()) == 39

@@ -1,0 +1,238 @@
+"""Kernel of the zoo engine: trains one network at a time, compiled by numba, with all it touches in the nearest caches.
+
+A network is a list of edges, so nothing is padded and a missing edge costs nothing. Values of its vertices are
+(vertices, rows): the inner loops run over contiguous rows, which LLVM turns into vector instructions. Vertices are
+numbered as slots and patches are (`netformer.specs`): bias 0, input f at 1 + f, the unit of patch p at 1 + F + p.
+
+All arithmetic is float32. `fastmath` may reorder sums and fuse multiply with add, and assumes nothing about nan or inf.
+Each network runs the same machine code alone, so a result depends neither on its stack nor on threads.
+"""
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import numpy as np
+from numba import njit
+
+# `no_type_check`: the test run wraps annotated functions, and numba must see bare ones. Shapes are in the docstrings.
+_FAST = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+_ZERO, _QUARTER, _HALF, _ONE, _SIX = (np.float32(value) for value in (0.0, 0.25, 0.5, 1.0, 6.0))
+_SQRT_HALF, _DENSITY = np.float32(0.5**0.5), np.float32((2 * np.pi) ** -0.5)
+_BETA1, _BETA2, _EPS = 0.9, 0.999, np.float32(1e-8)  # defaults of torch.optim.AdamW
+_GROW1, _GROW2, _KEEP2 = np.float32(1 - _BETA1), np.float32(1 - _BETA2), np.float32(_BETA2)
+
+# Rational approximations of Eigen (MathFunctionsImpl.h, SpecialFunctionsImpl.h; MPL2): x p(x^2) / q(x^2), lowest first.
+_TANH_CLAMP, _ERF_CLAMP = np.float32(7.90531110763549805), np.float32(4.0)
+_P0, _P1, _P2, _P3 = np.array(
+    [4.89352455891786e-03, 6.37261928875436e-04, 1.48572235717979e-05, 5.12229709037114e-08], np.float32
+)
+_P4, _P5, _P6 = np.array([-8.60467152213735e-11, 2.00018790482477e-13, -2.76076847742355e-16], np.float32)
+_Q0, _Q1, _Q2, _Q3 = np.array(
+    [4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.19825839466702e-06], np.float32
+)
+_R0, _R1, _R2, _R3 = np.array(
+    [-1.60960333262415e-02, -2.95459980854025e-03, -7.34990630326855e-04, -5.69250639462346e-05], np.float32
+)
+_R4, _R5, _R6 = np.array([-2.10102402082508e-06, 2.77068142495902e-08, -2.72614225801306e-10], np.float32)
+_S0, _S1, _S2 = np.array([-1.42647390514189e-02, -7.37332916720468e-03, -1.68282697438203e-03], np.float32)
+_S3, _S4 = np.array([-2.13374055278905e-04, -1.45660718464996e-05], np.float32)
+
+
+@njit(**_FAST)
+@no_type_check
+def tanh(x):
+    """tanh of a float32, absolute error below 5e-7."""
+    x = min(max(x, -_TANH_CLAMP), _TANH_CLAMP)
+    s = x * x
+    p = (((((_P6 * s + _P5) * s + _P4) * s + _P3) * s + _P2) * s + _P1) * s + _P0
+    return x * p / (((_Q3 * s + _Q2) * s + _Q1) * s + _Q0)
+
+
+@njit(**_FAST)
+@no_type_check
+def erf(x):
+    """erf of a float32, absolute error below 5e-7."""
+    x = min(max(x, -_ERF_CLAMP), _ERF_CLAMP)
+    s = x * x
+    p = (((((_R6 * s + _R5) * s + _R4) * s + _R3) * s + _R2) * s + _R1) * s + _R0
+    return x * p / ((((_S4 * s + _S3) * s + _S2) * s + _S1) * s + _S0)
+
+
+@njit(**_FAST)
+@no_type_check
+def activate(code, value, slope):
+    """Apply activation `code` (index into `specs.ACTIVATIONS`) to value (rows) in place; its derivative into slope."""
+    for r in range(len(value)):
+        slope[r] = _ONE
+    if code == 1:
+        for r in range(len(value)):
+            slope[r] = _ONE if value[r] > _ZERO else _ZERO
+            value[r] = max(value[r], _ZERO)
+    elif code == 2:
+        for r in range(len(value)):
+            h = tanh(value[r])
+            value[r], slope[r] = h, _ONE - h * h
+    elif code == 3:
+        for r in range(len(value)):
+            h = _HALF * tanh(_HALF * value[r]) + _HALF
+            value[r], slope[r] = h, h * (_ONE - h)
+    elif code == 4:
+        for r in range(len(value)):
+            a = value[r]
+            cumulative = _HALF * erf(a * _SQRT_HALF) + _HALF
+            b = min(max(a, -_SIX), _SIX)  # beyond, a exp(-a^2 / 2) is below 1e-7
+            t = tanh(_QUARTER * b * b)  # exp(-b^2 / 2) = (1 - t) / (1 + t)
+            value[r], slope[r] = a * cumulative, cumulative + b * _DENSITY * (_ONE - t) / (_ONE + t)
+
+
+@njit(**_FAST)
+@no_type_check
+def _gather(x, row, value):
+    """Inputs of the rows `row` of x (features, all rows) into value (vertices, rows)."""
+    for f in range(len(x)):
+        for r in range(len(row)):
+            value[1 + f, r] = x[f, row[r]]
+
+
+@njit(**_FAST)
+@no_type_check
+def _forward(units, code, first, source, weight, value, slope):
+    """Values and slopes (vertices, rows) of the units and the output, from the inputs in `value`.
+
+    units: vertices that have a value, in order. code: activation of each. first, source: the edges into unit k are
+    first[k]..first[k + 1], from the vertices source[e].
+    """
+    rows = value.shape[1]
+    for k in range(len(units)):
+        u, e, stop = units[k], first[k], first[k + 1]
+        for r in range(rows):
+            value[u, r] = _ZERO
+        while e + 4 <= stop:
+            a, b, c, d = source[e], source[e + 1], source[e + 2], source[e + 3]
+            p, q, s, t = weight[e], weight[e + 1], weight[e + 2], weight[e + 3]
+            for r in range(rows):
+                value[u, r] += p * value[a, r] + q * value[b, r] + s * value[c, r] + t * value[d, r]
+            e += 4
+        while e < stop:
+            a, p = source[e], weight[e]
+            for r in range(rows):
+                value[u, r] += p * value[a, r]
+            e += 1
+        activate(code[k], value[u], slope[u])
+
+
+@njit(**_FAST)
+@no_type_check
+def _backward(units, first, source, hidden, weight, value, slope, delta, gradient):
+    """Gradient (edges) of the loss, from the derivative to the output in the last row of `delta` (vertices, rows).
+
+    hidden: the first vertex that is a unit; no derivative is taken to the bias and the inputs.
+    """
+    rows = value.shape[1]
+    for k in range(len(units) - 1):
+        u = units[k]
+        for r in range(rows):
+            delta[u, r] = _ZERO
+    for k in range(len(units) - 1, -1, -1):
+        u, e, stop = units[k], first[k], first[k + 1]
+        for r in range(rows):
+            delta[u, r] *= slope[u, r]
+        while e + 4 <= stop:
+            a, b, c, d = source[e], source[e + 1], source[e + 2], source[e + 3]
+            p, q, s, t = _ZERO, _ZERO, _ZERO, _ZERO
+            for r in range(rows):
+                p += delta[u, r] * value[a, r]
+                q += delta[u, r] * value[b, r]
+                s += delta[u, r] * value[c, r]
+                t += delta[u, r] * value[d, r]
+            gradient[e], gradient[e + 1], gradient[e + 2], gradient[e + 3] = p, q, s, t
+            e += 4
+        while e < stop:
+            a, p = source[e], _ZERO
+            for r in range(rows):
+                p += delta[u, r] * value[a, r]
+            gradient[e] = p
+            e += 1
+        for e in range(first[k], stop):
+            a, p = source[e], weight[e]
+            if a >= hidden:
+                for r in range(rows):
+                    delta[a, r] += p * delta[u, r]
+
+
+def adam_rates(step: int, lr: float, weight_decay: float) -> tuple[float, float, float]:
+    """What `_adam` needs in step `step`: 1 - lr * decay, lr / (1 - beta1^t), sqrt(1 - beta2^t), with t = step + 1."""
+    t = step + 1
+    return 1 - lr * weight_decay, lr / (1 - _BETA1**t), (1 - _BETA2**t) ** 0.5
+
+
+@njit(**_FAST)
+@no_type_check
+def _adam(weight, gradient, mean, square, keep, step_size, correction):
+    """One step of AdamW on every edge (Loshchilov and Hutter 2019), as `torch.optim.AdamW` orders it."""
+    for e in range(len(weight)):
+        g = gradient[e]
+        mean[e] += (g - mean[e]) * _GROW1
+        square[e] = square[e] * _KEEP2 + _GROW2 * g * g
+        weight[e] = weight[e] * keep - step_size * mean[e] / (np.sqrt(square[e]) / correction + _EPS)
+
+
+@njit(**_FAST)
+@no_type_check
+def _squared_error(units, code, first, source, weight, x, y, start, stop, value, slope, row):
+    """Sum of squared errors on rows start..stop, one batch at a time; the last one repeats its final row."""
+    total, size = 0.0, len(row)
+    for begin in range(start, stop, size):
+        for r in range(size):
+            row[r] = min(begin + r, stop - 1)
+        _gather(x, row, value)
+        _forward(units, code, first, source, weight, value, slope)
+        for r in range(min(size, stop - begin)):
+            total += np.float64(value[units[-1], r] - y[begin + r]) ** 2
+    return total
+
+
+@njit(**_FAST)
+@no_type_check
+def train(networks, task, n_inputs, first_unit, units, code, first, source, weight, x, y, counts, draws, rates, looks):
+    """Train the networks `networks` in place of their initial weights; each ends with its best ones on valid rows.
+
+    networks: indices. task, n_inputs (n): of each network. first_unit (n + 1): where its units begin in units, code
+    (vertex and activation, output last) and first (its first edge). source, weight (edges): origin and weight.
+    x (t, features, rows), y (t, rows): train rows first, then valid rows. counts (t, 2): how many of each.
+    draws (steps, batch): uniform numbers that pick rows. rates (steps, 3): `adam_rates` of each step. looks (steps):
+    whether valid rows are looked at after a step.
+    """
+    steps, size = draws.shape
+    hidden = 1 + x.shape[1]
+    vertices = 0
+    for k in range(len(units)):
+        vertices = max(vertices, units[k] + 1)
+    value, slope = np.ones((vertices, size), np.float32), np.ones((vertices, size), np.float32)
+    delta, row = np.empty((vertices, size), np.float32), np.empty(size, np.int64)
+    for i in networks:
+        a, b = first_unit[i], first_unit[i + 1]
+        at, us, cs = task[i], units[a:b], code[a:b]
+        begin, end = first[a], first[b]
+        fs, ss, w = first[a : b + 1] - begin, source[begin:end], weight[begin:end]
+        xs, ys, n, n_valid = x[at, : n_inputs[i]], y[at], counts[at, 0], counts[at, 1]
+        gradient, mean, square = np.empty_like(w), np.zeros_like(w), np.zeros_like(w)
+        best, out = w.copy(), us[-1]
+        least = _squared_error(us, cs, fs, ss, w, xs, ys, n, n + n_valid, value, slope, row)
+        for step in range(steps):
+            for r in range(size):
+                row[r] = min(np.int64(draws[step, r] * np.float32(n)), n - 1)
+            _gather(xs, row, value)
+            _forward(us, cs, fs, ss, w, value, slope)
+            scale = np.float32(2.0 / size)
+            for r in range(size):
+                delta[out, r] = scale * (value[out, r] - ys[row[r]])
+            _backward(us, fs, ss, hidden, w, value, slope, delta, gradient)
+            _adam(w, gradient, mean, square, rates[step, 0], rates[step, 1], rates[step, 2])
+            if looks[step]:
+                loss = _squared_error(us, cs, fs, ss, w, xs, ys, n, n + n_valid, value, slope, row)
+                if loss < least:
+                    least = loss
+                    best[:] = w
+        w[:] = best
