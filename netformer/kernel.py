@@ -5,8 +5,8 @@ A network is a list of edges, so nothing is padded and a missing edge costs noth
 numbered as slots and patches are (`netformer.specs`): bias 0, input f at 1 + f, the unit of patch p at 1 + F + p.
 
 All arithmetic is float32. `fastmath` may reorder sums and fuse multiply with add, and assumes nothing about nan or inf.
-Each network runs the same machine code alone, so a result depends neither on its stack nor on threads; another processor
-may sum in another order.
+Each network runs the same machine code alone, so a result depends neither on its stack nor on threads. Another
+processor may sum in another order.
 """
 
 from __future__ import annotations
