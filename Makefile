@@ -1,18 +1,28 @@
 PY := .venv/bin/python
-.PHONY: test lint repro
+.PHONY: help test lint repro show bench
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
 
 .venv/done: requirements.txt
 	python3 -m venv .venv
 	$(PY) -m pip install -q -r requirements.txt
 	touch $@
 
-test: .venv/done  ## laws, one thread per process
+test: .venv/done  ## laws, shapes checked
 	$(PY) -m pytest -q
 
-lint: .venv/done
+lint: .venv/done  ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy netformer stages
 
-repro: .venv/done  ## the pipeline as far as it goes, results under reports/
+repro: .venv/done  ## the pipeline, its results under reports/, printed at the end
 	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc repro
+	$(PY) -m stages.show
+
+show: .venv/done  ## print the last results again
+	$(PY) -m stages.show
+
+bench: .venv/done  ## speed of the zoo engine against a plain torch loop
+	$(PY) -m netformer.bench --out reports/bench.json

@@ -5,7 +5,7 @@ Conditions and baselines fit on train rows, choices are made on valid rows, test
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,46 +18,32 @@ from netformer import baselines, metrics
 from netformer.grammar import read_structure
 from netformer.model import TransformerVAE
 from netformer.networks import Networks, concatenate
+from netformer.scored import Samples, Scored, sets_of
 from netformer.specs import draw_specs
-from netformer.tasks import TEST, VALID, Task, TaskStack, r2
+from netformer.tasks import TEST, VALID, TaskStack, r2
 from netformer.zoo import initialize, scores, train_networks
-
-SMALL_ROWS = 300
-
-
-def sets_of(tasks: Sequence[Task]) -> dict[str, list[int]]:
-    """The evaluation sets: positions in `tasks` by set name; empty sets are left out."""
-    sets: dict[str, list[int]] = {name: [] for name in ("heldout_tasks", "heldout_family", "real_tables")}
-    for index, task in enumerate(tasks):
-        if task.source == "real":
-            sets["real_tables"].append(index)
-        elif task.family.startswith("friedman"):
-            sets["heldout_family"].append(index)
-        else:
-            sets["heldout_tasks"].append(index)
-    sets["real_tables_small"] = [i for i in sets["real_tables"] if len(tasks[i].y) <= SMALL_ROWS]
-    return {name: indices for name, indices in sets.items() if indices}
 
 
 def summarize(name: str, values: Float[np.ndarray, " n"]) -> dict[str, float]:
-    """Median, interquartile range and count."""
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    return {name: float(middle), f"{name}_iqr": float(high - low), f"{name}_n_tasks": float(len(values))}
+    """Median, interquartile range, count of tasks, and how many of these failed: not finite or at the floor of -1.
 
-
-def arm_scores(
-    r2s: Float[Tensor, "seeds t samples 3"], predictions: Float[Tensor, "seeds t rows"], tasks: TaskStack
-) -> dict[str, Float[np.ndarray, " t"]]:
-    """Rows of our own: one sample, best of all by valid rows, and the mean prediction; means over sampling seeds."""
-    chosen = r2s[..., VALID].argmax(2, keepdim=True)
-    best = r2s[..., TEST].gather(2, chosen).squeeze(2)
-    average = torch.stack([r2(tasks.y, p, tasks.rows == TEST) for p in predictions])
-    n = r2s.shape[2]
+    Values that are not finite are counted, and left out of the median.
+    """
+    finite = values[np.isfinite(values)]
+    low, middle, high = np.percentile(finite, [25, 50, 75])
     return {
-        "single": r2s[:, :, 0, TEST].mean(0).numpy(),
-        f"best_of_{n}": best.mean(0).numpy(),
-        f"average_{n}": average.mean(0).numpy(),
+        name: float(middle),
+        f"{name}_iqr": float(high - low),
+        f"{name}_n_tasks": float(len(values)),
+        f"{name}_n_failed": float(len(values) - (finite > -1).sum()),
     }
+
+
+def spread(name: str, values: Tensor, middle: str = "median") -> dict[str, float]:
+    """Median (or mean) and interquartile range of numbers a network; what is not finite is left out."""
+    finite = values[torch.isfinite(values)].double().numpy()
+    low, high = np.percentile(finite, [25, 75])
+    return {name: float(getattr(np, middle)(finite)), f"{name}_iqr": float(high - low)}
 
 
 def baseline_scores(
@@ -70,7 +56,7 @@ def baseline_scores(
     scratch_networks: int,
     seed: int,
     workers: int,
-    progress: Callable[[str], None] = lambda name: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Float[np.ndarray, " t"]]:
     """Test R2 of every baseline on every task.
 
@@ -85,12 +71,12 @@ def baseline_scores(
     written["ridge"] = baselines.ridge(tasks)
     written["random_ridge_head"] = baselines.random_head(tasks, units, seed=seed)
     written["random128_ridge_head"] = baselines.random_head(tasks, 128, seed=seed)
-    progress("linear")
+    progress(1, 4)
     written["mlp"] = baselines.mlp_lbfgs(tasks, workers=workers, seed=seed)
-    progress("mlp")
+    progress(2, 4)
     written["retrieval"] = baselines.retrieval(tasks, zoo)[1]
     written["zoo_average"] = baselines.zoo_average(tasks, zoo)
-    progress("retrieval")
+    progress(3, 4)
     result = {name: r2(tasks.y, predicted, test).numpy() for name, predicted in written.items()}
 
     own = torch.arange(t)
@@ -103,8 +89,44 @@ def baseline_scores(
     all_r2 = scores(trained, tasks, index).view(t, scratch_networks, 3)
     chosen = all_r2[:, :, VALID].argmax(1, keepdim=True)
     result["scratch_best"] = all_r2[:, :, TEST].gather(1, chosen).squeeze(1).numpy()
-    progress("scratch")
+    progress(4, 4)
     return result
+
+
+def zoo_metrics(zoo: Scored, tasks: TaskStack, *, mlp_tasks: int, workers: int, seed: int) -> dict[str, float]:
+    """Every `zoo.*` key: kept networks, ridge on the same tasks and, on the first `mlp_tasks` of them, MLPRegressor
+    with the specs it can express beside the zoo's own networks of these specs (left out when there are none)."""
+    some = torch.unique(zoo.task_index)[:mlp_tasks]
+    few = torch.isin(zoo.task_index, some).nonzero().squeeze(1)
+    mlp_r2, fitted = baselines.mlp_same_spec(zoo.networks[few], tasks, zoo.task_index[few], workers=workers, seed=seed)
+    ridge_r2 = r2(tasks.y, baselines.ridge(tasks), tasks.rows == TEST)[zoo.task_index]
+    test = zoo.r2[:, TEST]
+    rows = {"median_test_r2": test, "ridge_r2": ridge_r2}
+    if len(fitted):
+        rows |= {"mlp_lbfgs_r2": mlp_r2, "same_networks_r2": test[few[fitted]]}
+    result = {"n_networks": float(len(test)), "n_tasks": float(len(torch.unique(zoo.task_index)))}
+    for name, values in rows.items():
+        result |= spread(name, values)
+    return result
+
+
+def posterior_means(
+    model: TransformerVAE,
+    networks: Networks,
+    task_index: Int[Tensor, " n"],
+    tasks: TaskStack,
+    metafeatures: Float[Tensor, "t k"],
+    chunk: int = 512,
+) -> tuple[Float[Tensor, "n z"], Float[Tensor, "n two_d"]]:
+    """The latent of each network, mean of q(z | network, condition), and the condition of its task."""
+    latents, conditions = [], []
+    with torch.no_grad():
+        for start in range(0, len(networks), chunk):
+            part, at = networks[slice(start, start + chunk)], task_index[start : start + chunk]
+            used, local = torch.unique(at, return_inverse=True)
+            conditions.append(model.embed(len(used), tasks[used], metafeatures[used])[local])
+            latents.append(model.encode(part, conditions[-1]).mu)
+    return torch.cat(latents), torch.cat(conditions)
 
 
 def reconstruct(
@@ -116,15 +138,11 @@ def reconstruct(
     chunk: int = 512,
 ) -> Networks:
     """Networks decoded free-running from the posterior mean: structure from the heads, then the weights."""
-    decoded = []
+    latents, conditions = posterior_means(model, networks, task_index, tasks, metafeatures, chunk)
+    decoded, n_inputs = [], networks.specs.n_inputs
     with torch.no_grad():
-        for start in range(0, len(networks), chunk):
-            part, at = networks[slice(start, start + chunk)], task_index[start : start + chunk]
-            used, local = torch.unique(at, return_inverse=True)
-            c = model.embed(len(used), tasks[used], metafeatures[used])[local]
-            z = model.encode(part, c).mu
-            read = read_structure(model.structure_logits(z, c), part.specs.n_inputs, model.layout)
-            decoded.append(model.write(z, c, read))
+        for z, c, inputs in zip(latents.split(chunk), conditions.split(chunk), n_inputs.split(chunk), strict=True):
+            decoded.append(model.write(z, c, read_structure(model.structure_logits(z, c), inputs, model.layout)))
     return concatenate(decoded)
 
 
@@ -145,71 +163,99 @@ def reconstruction_metrics(
     task_index: Int[Tensor, " n"],
     reference: Networks,
 ) -> dict[str, float]:
-    """Every `reconstruction.*` key; `reference`: training networks, whose layer means are the null of `weight_r2`."""
+    """Every `reconstruction.*` key; `reference`: training networks, whose layer means are the null of `weight_r2`.
+
+    Where no two networks share their widths, the null of the cosine is another network of any shape.
+    """
     partner = same_shape_partner(original)
     paired = partner != torch.arange(len(original))
-    other, x = original[partner], tasks.x[task_index]
+    shuffled = original[torch.roll(torch.arange(len(original)), len(original) // 2)]
+    other = original[partner] if bool(paired.any()) else shuffled
+    x = tasks.x[task_index]
     valid, test = tasks.rows[task_index] == VALID, tasks.rows[task_index] == TEST
     accuracy, f1 = metrics.edge_scores(original, decoded)
-    shuffled = original[torch.roll(torch.arange(len(original)), len(original) // 2)]
-    similarity = metrics.penultimate_cosine(original, decoded, x, valid).mean()
-    null = metrics.penultimate_cosine(original, other, x, valid)[paired].mean()
+    similarity = metrics.penultimate_cosine(original, decoded, x, valid)
+    null = metrics.penultimate_cosine(original, other, x, valid)[paired if bool(paired.any()) else slice(None)].mean()
     weight = metrics.weight_r2(original, decoded, metrics.layer_mean(reference))
+    functional = metrics.functional_r2(original, decoded, x, test)
     return {
-        "edge_accuracy": float(accuracy.mean()),
-        "edge_f1": float(f1.mean()),
+        **spread("edge_accuracy", accuracy, "mean"),
+        **spread("edge_f1", f1, "mean"),
         "edge_f1_chance": float(metrics.edge_scores(original, shuffled)[1].mean()),
-        "cosine_similarity": float(similarity),
-        "cosine_distance": float(1 - similarity),
+        **spread("cosine_similarity", similarity, "mean"),
+        "cosine_distance": float(1 - similarity.mean()),
         "cosine_null": float(null),
-        "cosine_skill": float((similarity - null) / (1 - null)),
-        "weight_cosine": float(metrics.weight_cosine(original, decoded).mean()),
-        "weight_r2": float(weight.nanmedian()),
-        "functional_r2": float(metrics.functional_r2(original, decoded, x, test).median()),
+        "cosine_skill": float((similarity.mean() - null) / (1 - null)),
+        **spread("weight_cosine", metrics.weight_cosine(original, decoded), "mean"),
+        **spread("weight_r2", weight),
+        "weight_r2_n_failed": float((~torch.isfinite(weight)).sum()),
+        **spread("functional_r2", functional),
+        "functional_r2_n_failed": float((functional <= -1).sum()),
         "n_networks": float(len(original)),
+        "n_tasks": float(len(torch.unique(task_index))),
     }
 
 
 def sampling_metrics(
-    samples: Networks,
-    task_index: Int[Tensor, " n"],
-    tasks: TaskStack,
-    zoo: Networks,
-    zoo_task: Int[Tensor, " m"],
-    zoo_tasks: TaskStack,
-    limit: int = 1000,
+    samples: Samples, zoo: Scored, zoo_tasks: TaskStack, limit: int = 1000, seed: int = 0
 ) -> dict[str, float]:
-    """Every `sampling.*` key that needs no distance to training networks; the first `limit` samples and a random
-    `limit` of the zoo's networks are compared."""
-    first = samples[slice(0, limit)]
-    at = task_index[:limit]
-    valid = metrics.validity(first, tasks.x[at], tasks.rows[at] >= 0)
-    g = torch.Generator().manual_seed(0)
-    drawn = zoo[torch.randperm(len(zoo), generator=g)[:limit]]
+    """Every `sampling.*` key that needs no distance to training networks.
 
-    def spread(networks: Networks, index: Tensor, stack: TaskStack) -> float:
-        values = []
-        for task in torch.unique(index)[:50].tolist():
-            members = (index == task).nonzero().squeeze(1)[:16]
-            if len(members) > 1:
-                keep = stack.rows[task : task + 1] == TEST
-                values.append(metrics.functional_diversity(networks[members], stack.x[task : task + 1], keep))
-        return float(np.median(values))
-
-    ours, theirs = spread(samples, task_index, tasks), spread(zoo, zoo_task, zoo_tasks)
-    specs = metrics.distinct_specs(first.specs) / max(1, metrics.distinct_specs(drawn.specs))
+    `limit` random samples (all tasks and sampling seeds) and `limit` random networks of the zoo are compared.
+    """
+    g = torch.Generator().manual_seed(seed)
+    picked = torch.randperm(len(samples.networks), generator=g)[:limit].sort().values
+    some, at = samples.networks[picked], samples.task_index[picked]
+    drawn = zoo.networks[torch.randperm(len(zoo.networks), generator=g)[:limit]]
+    valid = metrics.validity(some, samples.stack.x[at], samples.stack.rows[at] >= 0)
+    ours = _disagreement(samples.networks, samples.task_index, samples.stack)
+    theirs = _disagreement(zoo.networks, zoo.task_index, zoo_tasks)
     return {
-        "validity": float(valid.float().mean()),
-        "uniqueness": metrics.uniqueness(first),
-        "distinct_specs": specs,
-        "functional_diversity": ours / theirs,
+        "validity": float(valid.double().mean()),
+        "uniqueness": metrics.uniqueness(some),
+        "distinct_specs": metrics.distinct_specs(some.specs) / max(1, metrics.distinct_specs(drawn.specs)),
+        "functional_diversity": ours / max(theirs, 1e-12),
+        "n_samples": float(len(some)),
+        "n_tasks": float(len(torch.unique(at))),
+        "n_failed": float((~valid).sum()),
     }
 
 
+def _disagreement(networks: Networks, index: Int[Tensor, " n"], tasks: TaskStack) -> float:
+    """Median over the first 50 tasks of the functional diversity of the task's first 16 networks."""
+    values = []
+    for task in torch.unique(index)[:50].tolist():
+        members = (index == task).nonzero().squeeze(1)[:16]
+        if len(members) > 1:
+            keep = tasks.rows[task : task + 1] == TEST
+            values.append(metrics.functional_diversity(networks[members], tasks.x[task : task + 1], keep))
+    if not values:
+        raise ValueError("functional diversity needs a task with at least 2 networks; raise sample.n_samples")
+    return float(np.median(values))
+
+
+def per_task_table(samples: Samples, rows: dict[str, Float[np.ndarray, " t"]]) -> pd.DataFrame:
+    """The long table (set, task_id, family, row, test_r2); a ceiling that is not known is left out."""
+    return pd.DataFrame(
+        [
+            {
+                "set": name,
+                "task_id": samples.tasks[i].task_id,
+                "family": samples.tasks[i].family,
+                "row": row,
+                "test_r2": float(values[i]),
+            }
+            for name, members in sets_of(samples.tasks).items()
+            for row, values in rows.items()
+            for i in members
+            if row != "ceiling" or np.isfinite(values[i])
+        ]
+    )
+
+
 def zero_shot_metrics(per_task: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Median over tasks of each row, a set at a time, from the long table (set, row, test_r2)."""
+    """Median over tasks of each row, a set at a time, from the long table of `per_task_table`."""
     result: dict[str, dict[str, float]] = {}
     for (name, row), group in per_task.groupby(["set", "row"], sort=True):
-        values = group["test_r2"].to_numpy()
-        result.setdefault(str(name), {}).update(summarize(str(row), values[np.isfinite(values)]))
+        result.setdefault(str(name), {}).update(summarize(str(row), group["test_r2"].to_numpy()))
     return result

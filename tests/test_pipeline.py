@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import math
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -63,16 +64,48 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_number_is_finite_and_named(root: Path) -> None:
     report = json.loads((root / "reports" / "evaluate" / "metrics.json").read_text())
-    assert set(report) == {"zoo", "reconstruction", "sampling", "zero_shot"}
+    assert set(report) == {"zoo", "tokens", "reconstruction", "sampling", "zero_shot"}
+    assert report["tokens"]["exact"] == 1.0
     assert set(report["zero_shot"]) == {"heldout_tasks", "heldout_family"}
     ours = {"raw", "single", "best_of_3", "average_3", "shuffled_condition", "metafeatures_only", "unconditional"}
     theirs = {"constant", "ridge", "mlp", "scratch", "scratch_best", "random_ridge_head", "random128_ridge_head"}
     for rows in report["zero_shot"].values():
         assert ours | theirs | {"retrieval", "zoo_average"} <= set(rows)
-    numbers = [v for part in report.values() for v in part.values() if not isinstance(v, dict)]
+        for row in ours | theirs:
+            assert {f"{row}_iqr", f"{row}_n_tasks", f"{row}_n_failed"} <= set(rows)
+    parts = [report[name] for name in set(report) - {"zero_shot"}] + list(report["zero_shot"].values())
+    numbers = [v for part in parts for v in part.values()]
     assert all(math.isfinite(v) for v in numbers)
     assert report["sampling"]["validity"] == 1.0
     assert json.loads((root / "reports" / "tokenize" / "metrics.json").read_text())["exact"] == 1.0
+
+
+def test_every_declared_picture_is_a_png(root: Path) -> None:
+    plan = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]["evaluate"]
+    declared = {next(iter(plot)) for plot in plan["plots"]}
+    assert declared == {str(p.relative_to(root)) for p in (root / "reports" / "evaluate").glob("*.png")}
+    assert all((root / name).read_bytes().startswith(b"\x89PNG") for name in declared)
+
+
+def test_show_prints_every_set_and_says_when_there_is_nothing(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show = import_module("stages.show").main
+    show(root)
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("heldout_tasks (5)", "heldout_family (3)", "random_ridge_head", "edge_f1"))
+    with pytest.raises(FileNotFoundError, match=r"metrics.json does not exist; run the pipeline first"):
+        show(tmp_path)
+
+
+def test_samples_of_other_params_are_refused(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "root")
+    report = tmp_path / "root" / "reports" / "evaluate" / "metrics.json"
+    before = report.read_bytes()
+    write_params(tmp_path / "root", {**TINY, "sample": {"n_samples": 4, "n_seeds": 2}})
+    with pytest.raises(ValueError, match=r"must be 2 seeds x 8 tasks x 4, found 48; run the stage sample again"):
+        import_module("stages.evaluate").main(tmp_path / "root")
+    assert report.read_bytes() == before
 
 
 def test_held_out_tasks_are_never_learned_from(root: Path) -> None:

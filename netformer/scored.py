@@ -1,0 +1,127 @@
+"""Scored networks: the zoo and the samples as the evaluator sees them, each network with its task and its R2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from netformer.artifacts import networks_of, r2_of
+from netformer.networks import Networks
+from netformer.sampling import ARMS
+from netformer.specs import Layout
+from netformer.tasks import TEST, VALID, Task, TaskStack, r2, stack_tasks
+
+SMALL_ROWS = 300
+
+
+def sets_of(tasks: Sequence[Task]) -> dict[str, list[int]]:
+    """The evaluation sets: positions in `tasks` by set name; empty sets are left out."""
+    sets: dict[str, list[int]] = {name: [] for name in ("heldout_tasks", "heldout_family", "real_tables")}
+    for index, task in enumerate(tasks):
+        if task.source == "real":
+            sets["real_tables"].append(index)
+        elif task.family.startswith("friedman"):
+            sets["heldout_family"].append(index)
+        else:
+            sets["heldout_tasks"].append(index)
+    sets["real_tables_small"] = [i for i in sets["real_tables"] if len(tasks[i].y) <= SMALL_ROWS]
+    return {name: indices for name, indices in sets.items() if indices}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Trained networks: the task of each (a position in the stack of all tasks), that task's split, and train, valid
+    and test R2."""
+
+    networks: Networks
+    task_index: Int[Tensor, " n"]
+    split: np.ndarray
+    r2: Float[Tensor, "n 3"]
+
+    def part(self, split: str) -> Scored:
+        """The networks of the tasks of one split. Raises ValueError when there are none."""
+        at = torch.from_numpy(np.flatnonzero(self.split == split))
+        if not len(at):
+            raise ValueError(f"the zoo must hold networks of {split} tasks, found none; more tasks or a laxer filter")
+        return Scored(self.networks[at], self.task_index[at], self.split[at.numpy()], self.r2[at])
+
+
+def read_scored(table: pa.Table, tasks: Sequence[Task], networks: Networks) -> Scored:
+    """`networks` with task and R2 from the rows of a table of the schema `artifacts.NETWORKS`."""
+    rows = {task.task_id: row for row, task in enumerate(tasks)}
+    index = torch.tensor([rows[task_id] for task_id in table["task_id"].to_pylist()], dtype=torch.int64)
+    split = np.array([task.split for task in tasks])[index.numpy()]
+    return Scored(networks, index, split, r2_of(table))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the `sample` stage wrote for the test tasks.
+
+    networks: those of the arm `single`, by sampling seed, then task, then sample. r2: train, valid and test R2 of every
+    arm in the same order. task_index: the task of each, a position in `tasks` and `stack`.
+    """
+
+    tasks: list[Task]
+    stack: TaskStack
+    networks: Networks
+    task_index: Int[Tensor, " n"]
+    r2: dict[str, Float[Tensor, "seeds t samples 3"]]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Sampling seeds, tasks, samples a task."""
+        seeds, t, n, _ = self.r2["single"].shape
+        return seeds, t, n
+
+    def of_task(self, task: int) -> Networks:
+        """The first sampling seed's networks of one task."""
+        n = self.shape[2]
+        return self.networks[slice(task * n, (task + 1) * n)]
+
+    @property
+    def first(self) -> Networks:
+        """The delivered network of each task: first sampling seed, first sample."""
+        _, t, n = self.shape
+        return self.networks[slice(0, t * n, n)]
+
+    def scores(self) -> dict[str, Float[np.ndarray, " t"]]:
+        """Test R2 of our own rows on every task, means over the sampling seeds, and the known ceiling (or nan).
+
+        single and the controls: the first sample. best_of_n: chosen by valid rows. average_n: the mean prediction.
+        """
+        _, t, n = self.shape
+        single = self.r2["single"]
+        result = {arm: values[:, :, 0, TEST].mean(0).numpy() for arm, values in self.r2.items()}
+        chosen = single[..., VALID].argmax(2, keepdim=True)
+        result[f"best_of_{n}"] = single[..., TEST].gather(2, chosen).squeeze(2).mean(0).numpy()
+        x, averages = self.stack.x[self.task_index[: t * n]], []
+        for start in range(0, len(self.networks), t * n):
+            mean = self.networks[slice(start, start + t * n)].predict(x).view(t, n, -1).mean(1)
+            averages.append(r2(self.stack.y, mean, self.stack.rows == TEST))
+        result[f"average_{n}"] = torch.stack(averages).mean(0).numpy()
+        result["ceiling"] = np.array([task.ceiling for task in self.tasks])
+        return result
+
+
+def read_samples(table: pa.Table, tasks: Sequence[Task], layout: Layout, n_seeds: int, n_samples: int) -> Samples:
+    """The samples of the test tasks. Raises ValueError for a table of other params."""
+    test = [task for task in tasks if task.split == "test"]
+    arms, expected = table["arm"].to_numpy(zero_copy_only=False), n_seeds * len(test) * n_samples
+    parts = {arm: table.filter(pa.array(arms == arm)) for arm in ARMS}
+    for arm, part in parts.items():
+        if len(part) != expected:
+            raise ValueError(
+                f"samples of the arm {arm!r} must be {n_seeds} seeds x {len(test)} tasks x {n_samples}, "
+                f"found {len(part)}; run the stage sample again"
+            )
+    index = torch.arange(len(test)).repeat_interleave(n_samples).repeat(n_seeds)
+    r2s = {arm: r2_of(part).view(n_seeds, len(test), n_samples, 3) for arm, part in parts.items()}
+    networks = networks_of(parts["single"], layout)
+    return Samples(test, stack_tasks(test, layout.max_features), networks, index, r2s)

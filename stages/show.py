@@ -1,0 +1,47 @@
+"""show: print the results of the last evaluation. No stage of the pipeline; `make repro` ends with it."""
+
+import json
+from pathlib import Path
+
+from stages import run
+
+ROWS = ("single", "best_of_16", "raw", "scratch", "scratch_best", "ridge", "random_ridge_head", "retrieval", "ceiling")
+LINES = {
+    "zoo": ("median_test_r2", "mlp_lbfgs_r2", "ridge_r2", "n_networks"),
+    "tokens": ("exact",),
+    "reconstruction": ("edge_f1", "edge_f1_chance", "cosine_similarity", "cosine_skill", "functional_r2"),
+    "sampling": ("validity", "uniqueness", "distinct_specs", "functional_diversity"),
+}
+
+
+def table(report: dict) -> str:
+    """Median test R2 a row and set, then the other groups, a line each; a row that was not measured is left out."""
+    zero_shot = report["zero_shot"]
+    sets = list(zero_shot)
+    lines = ["Median test R2, zero-shot (tasks in brackets)", ""]
+    heads = [f"{name} ({zero_shot[name]['single_n_tasks']:.0f})" for name in sets]
+    lines.append(" " * 20 + "".join(f"{head:>24}" for head in heads))
+    for row in ROWS:
+        values = [zero_shot[name].get(row) for name in sets]
+        if any(value is not None for value in values):
+            cells = "".join(f"{'-' if value is None else format(value, '.3f'):>24}" for value in values)
+            lines.append(f"{row:<20}{cells}")
+    lines.append("")
+    for group, keys in LINES.items():
+        found = [f"{key} {report[group][key]:.4g}" for key in keys if key in report[group]]
+        lines.append(f"{group:<16}{', '.join(found)}")
+    return "\n".join(lines)
+
+
+def main(root: Path = Path()) -> None:
+    folder = root / "reports" / "evaluate"
+    path = folder / "metrics.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; run the pipeline first (make repro)")
+    print(table(json.loads(path.read_text())))
+    pictures = ", ".join(file.name for file in sorted(folder.glob("*.png")))
+    print(f"{'pictures':<16}{folder}/: {pictures}")
+
+
+if __name__ == "__main__":
+    run(main)
