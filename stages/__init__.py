@@ -13,7 +13,7 @@ def run(main: Callable[[Path], None]) -> None:
     """Run a stage in the current folder; bad input is one line on stderr and exit code 2."""
     try:
         main(Path())
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"{main.__module__}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
