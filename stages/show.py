@@ -28,8 +28,9 @@ def table(report: dict) -> str:
             lines.append(f"{row:<20}{cells}")
     lines.append("")
     for group, keys in LINES.items():
-        found = [f"{key} {report[group][key]:.4g}" for key in keys if key in report[group]]
-        lines.append(f"{group:<16}{', '.join(found)}")
+        found = [f"{key} {report[group][key]:.5g}" for key in keys if key in report.get(group, {})]
+        if found:
+            lines.append(f"{group:<16}{', '.join(found)}")
     return "\n".join(lines)
 
 
