@@ -105,8 +105,10 @@ class Model(Section):
     n_heads: Count
     n_encoder_layers: Count
     n_structure_layers: Count
-    n_weight_layers: Count
+    d_writer: Count
+    d_global: Count
     d_slot: Count
+    temperature: Positive
     d_row: Count
 
     @model_validator(mode="after")
@@ -122,6 +124,7 @@ class Loss(Section):
     parent: NonNegative
     weight: NonNegative
     function: NonNegative
+    beta_structure: NonNegative
     beta: NonNegative
     prior_raw: NonNegative
     prior_solved: NonNegative

@@ -4,11 +4,11 @@
     z, condition -> structure heads (type, number, parents) -> grammar -> weights
 
 Inside the transformer a vertex with its incoming edges is one token (a patch, see `specs`). The latent of a network is
-the concatenation of `d_slot` numbers a patch. Structure is written first and read back under a grammar
-(`grammar.read_structure`), then the weights are written for that structure, so every sample is a runnable network and
-constraints on the structure cost nothing.
+`d_global` numbers for the whole, from which the structure is written and read back under a grammar
+(`grammar.read_structure`), and `d_slot` numbers a patch; then the weights are written for that structure, so every
+sample is a runnable network and constraints on the structure cost nothing.
 
-Shape letters: n networks, t tasks, P patches, C slots, d = d_model, z = P * d_slot.
+Shape letters: n networks, t tasks, P patches, C slots, d = d_model, z = d_global + P * d_slot.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class Gaussian:
     def sample(self, eps: Float[Tensor, "n z"]) -> Float[Tensor, "n z"]:
         return self.mu + torch.exp(0.5 * self.logvar) * eps
 
-    def kl(self, other: Gaussian) -> Float[Tensor, " n"]:
-        """KL(self || other), summed over the latent."""
+    def kl(self, other: Gaussian) -> Float[Tensor, "n z"]:
+        """KL(self || other) of each latent number; the sum over them is that of the Gaussians."""
         ratio = torch.exp(self.logvar - other.logvar)
         shift = (self.mu - other.mu).square() * torch.exp(-other.logvar)
-        return 0.5 * (ratio + shift - 1 + other.logvar - self.logvar).sum(1)
+        return 0.5 * (ratio + shift - 1 + other.logvar - self.logvar)
 
     def __getitem__(self, index) -> Gaussian:
         return Gaussian(self.mu[index], self.logvar[index])
@@ -82,24 +82,58 @@ def _mlp(*widths: int) -> nn.Sequential:
 
 
 class TaskEncoder(nn.Module):
-    """Rows of a task to one embedding: a row MLP on [x, y, x y, |x| y], pooled by mean and deviation (deep sets)."""
+    """Rows of a task to one embedding (deep sets), helped by what linear algebra knows already.
+
+    A ridge fit comes first; with r its residual, a row MLP reads [x, y, r and their products], pooled by mean and
+    deviation over the train rows. Beside it go the moments E[x x'], E[x x' r], E[|x| r] and the ridge coefficients.
+    """
 
     def __init__(self, max_features: int, d_row: int, d_out: int) -> None:
         super().__init__()
-        self.rows = _mlp(4 * max_features + 2, d_row, d_row, d_row)
-        self.out = _mlp(2 * d_row + max_features + 1, d_row, d_out)
+        f = max_features
+        self.rows = _mlp(6 * f + 3, d_row, d_row, d_row)
+        self.out = nn.Sequential(_mlp(2 * d_row + 3 * f + f * (f + 1) + 2, d_row, d_out), nn.LayerNorm(d_out))
+        self.upper = torch.triu_indices(f, f)
 
     def forward(self, tasks: TaskStack) -> Float[Tensor, "t d"]:
-        x, y, keep = tasks.x, tasks.y.unsqueeze(2), tasks.train.unsqueeze(2)
-        x, y = torch.clamp(x, -6, 6), torch.clamp(y, -6, 6)
-        rows = self.rows(torch.cat([x, y, x * y, x.abs() * y, x.square() - 1, y.square() - 1], 2))
+        read = tasks.train.any(0)
+        keep = tasks.train[:, read].unsqueeze(2).to(tasks.x.dtype)
+        with torch.autocast("cpu", enabled=False):
+            rows, fixed = self._read(tasks.x[:, read], tasks.y[:, read], keep, tasks.n_features)
+        rows = self.rows(rows)
         w = keep.to(rows.dtype)
-        count = w.sum(1).clamp(min=1)
+        count = keep.sum(1).clamp(min=1).to(rows.dtype)
         mean = (rows * w).sum(1) / count
         deviation = (((rows - mean.unsqueeze(1)).square() * w).sum(1) / count + 1e-6).sqrt()
-        used = torch.arange(x.shape[2]) < tasks.n_features.unsqueeze(1)
-        size = torch.log(count.float()) / 3 - 1.5
-        return self.out(torch.cat([mean, deviation, used.to(mean.dtype), size.to(mean.dtype)], 1))
+        return self.out(torch.cat([mean, deviation, fixed.to(mean.dtype)], 1))
+
+    def _read(
+        self,
+        x: Float[Tensor, "t rows features"],
+        y: Float[Tensor, "t rows"],
+        keep: Float[Tensor, "t rows 1"],
+        n_features: Int[Tensor, " t"],
+    ) -> tuple[Float[Tensor, "t rows k"], Float[Tensor, "t m"]]:
+        """Inputs of the row MLP, and the numbers that need no network; heavy tails squashed by asinh."""
+        x, y = torch.clamp(x, -6, 6) * keep, torch.clamp(y, -6, 6).unsqueeze(2) * keep
+        count = keep.sum(1).clamp(min=1)
+        m = count.unsqueeze(2)
+        second = x.transpose(1, 2) @ x / m
+        ridge = torch.linalg.solve(second + (0.02 + 2 / m) * torch.eye(x.shape[2]), x.transpose(1, 2) @ y / m)
+        r = y - x @ ridge
+        third = (x * r).transpose(1, 2) @ x / m
+        i, j = self.upper
+        fixed = [
+            second[:, i, j],
+            2 * third[:, i, j],
+            2 * (x.abs() * r).sum(1) / count,
+            ridge.squeeze(2),
+            r.square().sum(1) / count,
+            (torch.arange(x.shape[2]) < n_features.unsqueeze(1)).to(x.dtype),
+            torch.log(count) / 3 - 1.5,
+        ]
+        rows = [x, y, r, x * y, x * r, x.abs() * r, x.abs() * y, x.square() - 1, y.square() - 1]
+        return torch.asinh(torch.cat(rows, 2)), torch.asinh(torch.cat(fixed, 1))
 
 
 class TransformerVAE(nn.Module):
@@ -123,8 +157,10 @@ class TransformerVAE(nn.Module):
         n_heads: int = 4,
         n_encoder_layers: int = 2,
         n_structure_layers: int = 1,
-        n_weight_layers: int = 2,
-        d_slot: int = 16,
+        d_writer: int = 512,
+        temperature: float = 0.3,
+        d_global: int = 48,
+        d_slot: int = 8,
         d_row: int = 192,
     ) -> None:
         super().__init__()
@@ -140,13 +176,17 @@ class TransformerVAE(nn.Module):
             "n_heads": n_heads,
             "n_encoder_layers": n_encoder_layers,
             "n_structure_layers": n_structure_layers,
-            "n_weight_layers": n_weight_layers,
+            "d_writer": d_writer,
+            "temperature": temperature,
+            "d_global": d_global,
             "d_slot": d_slot,
             "d_row": d_row,
         }
         self.layout = Layout(max_features, max_hidden_layers, max_width)
         self.condition = condition
-        self.d_latent = self.layout.n_patches * d_slot
+        self.temperature = temperature
+        self.d_global = d_global
+        self.d_latent = d_global + self.layout.n_patches * d_slot
         patches, n_slots, d = self.layout.n_patches, self.layout.n_slots, d_model
         self.n_numbers = 1 + max_features + patches
 
@@ -166,30 +206,33 @@ class TransformerVAE(nn.Module):
         self.type_embedding = nn.Embedding(N_TYPES, d)
         self.edges_in = nn.Linear(3 * n_slots, d)
         self.encoder = transformer(n_encoder_layers)
+        self.pooled = nn.Linear(3 * d, 16)
+        self.posterior_global = nn.Linear(16 * patches, 2 * d_global)
         self.posterior = nn.Linear(3 * d, 2 * d_slot)
 
-        self.prior = _mlp(2 * d, 2 * d, patches * 2 * d_slot)
+        self.prior = _mlp(2 * d, 2 * d, 2 * self.d_latent)
 
-        self.structure_in = nn.Linear(d_slot + 2 * d, d)
+        self.structure_in = nn.Linear(d_global + 2 * d, d)
+        self.structure_position = nn.Parameter(0.3 * torch.randn(patches, d))
         self.structure = transformer(n_structure_layers)
         self.type_head = nn.Linear(d, N_TYPES)
         self.number_head = nn.Linear(d, self.n_numbers)
         self.parent_head = nn.Linear(d, n_slots)
 
-        self.weights_in = nn.Linear(d_slot + 2 * d, d)
-        self.mask_in = nn.Linear(n_slots, d)
-        self.weights = transformer(n_weight_layers)
-        self.weight_head = nn.Linear(d, n_slots)
+        self.writer = _mlp(2 * d + patches * (d_slot + N_TYPES + n_slots), d_writer, d_writer, patches * n_slots)
+        self.template = nn.Parameter(0.7 * torch.randn(patches, n_slots))
         self.latent_head = nn.Linear(d_slot, n_slots)
         self.penalty = nn.Linear(2 * d, 3)
         # Root mean square of the zoo's weights by layer and slot: the unit in which weights are read and written.
         self.register_buffer("scale", torch.ones(patches, n_slots))
         nn.init.zeros_(self.penalty.weight)
         with torch.no_grad():
-            self.penalty.bias.copy_(torch.tensor([-4.0, -4.0, -6.0]))
+            self.penalty.bias.copy_(torch.tensor([0.0, -0.2, -0.7]))
             last = self.prior[-1]
             assert isinstance(last, nn.Linear)
             last.weight.mul_(0.1)
+            last.bias.view(2, -1)[1] = -2.0  # less noise than signal from the first step on
+            self.template[-1] = 0.0
 
     def embed(
         self,
@@ -228,39 +271,39 @@ class TransformerVAE(nn.Module):
         )
         h = self.encoder(h)
         h = torch.cat([h, c.unsqueeze(1).expand(-1, h.shape[1], -1)], 2)
-        mu, logvar = self.posterior(h).float().chunk(2, 2)
-        return Gaussian(mu.flatten(1), torch.clamp(logvar.flatten(1) - 4, -10, 4))
+        parts = [self.posterior_global(self.pooled(h).flatten(1)), *self.posterior(h).unbind(1)]
+        mu, logvar = (torch.cat(half, 1).float() for half in zip(*(part.chunk(2, 1) for part in parts), strict=True))
+        return Gaussian(mu, torch.clamp(logvar - 4, -10, 4))
 
     def prior_of(self, c: Float[Tensor, "n two_d"]) -> Gaussian:
         """p(z | condition)."""
         mu, logvar = self.prior(c).float().chunk(2, 1)
         return Gaussian(mu, torch.clamp(logvar, -10, 4))
 
-    def _tokens(self, z: Tensor, c: Tensor) -> Tensor:
-        patches = z.view(len(z), self.layout.n_patches, -1)
-        return torch.cat([patches, c.unsqueeze(1).expand(-1, patches.shape[1], -1)], 2)
+    def draw(self, prior: Gaussian, eps: Float[Tensor, "n z"]) -> Float[Tensor, "n z"]:
+        """A latent of the prior from normal noise: structure at its full spread, weights at `temperature`."""
+        cold = torch.full((self.d_latent,), self.temperature)
+        cold[: self.d_global] = 1.0
+        return prior.sample(cold * eps)
 
     def structure_logits(self, z: Float[Tensor, "n z"], c: Float[Tensor, "n two_d"]) -> Structure:
         """Heads for vertex type, vertex number and parents."""
-        h = self.structure(self.structure_in(self._tokens(z, c)) + self.position)
+        whole = self.structure_in(torch.cat([z[:, : self.d_global].to(c.dtype), c], 1))
+        h = self.structure(whole.unsqueeze(1) + self.structure_position)
         return Structure(self.type_head(h).float(), self.number_head(h).float(), self.parent_head(h).float())
 
     def write(self, z: Float[Tensor, "n z"], c: Float[Tensor, "n two_d"], specs: Specs) -> Networks:
         """Every weight of networks with the given specs."""
-        mask = specs.mask.to(self.scale.dtype)
-        h = (
-            self.weights_in(self._tokens(z, c))
-            + self.mask_in(mask)
-            + self.type_embedding(patch_types(specs))
-            + self.position
-        )
-        h = self.weights(h)
-        written = self.weight_head(h).float() + self.latent_head(z.view(len(z), self.layout.n_patches, -1)).float()
+        types = functional.one_hot(patch_types(specs), N_TYPES).flatten(1).to(c.dtype)
+        slots = z[:, self.d_global :]
+        h = self.writer(torch.cat([slots, c, types, specs.mask.flatten(1).to(c.dtype)], 1)).float()
+        direct = self.latent_head(slots.view(len(z), self.layout.n_patches, -1)).float()
+        written = h.view(direct.shape) + direct + self.template
         return Networks(specs, torch.where(specs.mask, written * self.scale, 0.0))
 
     def penalties(self, c: Float[Tensor, "n two_d"]) -> Float[Tensor, "n slots"]:
-        """Ridge penalty of each slot of the output layer (bias, inputs, hidden units), relative to the mean square."""
-        log = torch.clamp(self.penalty(c).float(), -12, 6)
+        """Ridge penalty of each slot of the output layer (bias, inputs, hidden units), between exp(-12) and exp(6)."""
+        log = 18 * torch.sigmoid(self.penalty(c).float()) - 12
         counts = torch.tensor([1, self.layout.max_features, self.layout.max_width])
         return torch.exp(torch.repeat_interleave(log[:, [2, 0, 1]], counts, 1))
 
@@ -268,9 +311,10 @@ class TransformerVAE(nn.Module):
 def solve_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]) -> Networks:
     """Output layers solved in closed form on the train rows, shrunk toward the written ones.
 
-    w = w0 + (D'D / m + diag(penalties))^-1 D'(y - D w0) / m with D = [1, x, h] over the m train rows, restricted to the
-    edges the spec has; ridge regression as the last layer of meta-learning (R2-D2, Bertinetto et al. 2019; ALPaCA,
-    Harrison et al. 2018). Differentiable in everything.
+    w = w0 + (G + diag(penalties * diag(G)))^-1 D'(y - D w0) / m with G = D'D / m and D = [1, x, h] over the m train
+    rows, restricted to the edges the spec has; ridge regression as the last layer of meta-learning (R2-D2, Bertinetto
+    et al. 2019; ALPaCA, Harrison et al. 2018). Differentiable in everything. A penalty is relative to the mean square
+    of its column, so the scale of a hidden unit does not matter.
     """
     keep = tasks.train.to(networks.weight.dtype)
     h = networks.hidden(tasks.x)[-1]
@@ -282,7 +326,7 @@ def solve_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n
     residual = tasks.y.unsqueeze(2) * keep.unsqueeze(2) - design @ start
     gram = design.transpose(1, 2) @ design / m
     moment = design.transpose(1, 2) @ residual / m
-    diagonal = penalties + 1e-5 * (1 + gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)) + (1 - edges)
+    diagonal = (penalties + 1e-5) * (gram.diagonal(dim1=1, dim2=2) + 1e-4) + (1 - edges)
     factor = torch.linalg.cholesky(gram + torch.diag_embed(diagonal))
     step = torch.cholesky_solve(moment, factor).squeeze(2) * edges
     weight = torch.cat([networks.weight[:, :-1], (networks.weight[:, -1] + step).unsqueeze(1)], 1)

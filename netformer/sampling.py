@@ -47,7 +47,7 @@ def sample_networks(
             known = None if metafeatures is None else metafeatures[start : start + chunk]
             c = model.embed(len(part), seen, known).repeat_interleave(n_samples, 0)
             eps = torch.randn(len(c), model.d_latent, generator=generator)
-            z = model.prior_of(c).sample(eps)
+            z = model.draw(model.prior_of(c), eps)
             n_inputs = part.n_features.clamp(min=1).repeat_interleave(n_samples)
             specs = read_structure(model.structure_logits(z, c), n_inputs, model.layout, **constraints)
             written = model.write(z, c, specs)

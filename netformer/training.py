@@ -52,6 +52,7 @@ class LossWeights:
     parent: float = 1.0
     weight: float = 1.0
     function: float = 1.0
+    beta_structure: float = 1e-3
     beta: float = 1e-4
     prior_raw: float = 1.0
     prior_solved: float = 1.0
@@ -104,7 +105,7 @@ def prior_terms(
     """Loss of networks written for `tasks` from the prior: every weight written, and with the output layer solved."""
     with autocast():
         prior = model.prior_of(c)
-        z = prior.sample(eps)
+        z = model.draw(prior, eps)
         with torch.no_grad():
             logits = model.structure_logits(z, c)
         specs = read_structure(logits, tasks.n_features.clamp(min=1), model.layout)
@@ -143,7 +144,8 @@ def zoo_terms(
     losses["function"] = function_loss(written.predict(x) / deviation, original / deviation, present)
     terms, prior = prior_terms(model, tasks, c_task, torch.randn(t, model.d_latent, generator=g), autocast)
     expanded = Gaussian(prior.mu.repeat_interleave(per_task, 0), prior.logvar.repeat_interleave(per_task, 0))
-    losses["kl"] = posterior.kl(expanded).mean()
+    kl = posterior.kl(expanded).mean(0)
+    losses["kl_structure"], losses["kl"] = kl[: model.d_global].sum(), kl[model.d_global :].sum()
     return losses | {f"zoo_{name}": value for name, value in terms.items()}
 
 
@@ -156,6 +158,7 @@ def total_loss(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
         + w.parent * losses["parent"]
         + w.weight * losses["weight"]
         + w.function * losses["function"]
+        + w.beta_structure * losses["kl_structure"]
         + w.beta * losses["kl"]
         + w.prior_raw * (losses["stream_prior_raw"] + 0.5 * losses["zoo_prior_raw"])
         + w.prior_solved * (losses["stream_prior_solved"] + 0.5 * losses["zoo_prior_solved"])
@@ -193,11 +196,10 @@ def train(
         torch.manual_seed(seed)
         model = TransformerVAE(**model_arguments)
     model.scale.copy_(weight_scale(corpus.networks))
-    names = [name for name, _ in model.named_parameters()]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True)
+    optimizers = _optimizers(model, lr, weight_decay)
     start = 0
     if checkpoint is not None and checkpoint.exists():
-        start = _resume(checkpoint, model, optimizer, names)
+        start = _resume(checkpoint, model, optimizers)
     sums: dict[str, float] = {}
     for step in range(start, steps):
         g = step_generator(seed, step)
@@ -213,12 +215,13 @@ def train(
         terms, _ = prior_terms(model, fresh, c, eps, fabric.autocast)
         losses |= {f"stream_{name}": value for name, value in terms.items()}
         value = total_loss(losses, loss)
-        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, lr, warmup=min(0.1, 100 / steps))
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         value.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        if math.isfinite(float(norm)):
-            optimizer.step()
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = learning_rate(step, steps, lr, warmup=min(0.1, 100 / steps))
+            if math.isfinite(float(norm)):
+                optimizer.step()
         for name, part in {**losses, "total": value}.items():
             sums[name] = sums.get(name, 0.0) + float(part.detach())
         if log and ((step + 1) % log_every == 0 or step + 1 == steps):
@@ -226,15 +229,32 @@ def train(
             log(step + 1, {name: total / since for name, total in sums.items()})
             sums = {}
         if checkpoint is not None and (step + 1) % checkpoint_every == 0 and step + 1 < steps:
-            _save(checkpoint, model, optimizer, names, step + 1)
+            _save(checkpoint, model, optimizers, step + 1)
     return model.eval()
 
 
-def _save(path: Path, model: TransformerVAE, optimizer: torch.optim.Optimizer, names: list[str], step: int) -> None:
+def _optimizers(model: TransformerVAE, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for matrices inside the model, AdamW for what it reads, writes and adds."""
+    outside = ("embedding.weight", "position", "template")
+    matrices = {
+        name
+        for name, value in model.named_parameters()
+        if value.ndim == 2 and min(value.shape) >= 16 and not name.endswith(outside)
+    }
+    inner = [value for name, value in model.named_parameters() if name in matrices]
+    outer = [value for name, value in model.named_parameters() if name not in matrices]
+    return [
+        torch.optim.Muon(inner, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(outer, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True),
+    ]
+
+
+def _save(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimizer], step: int) -> None:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"optimizer.{key}.{name}"] = value
+    for optimizer in optimizers:
+        for name, parameter in model.named_parameters():
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{name}/{key}"] = value
     tensors["step"] = torch.tensor(step)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
@@ -242,11 +262,13 @@ def _save(path: Path, model: TransformerVAE, optimizer: torch.optim.Optimizer, n
     temporary.replace(path)
 
 
-def _resume(path: Path, model: TransformerVAE, optimizer: torch.optim.Optimizer, names: list[str]) -> int:
+def _resume(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimizer]) -> int:
     tensors = load_file(path)
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
-        optimizer.state[parameter] = {
-            key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-        }
+    parameters = dict(model.named_parameters())
+    owner = {id(p): optimizer for optimizer in optimizers for p in optimizer.param_groups[0]["params"]}
+    for where, value in tensors.items():
+        if where.startswith("optimizer."):
+            name, key = where.removeprefix("optimizer.").split("/")
+            owner[id(parameters[name])].state[parameters[name]][key] = value
     return int(tensors["step"])

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def test_wrong_parameter_is_one_line(tmp_path: Path, section: str, key: str, val
 
 def test_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("lr: 0.001 ", "lr: 1e-05 "))
+    (tmp_path / "params.yaml").write_text(re.sub(r"(train:\n(?:.*\n)*?  lr: )\S+", r"\g<1>1e-05", text))
     assert load_params(tmp_path).train.lr == 1e-5
 
 
