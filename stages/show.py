@@ -1,11 +1,21 @@
-"""show: print the results of the last evaluation. No stage of the pipeline; `make repro` ends with it."""
+"""show: print the results of the last evaluation; with --markdown, the table of the README.
+
+No stage of the pipeline; `make repro` ends with it.
+"""
 
 import json
+import sys
 from pathlib import Path
 
 from stages import run
 
-ROWS = ("single", "best_of_16", "raw", "scratch", "scratch_best", "ridge", "random_ridge_head", "retrieval", "ceiling")
+OURS = ("single", "best_of_16", "average_16", "raw")
+CONTROLS = ("shuffled_condition", "metafeatures_only", "unconditional")
+BASELINES = (
+    *("scratch", "scratch_best", "ridge", "mlp", "random_ridge_head", "random128_ridge_head", "retrieval"),
+    *("zoo_average", "constant", "ceiling"),
+)
+ROWS = OURS + CONTROLS + BASELINES
 LINES = {
     "zoo": ("median_test_r2", "mlp_lbfgs_r2", "ridge_r2", "n_networks"),
     "tokens": ("exact",),
@@ -34,12 +44,29 @@ def table(report: dict) -> str:
     return "\n".join(lines)
 
 
+def markdown(report: dict) -> str:
+    """The rows of the README's result table."""
+    zero_shot = report["zero_shot"]
+    sets = list(zero_shot)
+    heads = [f"{name} ({zero_shot[name]['single_n_tasks']:.0f})" for name in sets]
+    lines = [f"| median test R2 | {' | '.join(heads)} |", "|---|" + "---|" * len(sets)]
+    for row in ROWS:
+        values = [zero_shot[name].get(row) for name in sets]
+        cells = ["-" if value is None else f"{value:.3f}" for value in values]
+        lines.append(f"| `{row}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main(root: Path = Path()) -> None:
     folder = root / "reports" / "evaluate"
     path = folder / "metrics.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; run the pipeline first (make repro)")
-    print(table(json.loads(path.read_text())))
+    report = json.loads(path.read_text())
+    if "--markdown" in sys.argv[1:]:
+        print(markdown(report))
+        return
+    print(table(report))
     pictures = ", ".join(file.name for file in sorted(folder.glob("*.png")))
     print(f"{'pictures':<16}{folder}/: {pictures}")
 
