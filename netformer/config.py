@@ -108,7 +108,8 @@ class Model(Section):
     d_writer: Count
     d_global: Count
     d_slot: Count
-    temperature: Positive
+    temperature: NonNegative
+    structure_temperature: NonNegative
     d_row: Count
 
     @model_validator(mode="after")

@@ -200,15 +200,23 @@ class MetaFeatureTransform:
         s = sign(v) * log(1 + |v|),    out = clip((s - mean) / scale, -CLIP, CLIP)
 
     mean, scale: of s over the fitted tasks, a value a name. scale 0 marks a column that was constant: its output is 0.
+    max_rows, max_features: the limits of `limit_table` the values were computed under, and are to be.
     """
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
+    max_rows: int = 300
+    max_features: int = 16
 
     CLIP = 5.0
 
     @classmethod
-    def fit(cls, values: Float[np.ndarray, "tasks 37"] | Float[Tensor, "tasks 37"]) -> MetaFeatureTransform:
+    def fit(
+        cls,
+        values: Float[np.ndarray, "tasks 37"] | Float[Tensor, "tasks 37"],
+        max_rows: int = 300,
+        max_features: int = 16,
+    ) -> MetaFeatureTransform:
         """A column counts as constant when its spread is rounding noise, below 1e-9 * (1 + |mean|).
 
         Raises ValueError without tasks and for values that are not finite.
@@ -218,7 +226,7 @@ class MetaFeatureTransform:
             raise ValueError("MetaFeatureTransform.fit needs at least one task, got 0")
         mean, scale = logs.mean(axis=0), logs.std(axis=0)
         scale = np.where(scale > 1e-9 * (1 + np.abs(mean)), scale, 0.0)
-        return cls(tuple(mean.tolist()), tuple(scale.tolist()))
+        return cls(tuple(mean.tolist()), tuple(scale.tolist()), max_rows, max_features)
 
     def transform(
         self, values: Float[np.ndarray, "*tasks 37"] | Float[Tensor, "*tasks 37"]
@@ -231,15 +239,21 @@ class MetaFeatureTransform:
 
     __call__ = transform
 
-    def to_dict(self) -> dict[str, list]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` gives back an equal transform."""
-        return {"names": list(NAMES), "mean": list(self.mean), "scale": list(self.scale)}
+        return {
+            "names": list(NAMES),
+            "mean": list(self.mean),
+            "scale": list(self.scale),
+            "max_rows": self.max_rows,
+            "max_features": self.max_features,
+        }
 
     @classmethod
-    def from_dict(cls, state: dict[str, list]) -> MetaFeatureTransform:
+    def from_dict(cls, state: dict[str, Any]) -> MetaFeatureTransform:
         if tuple(state["names"]) != NAMES:
             raise ValueError("stored meta-feature names must be those of netformer.metafeatures.NAMES, in that order")
-        return cls(tuple(state["mean"]), tuple(state["scale"]))
+        return cls(tuple(state["mean"]), tuple(state["scale"]), state["max_rows"], state["max_features"])
 
 
 def _signed_log(values: np.ndarray | Tensor) -> np.ndarray:

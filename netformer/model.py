@@ -4,9 +4,9 @@
     z, condition -> structure heads (type, number, parents) -> grammar -> weights
 
 Inside the transformer a vertex with its incoming edges is one token (a patch, see `specs`). The latent of a network is
-`d_global` numbers for the whole, from which the structure is written and read back under a grammar
-(`grammar.read_structure`), and `d_slot` numbers a patch; then the weights are written for that structure, so every
-sample is a runnable network and constraints on the structure cost nothing.
+`d_global` numbers for the whole and `d_slot` a patch. The structure is written from the first and read back under a
+grammar (`grammar.read_structure`), then the weights are written for it from the others, so every sample is a runnable
+network and constraints on the structure cost nothing.
 
 Shape letters: n networks, t tasks, P patches, C slots, d = d_model, z = d_global + P * d_slot.
 """
@@ -139,8 +139,9 @@ class TaskEncoder(nn.Module):
 class TransformerVAE(nn.Module):
     """The model. All arguments are plain values and are stored beside the weights.
 
-    condition: which channels exist (`CONDITIONS`). n_metafeatures: width of the transformed meta-features. d_slot:
-    latent numbers a patch. Both channels have a learned null embedding for "not given".
+    condition: which channels exist (`CONDITIONS`). n_metafeatures: width of the transformed meta-features. d_global,
+    d_slot: latent numbers for the whole network and a patch. temperature, structure_temperature: see `draw`. Both
+    channels have a learned null embedding for "not given".
     """
 
     scale: Tensor
@@ -158,9 +159,10 @@ class TransformerVAE(nn.Module):
         n_encoder_layers: int = 2,
         n_structure_layers: int = 1,
         d_writer: int = 512,
-        temperature: float = 0.3,
         d_global: int = 48,
         d_slot: int = 8,
+        temperature: float = 0.1,
+        structure_temperature: float = 0.6,
         d_row: int = 192,
     ) -> None:
         super().__init__()
@@ -177,14 +179,15 @@ class TransformerVAE(nn.Module):
             "n_encoder_layers": n_encoder_layers,
             "n_structure_layers": n_structure_layers,
             "d_writer": d_writer,
-            "temperature": temperature,
             "d_global": d_global,
             "d_slot": d_slot,
+            "temperature": temperature,
+            "structure_temperature": structure_temperature,
             "d_row": d_row,
         }
         self.layout = Layout(max_features, max_hidden_layers, max_width)
         self.condition = condition
-        self.temperature = temperature
+        self.temperature, self.structure_temperature = temperature, structure_temperature
         self.d_global = d_global
         self.d_latent = d_global + self.layout.n_patches * d_slot
         patches, n_slots, d = self.layout.n_patches, self.layout.n_slots, d_model
@@ -281,9 +284,10 @@ class TransformerVAE(nn.Module):
         return Gaussian(mu, torch.clamp(logvar, -10, 4))
 
     def draw(self, prior: Gaussian, eps: Float[Tensor, "n z"]) -> Float[Tensor, "n z"]:
-        """A latent of the prior from normal noise: structure at its full spread, weights at `temperature`."""
+        """A latent of the prior from normal noise, at `structure_temperature` in its first `d_global` numbers and at
+        `temperature` in the others; 1 is the prior itself."""
         cold = torch.full((self.d_latent,), self.temperature)
-        cold[: self.d_global] = 1.0
+        cold[: self.d_global] = self.structure_temperature
         return prior.sample(cold * eps)
 
     def structure_logits(self, z: Float[Tensor, "n z"], c: Float[Tensor, "n two_d"]) -> Structure:

@@ -150,7 +150,7 @@ class NetFormer:
         ).float()
         known = None
         if metafeatures:
-            features = get_meta_features(*limit_table(X, y, 300, 16))
+            features = get_meta_features(*limit_table(X, y, self.transform.max_rows, self.transform.max_features))
             known = self.transform(np.array(list(features.values())))[None]
         g = torch.Generator().manual_seed(random_state)
         networks = sample_networks(

@@ -14,7 +14,8 @@ def run(main: Callable[[Path], None]) -> None:
     try:
         main(Path())
     except (ValueError, OSError) as error:
-        print(f"{main.__module__}: {error}", file=sys.stderr)
+        spec = sys.modules[main.__module__].__spec__  # under -m the module is called __main__
+        print(f"{spec.name if spec else main.__module__}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

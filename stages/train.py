@@ -25,7 +25,7 @@ def corpus_of(root: Path, params: Params) -> tuple[Corpus, MetaFeatureTransform]
     rows = {task.task_id: row for row, task in enumerate(tasks)}
     table = table.filter(np.isin(table["task_id"].to_numpy(zero_copy_only=False), list(rows)))
     values = metafeature_values(read_table(root / INPUTS[2]), list(rows))
-    transform = MetaFeatureTransform.fit(values)
+    transform = MetaFeatureTransform.fit(values, **params.metafeatures.model_dump())
     index = torch.tensor([rows[task_id] for task_id in table["task_id"].to_pylist()])
     layout = params.zoo.layout
     corpus = Corpus(
@@ -40,7 +40,7 @@ def corpus_of(root: Path, params: Params) -> tuple[Corpus, MetaFeatureTransform]
 
 def checkpoint_of(root: Path, params: Params) -> Path:
     """A file named after params, inputs and code: a checkpoint of anything else is never resumed."""
-    digest = hashlib.sha256(params.model_dump_json(include={"zoo", "model", "train"}).encode())
+    digest = hashlib.sha256(params.model_dump_json(include={"zoo", "metafeatures", "model", "train"}).encode())
     code = sorted((Path(__file__).resolve().parents[1] / "netformer").glob("*.py"))
     for path in [root / name for name in INPUTS] + code:
         digest.update(path.read_bytes())
