@@ -24,5 +24,5 @@ repro: .venv/done  ## the pipeline, its results under reports/, printed at the e
 show: .venv/done  ## print the last results again
 	$(PY) -m stages.show
 
-bench: .venv/done  ## speed of the zoo engine against a plain torch loop
+bench: .venv/done  ## speed of the zoo engine against a plain torch loop, and of generation
 	$(PY) -m netformer.bench --out reports/bench.json

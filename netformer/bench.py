@@ -1,4 +1,4 @@
-"""Speed of the zoo engine against a plain torch loop a network, measured in one run.
+"""Speed of the zoo engine against a plain torch loop a network, and of generation, measured in one run.
 
     python -m netformer.bench [--quick] [--out reports/bench.json]
 
@@ -6,6 +6,8 @@ Both sides train the same networks on the same tasks, with the same batch size a
 fastest round of each counts, so other load on the machine hits both alike. The unit is the net-step: one Adam step of
 one network. The engine gets many copies of the networks in one call, as a zoo does; its time covers all of the call,
 with its looks at valid rows, which the loop does not pay for. Compilation, once a machine, is left out.
+Generation is of 16 networks for a table of 300 x 10, by a model of default size. Its weights are untrained, which does
+not change its speed.
 """
 
 from __future__ import annotations
@@ -16,13 +18,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from netformer.artifacts import write_json
+from netformer.metafeatures import NAMES, MetaFeatureTransform
+from netformer.model import TransformerVAE
 from netformer.networks import Networks
+from netformer.sampling import NetFormer
 from netformer.specs import Layout, draw_specs
 from netformer.synthetic import synthetic_tasks
 from netformer.tasks import TEST, TRAIN, TaskStack, r2, stack_tasks
@@ -114,8 +120,30 @@ def measure(*, networks: int, copies: int, steps: int, rounds: int, seed: int = 
     }
 
 
+def measure_generation(rounds: int) -> dict[str, float]:
+    """Milliseconds from table to 16 networks, without and with meta-features: best of `rounds` warm calls."""
+    layout = Layout()
+    model = TransformerVAE(
+        max_features=layout.max_features,
+        max_hidden_layers=layout.max_hidden_layers,
+        max_width=layout.max_width,
+        n_metafeatures=len(NAMES),
+    ).eval()
+    netformer = NetFormer(model, MetaFeatureTransform((0.0,) * len(NAMES), (1.0,) * len(NAMES)))
+    table = np.random.default_rng(0).normal(size=(300, 11))
+    result = {}
+    for name, known in (("sample.ms_first_16", False), ("sample.ms_first_16_with_metafeatures", True)):
+
+        def generate(known: bool = known) -> Any:
+            return netformer.generate(table[:, 1:], table[:, 0], 16, metafeatures=known)
+
+        generate()
+        result[name] = 1e3 * min(seconds(generate)[0] for _ in range(rounds))
+    return result
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Zoo engine against a plain torch loop, in one run.")
+    parser = argparse.ArgumentParser(description="Zoo engine against a plain torch loop, and generation, in one run.")
     parser.add_argument("--quick", action="store_true", help="a few seconds instead of about a minute")
     parser.add_argument("--out", type=Path, help="write the numbers as JSON")
     arguments = parser.parse_args()
@@ -123,6 +151,7 @@ def main() -> None:
         numbers = measure(networks=8, copies=64, steps=200, rounds=2)
     else:
         numbers = measure(networks=25, copies=40, steps=500, rounds=3)
+    numbers |= measure_generation(rounds=10)
     for name, value in numbers.items():
         print(f"{name:30} {value:.4g}")
     if arguments.out:

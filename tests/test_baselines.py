@@ -5,22 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from drawn import draw
 from sklearn.linear_model import Ridge
 from sklearn.neural_network import MLPRegressor
 
 from netformer import baselines
-from netformer.networks import Networks
-from netformer.specs import Layout, draw_specs
+from netformer.specs import Layout
 from netformer.tasks import PAD, TEST, TRAIN, VALID, TaskStack, canonicalize_tasks, r2
 
 LAYOUT = Layout()
-
-
-def draw(n, seed=0, **options):
-    generator = torch.Generator().manual_seed(seed)
-    n_inputs = torch.randint(1, LAYOUT.max_features + 1, (n,), generator=generator)
-    specs = draw_specs(n_inputs, layout=LAYOUT, generator=generator, **options)
-    return Networks(specs, torch.where(specs.mask, torch.randn(specs.mask.shape, generator=generator), 0.0))
 
 
 def stack(t=4, n_rows=60, raw=6, seed=0):

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from drawn import draw
 
 from netformer import metrics
 from netformer.model import patch_numbers, patch_types
 from netformer.networks import Networks, concatenate
-from netformer.specs import Layout, Specs, draw_specs
+from netformer.specs import Layout, Specs
 
 LAYOUT = Layout()
-
-
-def draw(n, seed=0, **options):
-    generator = torch.Generator().manual_seed(seed)
-    n_inputs = torch.randint(1, LAYOUT.max_features + 1, (n,), generator=generator)
-    specs = draw_specs(n_inputs, layout=LAYOUT, generator=generator, **options)
-    return Networks(specs, torch.where(specs.mask, torch.randn(specs.mask.shape, generator=generator), 0.0))
 
 
 def rows(n, seed=5):

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from drawn import draw
 
 from netformer.networks import Networks
-from netformer.specs import ACTIVATIONS, Layout, Specs, draw_specs
+from netformer.specs import ACTIVATIONS, Layout, Specs
 from netformer.symmetry import canonicalize, orbit_sample
 
 LAYOUT = Layout()
-
-
-def draw(n, seed=0, dtype=torch.float32, **options):
-    generator = torch.Generator().manual_seed(seed)
-    n_inputs = torch.randint(1, LAYOUT.max_features + 1, (n,), generator=generator)
-    specs = draw_specs(n_inputs, layout=LAYOUT, generator=generator, **options)
-    weight = torch.randn(specs.mask.shape, generator=generator, dtype=dtype)
-    return Networks(specs, torch.where(specs.mask, weight, 0.0))
 
 
 def untied(networks):

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from drawn import draw
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 from torch import nn
 
 from netformer.networks import Networks, SkipNetwork
-from netformer.specs import ACTIVATIONS, Layout, draw_specs
+from netformer.specs import ACTIVATIONS, Layout
 from netformer.tokens import (
     EdgeNetwork,
     Tokens,
@@ -37,14 +38,6 @@ def _seeded():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
-
-
-def draw(n, seed=0, layout=LAYOUT, dtype=torch.float32, **options):
-    generator = torch.Generator().manual_seed(seed)
-    n_inputs = torch.randint(1, layout.max_features + 1, (n,), generator=generator)
-    specs = draw_specs(n_inputs, layout=layout, generator=generator, **options)
-    weight = torch.randn(specs.mask.shape, generator=generator, dtype=dtype)
-    return Networks(specs, torch.where(specs.mask, weight, 0.0))
 
 
 def bits(tensor):

@@ -1,0 +1,16 @@
+"""Random networks that the tests share."""
+
+import torch
+
+from netformer.networks import Networks
+from netformer.specs import Layout, draw_specs
+
+
+def draw(n, seed=0, layout=None, dtype=torch.float32, **options):
+    """n random specs with normal weights on their edges."""
+    layout = layout or Layout()
+    generator = torch.Generator().manual_seed(seed)
+    n_inputs = torch.randint(1, layout.max_features + 1, (n,), generator=generator)
+    specs = draw_specs(n_inputs, layout=layout, generator=generator, **options)
+    weight = torch.randn(specs.mask.shape, generator=generator, dtype=dtype)
+    return Networks(specs, torch.where(specs.mask, weight, 0.0))
