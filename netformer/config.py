@@ -23,8 +23,27 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class TaskPrior(Section):
+    min_features: Count
+    noise_low: Positive
+    noise_high: Positive
+    weak_share: Share
+    noise_share: Share
+    warp_share: Share
+    level_share: Share
+    derived_share: Share
+    target_share: Share
+
+    @model_validator(mode="after")
+    def _ranges(self) -> TaskPrior:
+        if self.noise_low > self.noise_high:
+            raise ValueError(f"noise_low must be at most noise_high, got {self.noise_low} > {self.noise_high}")
+        return self
+
+
 class Download(Section):
     seed: Whole
+    prior: TaskPrior
     sources: Annotated[list[Source], Field(min_length=1)]
     n_train: Count
     n_valid: Count
@@ -141,6 +160,7 @@ class Train(Section):
     stream_tasks: Count
     min_rows: Annotated[int, Field(ge=5)]
     max_rows: Annotated[int, Field(ge=5)]
+    budget_share: Share
     condition_dropout: Share
     precision: Literal["bf16-mixed", "32-true"]
     loss: Loss

@@ -17,6 +17,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from netformer.observation import (
+    Prior,
+    add_noise,
+    log_uniform,
+    normal,
+    observe,
+    standardize,
+    transform_target,
+    uniform,
+)
 from netformer.tasks import TEST, TRAIN, VALID, Task, TaskStack, canonicalize_tasks
 
 # One namespace of random numbers a use: a batch of one is never a batch of another.
@@ -25,7 +35,8 @@ STREAMS = {"train": 0, "valid": 1, "test": 2, "heldout_family": 3, "stream": 4, 
 
 @dataclass(frozen=True)
 class Draw:
-    """n raw tasks of equal rows. Columns beyond a task's own features are zero. `clean` is y without its noise."""
+    """n raw tasks of equal rows. Columns beyond a task's own features are zero. `clean` is y without its noise, nan
+    where the target was transformed afterwards."""
 
     x: Float[Tensor, "n rows features"]
     y: Float[Tensor, "n rows"]
@@ -34,28 +45,11 @@ class Draw:
     family: tuple[str, ...]
 
 
-def _uniform(low: float, high: float, *shape: int, g: Generator) -> Tensor:
-    return low + (high - low) * torch.rand(*shape, generator=g)
-
-
-def _log_uniform(low: float, high: float, *shape: int, g: Generator) -> Tensor:
-    return torch.exp(_uniform(math.log(low), math.log(high), *shape, g=g))
-
-
-def _normal(*shape: int, g: Generator) -> Tensor:
-    return torch.randn(*shape, generator=g)
-
-
-def _standardize(v: Tensor) -> Tensor:
-    """Zero mean and unit deviation along the rows (dimension 1)."""
-    return (v - v.mean(1, keepdim=True)) / v.std(1, keepdim=True).clamp(min=1e-6)
-
-
 def _features(n: int, rows: int, features: int, g: Generator) -> Tensor:
     """Correlated roots through one random marginal a column: normal, uniform, skewed, heavy-tailed, binary, count."""
-    mix = torch.eye(features) + _uniform(0.0, 0.8, n, 1, 1, g=g) * _normal(n, features, features, g=g) / features**0.5
-    z = _standardize(_normal(n, rows, features, g=g) @ mix)
-    threshold = _uniform(-1.0, 1.0, n, 1, features, g=g)
+    mix = torch.eye(features) + uniform(0.0, 0.8, n, 1, 1, g=g) * normal(n, features, features, g=g) / features**0.5
+    z = standardize(normal(n, rows, features, g=g) @ mix)
+    threshold = uniform(-1.0, 1.0, n, 1, features, g=g)
     kinds = torch.stack(
         [
             z,
@@ -74,7 +68,7 @@ def _features(n: int, rows: int, features: int, g: Generator) -> Tensor:
 def _importance(n: int, features: int, used: Tensor, g: Generator) -> Tensor:
     """Power-law weights over a task's own features, unit norm; each feature is unused with probability 0.3."""
     rank = torch.argsort(torch.rand(n, features, generator=g), 1).float()
-    weight = (rank + 1) ** -_uniform(0.0, 1.5, n, 1, g=g)
+    weight = (rank + 1) ** -uniform(0.0, 1.5, n, 1, g=g)
     keep = (torch.rand(n, features, generator=g) > 0.3) & used
     first = used.float().argmax(1, keepdim=True)
     keep = torch.where(keep.any(1, keepdim=True), keep, torch.zeros_like(keep).scatter(1, first, True))
@@ -83,28 +77,28 @@ def _importance(n: int, features: int, used: Tensor, g: Generator) -> Tensor:
 
 
 def _linear(u: Tensor, w: Tensor, g: Generator) -> Tensor:
-    return (u @ (w * _normal(*w.shape, g=g)).unsqueeze(2)).squeeze(2)
+    return (u @ (w * normal(*w.shape, g=g)).unsqueeze(2)).squeeze(2)
 
 
 def _mlp(u: Tensor, w: Tensor, g: Generator) -> Tensor:
     """A random teacher with 2 hidden layers of 16, tanh or ReLU."""
     n, _, features = u.shape
-    gain = _log_uniform(0.7, 2.5, n, 1, 1, g=g)
+    gain = log_uniform(0.7, 2.5, n, 1, 1, g=g)
     relu = (torch.rand(n, 1, 1, generator=g) < 0.5).float()
 
     def act(a: Tensor) -> Tensor:
         return relu * torch.relu(a) + (1 - relu) * torch.tanh(a)
 
-    h = act(u @ (w.unsqueeze(2) * _normal(n, features, 16, g=g) * gain) + _normal(n, 1, 16, g=g))
-    h = act(h @ (_normal(n, 16, 16, g=g) / 4 * gain) + 0.5 * _normal(n, 1, 16, g=g))
-    return (h @ _normal(n, 16, 1, g=g)).squeeze(2)
+    h = act(u @ (w.unsqueeze(2) * normal(n, features, 16, g=g) * gain) + normal(n, 1, 16, g=g))
+    h = act(h @ (normal(n, 16, 16, g=g) / 4 * gain) + 0.5 * normal(n, 1, 16, g=g))
+    return (h @ normal(n, 16, 1, g=g)).squeeze(2)
 
 
 def _fourier(u: Tensor, w: Tensor, g: Generator) -> Tensor:
     """A Gaussian process draw by 48 random Fourier features (Rahimi and Recht 2007)."""
     n, _, features = u.shape
-    omega = w.unsqueeze(2) * _normal(n, features, 48, g=g) * _log_uniform(0.5, 2.5, n, 1, 1, g=g)
-    return (torch.cos(u @ omega + 2 * math.pi * torch.rand(n, 1, 48, generator=g)) @ _normal(n, 48, 1, g=g)).squeeze(2)
+    omega = w.unsqueeze(2) * normal(n, features, 48, g=g) * log_uniform(0.5, 2.5, n, 1, 1, g=g)
+    return (torch.cos(u @ omega + 2 * math.pi * torch.rand(n, 1, 48, generator=g)) @ normal(n, 48, 1, g=g)).squeeze(2)
 
 
 def _trees(u: Tensor, w: Tensor, g: Generator, trees: int = 12, depth: int = 3) -> Tensor:
@@ -115,16 +109,16 @@ def _trees(u: Tensor, w: Tensor, g: Generator, trees: int = 12, depth: int = 3) 
     values = u.gather(2, column.unsqueeze(1).expand(n, rows, trees * depth))
     bits = (values > values.gather(1, at)).view(n, rows, trees, depth).long()
     leaf = (bits * 2 ** torch.arange(depth)).sum(3)
-    leaves = _normal(n, trees, 2**depth, g=g)
+    leaves = normal(n, trees, 2**depth, g=g)
     return leaves.unsqueeze(1).expand(n, rows, trees, 2**depth).gather(3, leaf.unsqueeze(3)).squeeze(3).sum(2)
 
 
 def _interactions(u: Tensor, w: Tensor, g: Generator) -> Tensor:
     """Pairwise products and squares with a linear part."""
     n, _, features = u.shape
-    pairs = w.unsqueeze(1) * w.unsqueeze(2) * _normal(n, features, features, g=g)
+    pairs = w.unsqueeze(1) * w.unsqueeze(2) * normal(n, features, features, g=g)
     v = 3 * torch.tanh(u / 3)
-    return 1.5 * torch.einsum("nrf,nfk,nrk->nr", v, pairs, v) + _linear(v, w, g) * _uniform(0.0, 1.0, n, 1, g=g)
+    return 1.5 * torch.einsum("nrf,nfk,nrk->nr", v, pairs, v) + _linear(v, w, g) * uniform(0.0, 1.0, n, 1, g=g)
 
 
 def _piecewise(u: Tensor, w: Tensor, g: Generator) -> Tensor:
@@ -133,19 +127,17 @@ def _piecewise(u: Tensor, w: Tensor, g: Generator) -> Tensor:
     total = torch.zeros(n, rows)
     for _ in range(4):
         knot = u.gather(1, torch.randint(rows, (n, 1, features), generator=g))
-        total = total + (torch.relu(u - knot) @ (w * _normal(n, features, g=g)).unsqueeze(2)).squeeze(2)
+        total = total + (torch.relu(u - knot) @ (w * normal(n, features, g=g)).unsqueeze(2)).squeeze(2)
     return total
 
 
 def _saturation(u: Tensor, w: Tensor, g: Generator) -> Tensor:
     """Additive saturating curves, one of them gating the rest."""
     n, _, features = u.shape
-    steep = _log_uniform(0.7, 5.0, n, 1, features, g=g)
-    curve = torch.tanh(steep * (u - _uniform(-1.0, 1.0, n, 1, features, g=g)))
-    gate = torch.sigmoid(3 * _standardize(_linear(u, w, g)))
-    return (curve @ (w * _normal(n, features, g=g)).unsqueeze(2)).squeeze(2) * (
-        1 + _uniform(0.0, 1.5, n, 1, g=g) * gate
-    )
+    steep = log_uniform(0.7, 5.0, n, 1, features, g=g)
+    curve = torch.tanh(steep * (u - uniform(-1.0, 1.0, n, 1, features, g=g)))
+    gate = torch.sigmoid(3 * standardize(_linear(u, w, g)))
+    return (curve @ (w * normal(n, features, g=g)).unsqueeze(2)).squeeze(2) * (1 + uniform(0.0, 1.5, n, 1, g=g) * gate)
 
 
 def _composition(u: Tensor, w: Tensor, g: Generator) -> Tensor:
@@ -154,8 +146,8 @@ def _composition(u: Tensor, w: Tensor, g: Generator) -> Tensor:
     direct = (_mlp, _fourier, _trees, _interactions, _piecewise, _saturation)
     first = torch.randint(len(direct), (), generator=g)
     second = torch.randint(len(direct), (), generator=g)
-    a = _standardize(direct[int(first)](u, w, g))
-    b = _standardize(direct[int(second)](u, _importance(n, w.shape[1], w.abs() >= 0, g) * (w > 0) + w / 2, g))
+    a = standardize(direct[int(first)](u, w, g))
+    b = standardize(direct[int(second)](u, _importance(n, w.shape[1], w.abs() >= 0, g) * (w > 0) + w / 2, g))
     how = torch.randint(3, (n, 1), generator=g)
     return torch.where(
         how == 0, a + b, torch.where(how == 1, a * (1 + 0.5 * b), torch.tanh(2 * a) * torch.sigmoid(2 * b))
@@ -173,6 +165,7 @@ _DIRECT = {
     "composition": _composition,
 }
 FAMILIES = (*_DIRECT, "graph")
+DEFAULT = Prior()
 
 
 def _graph(n: int, rows: int, features: int, g: Generator) -> tuple[Tensor, Tensor]:
@@ -185,18 +178,18 @@ def _graph(n: int, rows: int, features: int, g: Generator) -> tuple[Tensor, Tens
     roots = _features(n, rows, nodes, g)
     for index in range(nodes):
         if index < 2:
-            values[:, :, index] = _standardize(roots[:, :, index])
+            values[:, :, index] = standardize(roots[:, :, index])
             continue
         parents = (torch.rand(n, 1, index, generator=g) < min(1.0, 2.2 / index)).float()
-        coefficients = _normal(n, 1, index, g=g) * parents
-        a = _standardize((values[:, :, :index] * coefficients).sum(2)) + _uniform(-1.0, 1.0, n, 1, g=g)
+        coefficients = normal(n, 1, index, g=g) * parents
+        a = standardize((values[:, :, :index] * coefficients).sum(2)) + uniform(-1.0, 1.0, n, 1, g=g)
         choice = torch.randint(7, (n, 1), generator=g)
         curves = [a, torch.tanh(2 * a), torch.relu(a), a.square(), torch.sin(2 * a), a.abs(), (a > 0).float()]
         out = torch.stack(curves).gather(0, choice.expand(1, n, rows)).squeeze(0)
-        noise = _log_uniform(0.05, 0.5, n, 1, g=g)
+        noise = log_uniform(0.05, 0.5, n, 1, g=g)
         orphan = (parents.sum(2) == 0).float()
-        mixed = _standardize(out) * (1 - orphan) + _standardize(roots[:, :, index]) * orphan
-        values[:, :, index] = _standardize(mixed + noise * _normal(n, rows, g=g))
+        mixed = standardize(out) * (1 - orphan) + standardize(roots[:, :, index]) * orphan
+        values[:, :, index] = standardize(mixed + noise * normal(n, rows, g=g))
     target = torch.randint(nodes // 2, nodes, (n, 1), generator=g)
     order = torch.rand(n, nodes, generator=g).scatter(1, target, 2.0)
     x = values.gather(2, torch.argsort(order, 1)[:, :features].unsqueeze(1).expand(n, rows, features))
@@ -209,15 +202,13 @@ def draw(
     rows: int,
     *,
     max_features: int,
-    min_features: int = 2,
     families: Sequence[str] = FAMILIES,
-    noise: tuple[float, float] = (0.03, 0.7),
+    prior: Prior = DEFAULT,
     generator: Generator,
 ) -> Draw:
-    """n random tasks of `rows` rows. noise: range of the noise deviation relative to that of the clean target,
-    log-uniform."""
+    """n random tasks of `rows` rows."""
     g = generator
-    n_features = torch.randint(min_features, max_features + 1, (n,), generator=g)
+    n_features = torch.randint(min(prior.min_features, max_features), max_features + 1, (n,), generator=g)
     used = torch.arange(max_features) < n_features.unsqueeze(1)
     x = _features(n, rows, max_features, g)
     family = torch.randint(len(families), (n,), generator=g)
@@ -230,9 +221,13 @@ def draw(
         if name == "graph":
             x[at], clean[at] = _graph(len(at), rows, max_features, g)
         else:
-            clean[at] = _DIRECT[name](_standardize(x[at]) * used[at].unsqueeze(1), w[at], g)
-    clean = _standardize(clean)
-    y = clean + _log_uniform(*noise, n, 1, g=g) * _normal(n, rows, g=g)
+            clean[at] = _DIRECT[name](standardize(x[at]) * used[at].unsqueeze(1), w[at], g)
+    clean = standardize(clean)
+    y = add_noise(clean, x, prior, g)
+    x = observe(x, used, prior, g)
+    if prior.target_share > 0:
+        y, kind = transform_target(y, prior.target_share, g)
+        clean = torch.where(kind.unsqueeze(1) < 0, clean, torch.nan)
     return Draw(x * used.unsqueeze(1), y, clean, n_features, tuple(families[int(c)] for c in family))
 
 
@@ -261,8 +256,8 @@ def draw_friedman(n: int, rows: int, *, max_features: int, generator: Generator)
         order = torch.randperm(int(n_features[index]), generator=g)
         u[index, :, : len(order)] = u[index][:, order]
         u[index, :, len(order) :] = 0
-    clean = _standardize(clean)
-    y = clean + _log_uniform(0.03, 0.7, n, 1, g=g) * _normal(n, rows, g=g)
+    clean = standardize(clean)
+    y = clean + log_uniform(0.03, 0.7, n, 1, g=g) * normal(n, rows, g=g)
     return Draw(u, y, clean, n_features, tuple(family))
 
 
@@ -289,20 +284,21 @@ def synthetic_tasks(
     min_rows: int,
     max_rows: int,
     families: Sequence[str] = FAMILIES,
+    prior: Prior = DEFAULT,
     batch_size: int = 25,
 ) -> list[Task]:
     """n stored tasks of one stream; rows log-uniform, one draw a batch; columns get random units and offsets."""
     tasks: list[Task] = []
     for index in range(math.ceil(n / batch_size)):
         g = batch_generator(seed, stream, index)
-        rows = round(float(_log_uniform(float(min_rows), float(max_rows), 1, g=g)))
+        rows = round(float(log_uniform(float(min_rows), float(max_rows), 1, g=g)))
         if stream == "heldout_family":
             drawn = draw_friedman(batch_size, rows, max_features=max_features, generator=g)
         else:
-            drawn = draw(batch_size, rows, max_features=max_features, families=families, generator=g)
-        unit = 10 ** _uniform(-1.0, 2.0, batch_size, 1, max_features, g=g)
-        x = drawn.x * unit + unit * _uniform(-2.0, 2.0, batch_size, 1, max_features, g=g)
-        y = drawn.y * 10 ** _uniform(-1.0, 2.0, batch_size, 1, g=g)
+            drawn = draw(batch_size, rows, max_features=max_features, families=families, prior=prior, generator=g)
+        unit = 10 ** uniform(-1.0, 2.0, batch_size, 1, max_features, g=g)
+        x = drawn.x * unit + unit * uniform(-2.0, 2.0, batch_size, 1, max_features, g=g)
+        y = drawn.y * 10 ** uniform(-1.0, 2.0, batch_size, 1, g=g)
         codes = _row_codes(rows)
         for i in range(min(batch_size, n - len(tasks))):
             tested, noiseless = drawn.y[i][codes == TEST], drawn.clean[i][codes == TEST]
@@ -316,7 +312,7 @@ def synthetic_tasks(
                     X=x[i, :, : int(drawn.n_features[i])].numpy().copy(),
                     y=y[i].numpy().copy(),
                     row_split=codes.numpy().astype(np.int8),
-                    ceiling=max(-1.0, ceiling),
+                    ceiling=max(-1.0, ceiling) if math.isfinite(ceiling) else math.nan,
                 )
             )
     return tasks
@@ -332,6 +328,7 @@ def stream_batch(
     min_rows: int,
     max_rows: int,
     families: Sequence[str] = FAMILIES,
+    prior: Prior = DEFAULT,
 ) -> TaskStack:
     """Batch `index` of the endless stream, canonical: context rows are TRAIN, the rows asked about are TEST.
 
@@ -339,9 +336,9 @@ def stream_batch(
     `max_rows` / 2 query rows.
     """
     g = batch_generator(seed, stream, index)
-    context = round(float(_log_uniform(float(min_rows), float(max_rows), 1, g=g)))
+    context = round(float(log_uniform(float(min_rows), float(max_rows), 1, g=g)))
     query = min(context, max_rows // 2)
-    drawn = draw(n, context + query, max_features=max_features, families=families, generator=g)
+    drawn = draw(n, context + query, max_features=max_features, families=families, prior=prior, generator=g)
     rows = torch.full((n, context + query), TEST)
     rows[:, :context] = TRAIN
     return canonicalize_tasks(drawn.x, drawn.y, rows, max_features)

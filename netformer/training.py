@@ -21,10 +21,12 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from netformer.grammar import read_structure
+from netformer.grammar import dense_params, read_structure
 from netformer.model import Gaussian, TransformerVAE, solve_head, structure_loss, weight_scale
 from netformer.networks import Networks
-from netformer.synthetic import stream_batch
+from netformer.observation import Prior
+from netformer.specs import Layout
+from netformer.synthetic import DEFAULT, stream_batch
 from netformer.tasks import PAD, TRAIN, TaskStack
 from netformer.zoo import learning_rate
 
@@ -99,8 +101,22 @@ def _query(tasks: TaskStack) -> Tensor:
     return ((tasks.rows != TRAIN) & (tasks.rows != PAD)).to(tasks.x.dtype)
 
 
+def _budget(layout: Layout, share: float, g: torch.Generator) -> int | None:
+    """With probability `share` a bound on the number of parameters, log-uniform over what the layout allows."""
+    if share == 0 or float(torch.rand((), generator=g)) >= share:
+        return None
+    widest = torch.full((1,), layout.max_features), torch.full((1, layout.max_hidden_layers), layout.max_width)
+    most, least = int(dense_params(*widest)), 2 * layout.max_features + 3
+    return round(least * (most / least) ** float(torch.rand((), generator=g)))
+
+
 def prior_terms(
-    model: TransformerVAE, tasks: TaskStack, c: Tensor, eps: Tensor, autocast: Callable[[], Any]
+    model: TransformerVAE,
+    tasks: TaskStack,
+    c: Tensor,
+    eps: Tensor,
+    autocast: Callable[[], Any],
+    max_params: int | None = None,
 ) -> tuple[dict[str, Tensor], Gaussian]:
     """Loss of networks written for `tasks` from the prior: every weight written, and with the output layer solved."""
     with autocast():
@@ -108,7 +124,7 @@ def prior_terms(
         z = model.draw(prior, eps)
         with torch.no_grad():
             logits = model.structure_logits(z, c)
-        specs = read_structure(logits, tasks.n_features.clamp(min=1), model.layout)
+        specs = read_structure(logits, tasks.n_features.clamp(min=1), model.layout, max_params=max_params)
         written = model.write(z, c, specs)
         penalties = model.penalties(c)
     keep = _query(tasks)
@@ -177,10 +193,13 @@ def train(
     stream_tasks: int,
     min_rows: int,
     max_rows: int,
+    budget_share: float,
     condition_dropout: float,
     loss: LossWeights,
     precision: str,
     seed: int,
+    prior: Prior = DEFAULT,
+    initial: TransformerVAE | None = None,
     checkpoint: Path | None = None,
     checkpoint_every: int = 500,
     log: Log | None = None,
@@ -188,6 +207,8 @@ def train(
 ) -> TransformerVAE:
     """Train a `TransformerVAE`; the same arguments give the same weights.
 
+    prior: of the fresh tasks. budget_share: share of steps whose fresh networks are written under a random bound on
+    their size. initial: a model of the same arguments to go on from, instead of random weights; it is not changed.
     checkpoint: a file written every `checkpoint_every` steps and resumed from when it exists; the caller keys its
     name by everything that matters. log: called with a step and the mean of each loss since the last call.
     """
@@ -195,7 +216,10 @@ def train(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = TransformerVAE(**model_arguments)
-    model.scale.copy_(weight_scale(corpus.networks))
+    if initial is None:
+        model.scale.copy_(weight_scale(corpus.networks))
+    else:
+        model.load_state_dict(initial.state_dict())
     optimizers = _optimizers(model, lr, weight_decay)
     start = 0
     if checkpoint is not None and checkpoint.exists():
@@ -206,13 +230,20 @@ def train(
         at = _zoo_batch(corpus, zoo_tasks, networks_per_task, g)
         losses = zoo_terms(model, corpus, at, networks_per_task, g, condition_dropout, fabric.autocast)
         fresh = stream_batch(
-            step, stream_tasks, seed=seed, max_features=model.layout.max_features, min_rows=min_rows, max_rows=max_rows
+            step,
+            stream_tasks,
+            seed=seed,
+            max_features=model.layout.max_features,
+            min_rows=min_rows,
+            max_rows=max_rows,
+            prior=prior,
         )
         with fabric.autocast():
             keep = torch.rand(stream_tasks, generator=g) >= condition_dropout / 2
             c = model.embed(stream_tasks, fresh, None, keep, None)
         eps = torch.randn(stream_tasks, model.d_latent, generator=g)
-        terms, _ = prior_terms(model, fresh, c, eps, fabric.autocast)
+        budget = _budget(model.layout, budget_share, g)
+        terms, _ = prior_terms(model, fresh, c, eps, fabric.autocast, budget)
         losses |= {f"stream_{name}": value for name, value in terms.items()}
         value = total_loss(losses, loss)
         model.zero_grad(set_to_none=True)

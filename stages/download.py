@@ -6,6 +6,7 @@ import pandas as pd
 
 from netformer.artifacts import write_tasks
 from netformer.config import load_params
+from netformer.observation import Prior
 from netformer.realtables import real_tasks
 from netformer.synthetic import synthetic_tasks
 from netformer.tables import fetch, tasks_from_folder, tasks_from_predecessor_csv
@@ -28,6 +29,7 @@ def main(root: Path = Path()) -> None:
                     max_features=params.zoo.max_features,
                     min_rows=p.min_rows,
                     max_rows=p.max_rows,
+                    prior=Prior(**p.prior.model_dump()),
                 )
         elif source == "csv":
             tasks += tasks_from_predecessor_csv(root / p.csv, p.seed)

@@ -1,6 +1,7 @@
 """train: fit the transformer VAE on the tokens of the train tasks' networks and on a stream of fresh tasks."""
 
 import hashlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,15 @@ from dvclive import Live
 from netformer.artifacts import metafeature_values, read_table, read_tasks, save_model
 from netformer.config import Params, load_params
 from netformer.metafeatures import NAMES, MetaFeatureTransform
+from netformer.model import TransformerVAE
+from netformer.observation import Prior
 from netformer.tasks import stack_tasks
 from netformer.tokens import detokenize_networks, detokenize_sensitivity
 from netformer.training import Corpus, LossWeights, train
 from stages import Bar, run
 
 INPUTS = ("data/tasks.parquet", "data/tokens.parquet", "data/metafeatures.parquet")
+SECTIONS = {"download", "zoo", "metafeatures", "model", "train"}
 
 
 def corpus_of(root: Path, params: Params) -> tuple[Corpus, MetaFeatureTransform]:
@@ -38,16 +42,20 @@ def corpus_of(root: Path, params: Params) -> tuple[Corpus, MetaFeatureTransform]
     return corpus, transform
 
 
-def checkpoint_of(root: Path, params: Params) -> Path:
-    """A file named after params, inputs and code: a checkpoint of anything else is never resumed."""
-    digest = hashlib.sha256(params.model_dump_json(include={"zoo", "metafeatures", "model", "train"}).encode())
-    code = sorted((Path(__file__).resolve().parents[1] / "netformer").glob("*.py"))
-    for path in [root / name for name in INPUTS] + code:
-        digest.update(path.read_bytes())
+def checkpoint_of(root: Path, params: Params, initial: TransformerVAE | None) -> Path:
+    """A file named after params, inputs, start and code: a checkpoint of anything else is never resumed."""
+    digest = hashlib.sha256(params.model_dump_json(include=SECTIONS).encode())
+    for name in INPUTS:
+        digest.update((root / name).read_bytes())
+    for name in sorted(sys.modules):
+        if name.startswith("netformer.") and (source := sys.modules[name].__file__):
+            digest.update(Path(source).read_bytes())
+    for value in [] if initial is None else initial.state_dict().values():
+        digest.update(value.numpy().tobytes())
     return root / "build" / "checkpoints" / f"{digest.hexdigest()[:16]}.safetensors"
 
 
-def main(root: Path = Path()) -> None:
+def main(root: Path = Path(), initial: TransformerVAE | None = None) -> None:
     params = load_params(root)
     p = params.train
     corpus, transform = corpus_of(root, params)
@@ -72,8 +80,10 @@ def main(root: Path = Path()) -> None:
             corpus,
             arguments,
             loss=LossWeights(**p.loss.model_dump()),
-            checkpoint=checkpoint_of(root, params),
+            checkpoint=checkpoint_of(root, params, initial),
             log=log,
+            prior=Prior(**params.download.prior.model_dump()),
+            initial=initial,
             **p.model_dump(exclude={"loss"}),
         )
     save_model(model, transform, root / "models" / "netformer")

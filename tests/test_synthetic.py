@@ -7,6 +7,7 @@ from sklearn.datasets import make_friedman1, make_friedman2, make_friedman3
 from sklearn.linear_model import LinearRegression
 
 from netformer import synthetic
+from netformer.observation import Prior
 from netformer.synthetic import FAMILIES, STREAMS, batch_generator, draw, draw_friedman, stream_batch, synthetic_tasks
 from netformer.tasks import TEST, TRAIN, VALID
 
@@ -71,7 +72,7 @@ def test_every_family_is_finite_varied_and_as_linear_as_its_name(family):
 
 
 def test_unused_columns_are_zero_and_used_ones_are_not():
-    drawn = draw(200, 60, max_features=7, min_features=3, generator=seeded(1))
+    drawn = draw(200, 60, max_features=7, prior=Prior(min_features=3), generator=seeded(1))
     used = torch.arange(7) < drawn.n_features.unsqueeze(1)
     assert set(drawn.n_features.tolist()) == {3, 4, 5, 6, 7}
     assert set(drawn.family) == set(FAMILIES)
@@ -81,7 +82,7 @@ def test_unused_columns_are_zero_and_used_ones_are_not():
 
 
 def test_noise_stays_in_its_range():
-    drawn = draw(100, 4000, max_features=4, noise=(0.1, 0.5), generator=seeded(2))
+    drawn = draw(100, 4000, max_features=4, prior=Prior(noise_low=0.1, noise_high=0.5), generator=seeded(2))
     deviation = (drawn.y - drawn.clean).std(1)
     assert 0.09 < float(deviation.min()) < 0.15
     assert 0.4 < float(deviation.max()) < 0.55
@@ -93,7 +94,7 @@ def test_ceiling_is_what_the_noiseless_target_scores(monkeypatch):
     assert all(-1 <= task.ceiling <= 1 for task in made)
     assert np.median([task.ceiling for task in made]) > 0.7
     assert min(task.ceiling for task in made) < 0.9
-    monkeypatch.setattr(synthetic, "_normal", lambda *shape, g: torch.zeros(*shape))
+    monkeypatch.setattr(synthetic, "normal", lambda *shape, g: torch.zeros(*shape))
     noiseless = tasks(25, stream="heldout_family")
     assert [task.ceiling for task in noiseless] == [1.0] * 25
 

@@ -1,0 +1,92 @@
+"""pretrain: the weights of the package, by the same stages on `params/pretrained.yaml`, under `build/pretrained/`.
+
+    python -m stages.pretrain [--init FOLDER]
+
+No stage of the pipeline. A stage whose code, params and inputs have not changed is not run again, and training resumes
+from its last checkpoint. It ends by copying weights, config and params to `netformer/pretrained/`, with the history of
+the weights: every leg of training with its commit, steps and stream of tasks. --init: weights to go on from.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+from importlib import import_module
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from netformer.artifacts import load_model, write_json
+from netformer.config import load_params
+from stages import run
+
+WORK, PACKAGE, PARAMS = Path("build/pretrained"), Path("netformer/pretrained"), Path("params/pretrained.yaml")
+PREPARATION = ("download", "zoo", "tokenize", "metafeatures")
+
+
+def once(repository: Path, stage: str) -> None:
+    """Run a stage under `build/pretrained/` unless what `dvc.yaml` says it depends on is as it was."""
+    root = repository / WORK
+    plan = YAML(typ="safe").load((repository / "dvc.yaml").read_text())["stages"][stage]
+    digest = hashlib.sha256((root / "params.yaml").read_bytes())
+    for name in plan["deps"]:
+        path = (root if name.startswith(("data/", "models/")) else repository) / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    stamp = root / "stamps" / stage
+    if stamp.exists() and stamp.read_text() == digest.hexdigest():
+        return
+    import_module(f"stages.{stage}").main(root)
+    stamp.parent.mkdir(exist_ok=True)
+    stamp.write_text(digest.hexdigest())
+
+
+def prepare(repository: Path) -> Path:
+    """Tasks, zoo, tokens and meta-features of the pretrained model; returns their root."""
+    root = repository / WORK
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(repository / PARAMS, root / "params.yaml")
+    load_params(root)
+    shutil.copyfile(repository / "data" / "sample.csv", root / "data" / "sample.csv")
+    for stage in PREPARATION:
+        once(repository, stage)
+    return root
+
+
+def commit_of(repository: Path) -> str:
+    """The commit the code is at, marked when files differ from it; `unknown` outside of Git."""
+    try:
+        command = ["git", "-C", str(repository), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def main(repository: Path = Path(), init: Path | None = None) -> None:
+    from stages.train import main as train
+
+    commit, legs, initial = commit_of(repository), [], None
+    if init is not None:
+        initial = load_model(init)[0]
+        legs = json.loads((init / "legs.json").read_text())
+    root = prepare(repository)
+    p = load_params(root).train
+    if p.seed in [leg["seed"] for leg in legs]:
+        raise ValueError(f"train.seed must differ from that of every earlier leg, got {p.seed}: its tasks would repeat")
+    train(root, initial)
+    legs.append({"commit": commit, "seed": p.seed, "steps": p.steps, "stream_tasks": p.steps * p.stream_tasks})
+    package = repository / PACKAGE
+    package.mkdir(exist_ok=True)
+    for source in ("models/netformer/model.safetensors", "models/netformer/config.json", "params.yaml"):
+        target = package / Path(source).name
+        shutil.copyfile(root / source, target.with_suffix(".tmp"))
+        target.with_suffix(".tmp").replace(target)
+    write_json(legs, package / "legs.json")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--init", type=Path, help="folder with model.safetensors, config.json and legs.json")
+    arguments = parser.parse_args()
+    run(lambda root: main(root, arguments.init))
