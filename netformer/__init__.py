@@ -4,6 +4,7 @@ from importlib import import_module
 
 _HOMES = {
     "NetFormer": "sampling",
+    "NetFormerRegressor": "estimator",
     "Population": "sampling",
     "detokenize": "tokens",
     "get_meta_features": "metafeatures",

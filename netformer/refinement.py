@@ -1,4 +1,4 @@
-"""Refinement: what a few gradient steps, a merge or a distillation make of written networks.
+"""Refinement: what a few gradient steps or a distillation make of written networks.
 
 Gradient steps move the hidden weights, or the latent they are written from; after every step the output layer is solved
 again (`model.solve_head`), which is variable projection (Golub and Pereyra 1973): by the envelope theorem the gradient
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from netformer.model import TransformerVAE, solve_head
-from netformer.networks import Networks, SkipNetwork, concatenate
+from netformer.networks import Networks, concatenate
 from netformer.specs import Specs
 from netformer.tasks import PAD, TEST, TRAIN, VALID, TaskStack, r2
 
@@ -131,49 +131,6 @@ def distil(
         gap = torch.where(lesson.train.unsqueeze(1), said - mean.unsqueeze(1), 0.0).square().sum(2)
         start = teachers[torch.arange(n) * k + gap.argmin(1)]
     return refine(start, TaskStack(lesson.x, mean, lesson.rows, lesson.views), torch.arange(n), **rule)
-
-
-class MergedNetwork(nn.Module):
-    """The mean of k networks as one wider, sparser network.
-
-    Their bodies stand side by side, each with its own depth and activations, under one output layer: their output
-    layers over k. The skips become one. n_params: edges that exist, as `Specs.n_params` counts them.
-    """
-
-    def __init__(self, networks: Networks) -> None:
-        """Raises ValueError for networks with different numbers of inputs."""
-        super().__init__()
-        mask, k, features = networks.specs.mask, len(networks), networks.layout.max_features
-        sizes = sorted(set(networks.specs.n_inputs.tolist()))
-        if len(sizes) != 1:
-            raise ValueError(f"n_inputs must be the same for all merged networks, got {sizes}")
-        bodies, heads, last = [], [], networks.weight[:, -1] / k
-        for i, width in enumerate(networks.specs.widths.gather(1, networks.specs.depth.unsqueeze(1) - 1).flatten()):
-            net = networks.to_torch(i)
-            chain = net.body if isinstance(net, SkipNetwork) else net
-            bodies.append(nn.Sequential(*list(chain.children())[:-1]))
-            heads.append(last[i, 1 + features : 1 + features + int(width)])
-        self.bodies = nn.ModuleList(bodies)
-        self.head = nn.Parameter(torch.cat(heads))
-        self.skip = nn.Parameter(last[:, 1 : 1 + sizes[0]].sum(0))
-        self.bias = nn.Parameter(last[:, 0].sum())
-        shared = mask[:, -1, : 1 + features].any(0)  # one bias and one edge from an input, whoever has them
-        self.n_params = int(mask[:, :-1].sum() + mask[:, -1, 1 + features :].sum() + shared.sum())
-
-    def forward(self, x: Float[Tensor, "rows features"]) -> Float[Tensor, "rows 1"]:
-        h = torch.cat([body(x) for body in self.bodies], 1)
-        return (h @ self.head + x @ self.skip + self.bias).unsqueeze(1)
-
-    def predict(self, X: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, " rows"]:
-        with torch.no_grad():
-            return self(torch.as_tensor(np.asarray(X), dtype=self.head.dtype)).squeeze(1).numpy()
-
-
-def merge(networks: Networks, count: int) -> list[MergedNetwork]:
-    """One network for each run of `count` networks, which answers with their mean."""
-    if count < 1 or len(networks) % count:
-        raise ValueError(f"count must divide the {len(networks)} networks, got {count}")
-    return [MergedNetwork(networks[at]) for at in _chunks(len(networks), count)]
 
 
 def _descend(

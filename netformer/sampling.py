@@ -17,6 +17,8 @@ from netformer.model import TransformerVAE, solve_head
 from netformer.networks import Networks, concatenate
 from netformer.tasks import TRAIN, TaskStack, canonicalize_tasks
 
+PACKAGE = Path(__file__).parent / "pretrained"
+CONDITION_ROWS = 2000  # the task encoder reads at most that many rows of a table; the output layer is solved on all
 ARMS = ("single", "raw", "shuffled_condition", "metafeatures_only", "unconditional")
 
 
@@ -118,8 +120,9 @@ class NetFormer:
         self.transform = transform
 
     @classmethod
-    def load(cls, path: str | Path) -> NetFormer:
-        return cls(*load_model(Path(path)))
+    def load(cls, path: str | Path | None = None) -> NetFormer:
+        """The model in a folder the pipeline wrote; without a path, the weights of the package."""
+        return cls(*load_model(PACKAGE if path is None else Path(path)))
 
     def generate(
         self,
@@ -135,9 +138,34 @@ class NetFormer:
     ) -> Population:
         """Write networks for a table; every row given is read, none is held back.
 
-        X: numeric, finite. y: finite, not constant. Raises ValueError otherwise, with one line.
+        X: numeric, finite. y: finite, not constant. max_params, max_hidden_layers, activations: constraints that always
+        hold, see `grammar.read_structure`. Of more columns than the model takes, those most correlated with y are read.
+        Raises ValueError otherwise, with one line.
         """
         X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
+        tasks, networks = self.write(
+            X,
+            y,
+            n_samples,
+            metafeatures=metafeatures,
+            random_state=random_state,
+            max_params=max_params,
+            max_hidden_layers=max_hidden_layers,
+            activations=activations,
+        )
+        return Population(tasks.views[[0] * n_samples].fold(networks, X.shape[1]))
+
+    def write(
+        self,
+        X: Float[np.ndarray, "rows features"],
+        y: Float[np.ndarray, " rows"],
+        n_samples: int,
+        *,
+        metafeatures: bool = True,
+        random_state: int = 0,
+        **constraints,
+    ) -> tuple[TaskStack, Networks]:
+        """The table in its canonical view, and networks in its coordinates; arguments as in `generate`."""
         if X.ndim != 2 or y.shape != (len(X),) or len(y) < 2:
             raise ValueError(f"X must be (rows, features) and y (rows,) with at least 2 rows, got {X.shape}, {y.shape}")
         if not (np.isfinite(X).all() and np.isfinite(y).all()):
@@ -148,19 +176,14 @@ class NetFormer:
         tasks = canonicalize_tasks(
             torch.from_numpy(X)[None], torch.from_numpy(y)[None], rows, self.model.layout.max_features
         ).float()
-        known = None
+        known, seen = None, tasks
         if metafeatures:
             features = get_meta_features(*limit_table(X, y, self.transform.max_rows, self.transform.max_features))
             known = self.transform(np.array(list(features.values())))[None]
+        if len(y) > CONDITION_ROWS:
+            some = torch.from_numpy(np.random.default_rng(0).permutation(len(y))[:CONDITION_ROWS].copy())
+            seen = TaskStack(tasks.x[:, some], tasks.y[:, some], rows[:, some], tasks.views)
         g = torch.Generator().manual_seed(random_state)
-        networks = sample_networks(
-            self.model,
-            tasks,
-            known,
-            n_samples=n_samples,
-            generator=g,
-            max_params=max_params,
-            max_hidden_layers=max_hidden_layers,
-            activations=activations,
+        return tasks, sample_networks(
+            self.model, tasks, known, n_samples=n_samples, generator=g, condition_tasks=seen, **constraints
         )
-        return Population(tasks.views[[0] * n_samples].fold(networks, X.shape[1]))

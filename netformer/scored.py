@@ -12,12 +12,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from netformer.artifacts import networks_of, r2_of
+from netformer.merging import widen
 from netformer.networks import Networks
+from netformer.refinement import distil
 from netformer.sampling import ARMS
 from netformer.specs import Layout
 from netformer.tasks import TEST, VALID, Task, TaskStack, r2, stack_tasks
 
 SMALL_ROWS = 300
+DISTIL_STEPS = 25
 
 
 def sets_of(tasks: Sequence[Task]) -> dict[str, list[int]]:
@@ -95,17 +98,27 @@ class Samples:
         """Test R2 of our own rows on every task, means over the sampling seeds, and the known ceiling (or nan).
 
         single and the controls: the first sample. best_of_n: chosen by valid rows. average_n: the mean prediction.
+        wide_n: the samples merged, their output layer solved jointly (`merging.widen`). distilled: one network of the
+        first sample's spec, in `DISTIL_STEPS` steps toward the wide one.
         """
         _, t, n = self.shape
         single = self.r2["single"]
         result = {arm: values[:, :, 0, TEST].mean(0).numpy() for arm, values in self.r2.items()}
         chosen = single[..., VALID].argmax(2, keepdim=True)
         result[f"best_of_{n}"] = single[..., TEST].gather(2, chosen).squeeze(2).mean(0).numpy()
-        x, averages = self.stack.x[self.task_index[: t * n]], []
+        x, own = self.stack.x[self.task_index[: t * n]], torch.arange(t)
+        merged: dict[str, list[Tensor]] = {f"average_{n}": [], f"wide_{n}": [], "distilled": []}
         for start in range(0, len(self.networks), t * n):
-            mean = self.networks[slice(start, start + t * n)].predict(x).view(t, n, -1).mean(1)
-            averages.append(r2(self.stack.y, mean, self.stack.rows == TEST))
-        result[f"average_{n}"] = torch.stack(averages).mean(0).numpy()
+            networks = self.networks[slice(start, start + t * n)]
+            wide = widen(networks, self.stack, n)
+            student = distil(wide, self.stack, own, networks[slice(0, None, n)], steps=DISTIL_STEPS)
+            for name, predicted in (
+                (f"average_{n}", networks.predict(x).view(t, n, -1).mean(1)),
+                (f"wide_{n}", wide.predict(x).view(t, n, -1).mean(1)),
+                ("distilled", student.predict(self.stack.x)),
+            ):
+                merged[name].append(r2(self.stack.y, predicted, self.stack.rows == TEST))
+        result |= {name: torch.stack(values).mean(0).numpy() for name, values in merged.items()}
         result["ceiling"] = np.array([task.ceiling for task in self.tasks])
         return result
 

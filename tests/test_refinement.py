@@ -1,8 +1,7 @@
-"""Refinement: never worse than the start on held-back rows, no new edge, every network alone, exact merges."""
+"""Refinement: never worse than the start on held-back rows, no new edge, every network alone."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from drawn import draw
@@ -11,7 +10,7 @@ from netformer import refinement
 from netformer.grammar import read_structure
 from netformer.model import TransformerVAE, solve_head
 from netformer.networks import Networks
-from netformer.refinement import distil, held_back_error, hold_back, merge, refine, refine_curve, refine_latent
+from netformer.refinement import distil, held_back_error, hold_back, refine, refine_curve, refine_latent
 from netformer.specs import Layout
 from netformer.tasks import PAD, TEST, TRAIN, VALID, TaskStack, canonicalize_tasks, r2
 
@@ -175,41 +174,6 @@ def test_the_curve_is_the_test_r2_of_refined_networks():
     for row, k in zip(curve, (0, 2, 5), strict=True):
         refined = refine(networks, tasks, at, steps=k, lr=0.05)
         assert torch.equal(row, r2(tasks.y[at], refined.predict(tasks.x[at]), test))
-
-
-def test_a_merged_network_is_the_mean():
-    tasks = stack()
-    networks = starts(tasks, 20)[0]
-    inputs = networks.specs.n_inputs
-    k = 4
-    same = [torch.nonzero(inputs == size).squeeze(1)[:k] for size in inputs.unique() if (inputs == size).sum() >= k]
-    index = torch.cat(same)
-    assert len(set(networks[index].specs.depth.tolist())) > 1
-    for group, merged in zip(same, merge(networks[index], k), strict=True):
-        n_inputs = int(inputs[group[0]])
-        expected = networks[group].predict(tasks.x[:1]).mean(0)
-        predicted = merged.predict(tasks.x[0, :, :n_inputs].numpy())
-        assert predicted.dtype == np.float32
-        np.testing.assert_allclose(predicted, expected.numpy(), rtol=1e-5, atol=1e-5)
-
-
-def test_merged_parameters_are_counted_once():
-    """k copies of a network: k bodies and heads, one bias, one skip."""
-    networks = draw(1, seed=5, bias_share=1.0, skip_share=1.0, sparse_share=0.0)
-    copies = networks[[0, 0, 0]]
-    (merged,) = merge(copies, 3)
-    shared = 1 + int(networks.specs.n_inputs[0])
-    assert merged.n_params == 3 * (int(networks.specs.n_params[0]) - shared) + shared
-    assert merged.n_params == sum(p.numel() for p in merged.parameters())
-
-
-def test_merge_refuses_what_has_no_mean():
-    networks = draw(6)
-    with pytest.raises(ValueError, match="count must divide the 6 networks, got 4"):
-        merge(networks, 4)
-    assert len(set(networks.specs.n_inputs.tolist())) > 1
-    with pytest.raises(ValueError, match="n_inputs must be the same"):
-        merge(networks, 6)
 
 
 def test_a_distilled_network_has_its_spec_and_comes_closer_to_its_teachers():

@@ -1,0 +1,117 @@
+"""Merging: several samples for one task as one wider, sparser network.
+
+The mean of k networks is again a network: their bodies side by side under one output layer. `widen` gives that output
+layer a second opinion: it is solved once more over the hidden units of all samples together, ridge with the penalty of
+least leave-one-out error on the train rows, and the result is half of it and half of the mean. No gradient step, and
+nothing but train rows is read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from netformer.baselines import PENALTIES, leave_one_out
+from netformer.networks import Networks, SkipNetwork
+from netformer.specs import Specs
+from netformer.tasks import TaskStack
+
+PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
+
+
+def widen(networks: Networks, tasks: TaskStack, count: int, share: float = 0.5) -> Networks:
+    """Networks whose mean, over each run of `count` networks of one task, is the wide network of that task.
+
+    share: of the jointly solved output layer in it; the rest is the mean of the output layers as they are. Task i owns
+    the networks from i * count on. Every output layer becomes dense: bias, inputs, units.
+    """
+    if len(networks) != count * len(tasks):
+        raise ValueError(f"networks must be {count} for each of {len(tasks)} tasks, got {len(networks)}")
+    specs, layout, features = networks.specs, networks.layout, networks.layout.max_features
+    weight, mask = networks.weight.clone(), specs.mask.clone()
+    last = specs.widths.gather(1, specs.depth.unsqueeze(1) - 1)
+    units = torch.arange(layout.max_width) < last
+    inputs = torch.arange(features) < specs.n_inputs.unsqueeze(1)
+    mask[:, -1] = torch.cat([torch.ones_like(units[:, :1]), inputs, units], 1)
+    for i in range(len(tasks)):
+        at = slice(i * count, (i + 1) * count)
+        present = tasks.rows[i] >= 0
+        hidden = networks[at].hidden(tasks.x[i : i + 1, present])[-1].permute(1, 0, 2)[:, units[at]]
+        solved = _joint_head(tasks.x[i, present], hidden, tasks.y[i, present], tasks.train[i, present])
+        bias, skip, head = (share * part.to(weight.dtype) for part in solved)
+        weight[at, -1] *= 1 - share
+        weight[at, -1, 0] += bias
+        weight[at, -1, 1 : 1 + features] += skip * inputs[at]
+        spread = torch.zeros(count, layout.max_width)
+        spread[units[at]] = count * head
+        weight[at, -1, 1 + features :] += spread
+    return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), weight)
+
+
+def _joint_head(
+    x: Float[Tensor, "rows features"],
+    hidden: Float[Tensor, "rows units"],
+    y: Float[Tensor, " rows"],
+    train: Bool[Tensor, " rows"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, " features"], Float[Tensor, " units"]]:
+    """Bias, skip and output weights of the ridge fit on [x, hidden], hidden units standardised on the train rows."""
+    x, hidden, y = x.double(), hidden.double(), y.double()
+    scale = PRIOR_SCALE / hidden.shape[1] ** 0.5 / hidden[train].std(0, correction=0).clamp(min=1e-4)
+    design = torch.cat([x, hidden * scale], 1)
+    centre, y_mean = design[train].mean(0), y[train].mean()
+    z = design[train] - centre
+    size, basis = torch.linalg.eigh(z.T @ z)
+    rotated = z @ basis
+    inverse = 1 / (size.clamp(min=0).unsqueeze(1) + PENALTIES)
+    moment = (rotated.T @ (y[train] - y_mean)).unsqueeze(1) * inverse
+    predicted, leverage = y_mean + rotated @ moment, 1 / len(z) + rotated.square() @ inverse
+    every = torch.ones(1, len(z), dtype=torch.bool)
+    error = leave_one_out(predicted[None], leverage[None], y[train][None], every)[0]
+    w = basis @ moment[:, error.argmin()]
+    skip, head = w[: x.shape[1]], w[x.shape[1] :] * scale
+    return y_mean - centre @ w, skip, head
+
+
+class MergedNetwork(nn.Module):
+    """The mean of k networks as one wider, sparser network.
+
+    Their bodies stand side by side, each with its own depth and activations, under one output layer: their output
+    layers over k. The skips become one. n_params: edges that exist, as `Specs.n_params` counts them.
+    """
+
+    def __init__(self, networks: Networks) -> None:
+        """Raises ValueError for networks with different numbers of inputs."""
+        super().__init__()
+        mask, k, features = networks.specs.mask, len(networks), networks.layout.max_features
+        sizes = sorted(set(networks.specs.n_inputs.tolist()))
+        if len(sizes) != 1:
+            raise ValueError(f"n_inputs must be the same for all merged networks, got {sizes}")
+        bodies, heads, last = [], [], networks.weight[:, -1] / k
+        for i, width in enumerate(networks.specs.widths.gather(1, networks.specs.depth.unsqueeze(1) - 1).flatten()):
+            net = networks.to_torch(i)
+            chain = net.body if isinstance(net, SkipNetwork) else net
+            bodies.append(nn.Sequential(*list(chain.children())[:-1]))
+            heads.append(last[i, 1 + features : 1 + features + int(width)])
+        self.bodies = nn.ModuleList(bodies)
+        self.head = nn.Parameter(torch.cat(heads))
+        self.skip = nn.Parameter(last[:, 1 : 1 + sizes[0]].sum(0))
+        self.bias = nn.Parameter(last[:, 0].sum())
+        shared = mask[:, -1, : 1 + features].any(0)  # one bias and one edge from an input, whoever has them
+        self.n_params = int(mask[:, :-1].sum() + mask[:, -1, 1 + features :].sum() + shared.sum())
+
+    def forward(self, x: Float[Tensor, "rows features"]) -> Float[Tensor, "rows 1"]:
+        h = torch.cat([body(x) for body in self.bodies], 1)
+        return (h @ self.head + x @ self.skip + self.bias).unsqueeze(1)
+
+    def predict(self, X: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, " rows"]:
+        with torch.no_grad():
+            return self(torch.as_tensor(np.asarray(X), dtype=self.head.dtype)).squeeze(1).numpy()
+
+
+def merge(networks: Networks, count: int) -> list[MergedNetwork]:
+    """One network for each run of `count` networks, which answers with their mean."""
+    if count < 1 or len(networks) % count:
+        raise ValueError(f"count must divide the {len(networks)} networks, got {count}")
+    return [MergedNetwork(networks[slice(at, at + count)]) for at in range(0, len(networks), count)]

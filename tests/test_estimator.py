@@ -1,0 +1,129 @@
+"""NetFormerRegressor with the package's weights: scikit-learn's own checks, and tables nobody prepared."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_diabetes, make_friedman1
+from sklearn.exceptions import SkipTestWarning
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import check_estimator
+
+from netformer import NetFormerRegressor
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def friedman():
+    return make_friedman1(240, n_features=8, noise=1.0, random_state=0)
+
+
+def test_scikit_learns_checks_pass():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkipTestWarning)
+        results = check_estimator(NetFormerRegressor(), on_fail=None)
+    # without SCIPY_ARRAY_API in the environment scikit-learn skips its array API check for every estimator
+    skipped = {r["check_name"] for r in results if r["status"] == "skipped"}
+    assert skipped <= {"check_array_api_input"}
+    assert [(r["check_name"], r["exception"]) for r in results if r["status"] not in ("passed", "skipped")] == []
+
+
+def test_it_beats_ridge_where_ridge_cannot_do(friedman):
+    X, y = friedman
+    ours = cross_val_score(NetFormerRegressor(random_state=0), X, y, cv=3).mean()
+    assert ours > cross_val_score(RidgeCV(np.logspace(-3, 3, 13)), X, y, cv=3).mean() + 0.05
+
+
+def test_it_is_no_worse_than_ridge_on_a_small_linear_table():
+    X, y = load_diabetes(return_X_y=True)
+    ours = cross_val_score(NetFormerRegressor(random_state=0), X, y, cv=5).mean()
+    assert ours > cross_val_score(RidgeCV(np.logspace(-3, 3, 13)), X, y, cv=5).mean() - 0.02
+
+
+def test_a_wide_table_is_read_in_several_views_and_every_column_counts():
+    """The signal sits in columns that no view of the 16 most correlated ones could all hold."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 40))
+    y = X @ np.linspace(1.0, 0.5, 40)
+    assert NetFormerRegressor(random_state=0).fit(X[:300], y[:300]).score(X[300:], y[300:]) > 0.98
+
+
+def test_many_rows_are_handled():
+    X, y = make_friedman1(6000, noise=1.0, random_state=0)
+    assert NetFormerRegressor(n_samples=4, random_state=0).fit(X[:5000], y[:5000]).score(X[5000:], y[5000:]) > 0.8
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e30])
+def test_units_do_not_matter(friedman, scale):
+    X, y = friedman
+    plain = NetFormerRegressor(random_state=0).fit(X, y)
+    scaled = NetFormerRegressor(random_state=0).fit(X * scale, y * scale)
+    np.testing.assert_allclose(scaled.predict(X * scale) / scale, plain.predict(X), rtol=1e-3, atol=1e-3 * y.std())
+
+
+def test_constant_columns_duplicates_and_lone_columns_give_finite_answers(friedman):
+    X, y = friedman
+    for table in (X[:, :1], np.c_[X, X, np.ones(len(X))], np.c_[X, np.full(len(X), 1e20)]):
+        predicted = NetFormerRegressor(n_samples=3, random_state=0).fit(table, y).predict(table)
+        assert np.isfinite(predicted).all()
+    far = NetFormerRegressor(n_samples=3, random_state=0).fit(X, y).predict(np.full((1, X.shape[1]), 1e300))
+    assert np.isfinite(far).all()
+
+
+@pytest.mark.parametrize("y", [np.full(30, 2.5), np.full(30, 1e30)])
+def test_a_constant_target_is_answered_with_itself(y):
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    np.testing.assert_allclose(NetFormerRegressor().fit(X, y).predict(X), y)
+
+
+def test_constant_columns_alone_are_answered_with_the_mean():
+    y = np.arange(10.0)
+    np.testing.assert_allclose(NetFormerRegressor().fit(np.ones((10, 2)), y).predict(np.ones((3, 2))), 4.5)
+
+
+def test_two_rows_are_enough_and_one_is_refused():
+    X = np.array([[0.0], [1.0]])
+    predicted = NetFormerRegressor(random_state=0).fit(X, [0.0, 1.0]).predict(X)
+    assert predicted[0] < predicted[1]
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        NetFormerRegressor().fit(X[:1], [0.0])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_missing_and_infinite_values_are_refused(friedman, bad):
+    X, y = friedman[0].copy(), friedman[1]
+    X[3, 2] = bad
+    with pytest.raises(ValueError, match="contains"):
+        NetFormerRegressor().fit(X, y)
+
+
+@pytest.mark.parametrize("options", [{"n_samples": 0}, {"refine_steps": -1}])
+def test_bad_parameters_are_named(friedman, options):
+    (name, value), *_ = options.items()
+    with pytest.raises(ValueError, match=f"{name} must be at least .*, got {value}"):
+        NetFormerRegressor(**options).fit(*friedman)
+
+
+def test_the_same_seed_gives_the_same_answer_and_another_one_does_not(friedman):
+    X, y = friedman
+    first, again, other = (NetFormerRegressor(random_state=s).fit(X, y).predict(X) for s in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_refined_networks_fit_the_table_better(friedman):
+    X, y = friedman
+    plain, refined = (NetFormerRegressor(refine_steps=k, random_state=0).fit(X, y) for k in (0, 15))
+    assert refined.score(X, y) > plain.score(X, y)
+
+
+def test_written_networks_and_the_wide_one_can_be_looked_at(friedman):
+    X, y = friedman
+    fitted = NetFormerRegressor(n_samples=5, random_state=0).fit(X, y)
+    z = (X - fitted.center_) / fitted.scale_
+    assert fitted.networks_.predict(z).shape == (5, len(X))
+    wide = fitted.network_.predict(z) * fitted.target_scale_ + fitted.target_center_
+    np.testing.assert_allclose(wide, fitted.predict(X))

@@ -1,0 +1,116 @@
+"""Merging: one wide network is the mean of its parts, and its joint output layer is ridge on all hidden units."""
+
+import numpy as np
+import pytest
+import torch
+from drawn import draw
+from sklearn.linear_model import Ridge
+
+from netformer.baselines import PENALTIES
+from netformer.merging import PRIOR_SCALE, merge, widen
+from netformer.networks import Networks
+from netformer.specs import Layout
+from netformer.tasks import PAD, TEST, TRAIN, TaskStack, canonicalize_tasks
+
+
+def test_a_merged_network_is_the_mean():
+    x = torch.randn(1, 50, Layout().max_features, generator=torch.Generator().manual_seed(0))
+    networks = draw(20, sparse_share=0.5, skip_share=0.5)
+    inputs = networks.specs.n_inputs
+    k = 4
+    same = [torch.nonzero(inputs == size).squeeze(1)[:k] for size in inputs.unique() if (inputs == size).sum() >= k]
+    index = torch.cat(same)
+    assert len(set(networks[index].specs.depth.tolist())) > 1
+    for group, merged in zip(same, merge(networks[index], k), strict=True):
+        n_inputs = int(inputs[group[0]])
+        expected = networks[group].predict(x).mean(0)
+        predicted = merged.predict(x[0, :, :n_inputs].numpy())
+        assert predicted.dtype == np.float32
+        np.testing.assert_allclose(predicted, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_merged_parameters_are_counted_once():
+    """k copies of a network: k bodies and heads, one bias, one skip."""
+    networks = draw(1, seed=5, bias_share=1.0, skip_share=1.0, sparse_share=0.0)
+    copies = networks[[0, 0, 0]]
+    (merged,) = merge(copies, 3)
+    shared = 1 + int(networks.specs.n_inputs[0])
+    assert merged.n_params == 3 * (int(networks.specs.n_params[0]) - shared) + shared
+    assert merged.n_params == sum(p.numel() for p in merged.parameters())
+
+
+def test_merge_refuses_what_has_no_mean():
+    networks = draw(6)
+    with pytest.raises(ValueError, match="count must divide the 6 networks, got 4"):
+        merge(networks, 4)
+    assert len(set(networks.specs.n_inputs.tolist())) > 1
+    with pytest.raises(ValueError, match="n_inputs must be the same"):
+        merge(networks, 6)
+
+
+def drawn_tasks(t: int = 3, n_rows: int = 60) -> TaskStack:
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(t, n_rows, Layout().max_features, generator=g, dtype=torch.float64)
+    y = x[:, :, 0].abs() + torch.sin(2 * x[:, :, 1]) + 0.3 * torch.randn(t, n_rows, generator=g, dtype=torch.float64)
+    rows = torch.where(torch.arange(n_rows) % 3 == 0, TEST, TRAIN).repeat(t, 1)
+    rows[-1, 40:] = PAD
+    return canonicalize_tasks(x, y, rows, Layout().max_features).float()
+
+
+def samples(tasks: TaskStack, k: int) -> Networks:
+    return draw(k * len(tasks), inputs=Layout().max_features, sparse_share=0.5, skip_share=0.5)
+
+
+def mean_of(networks: Networks, tasks: TaskStack, k: int) -> torch.Tensor:
+    return networks.predict(tasks.x.repeat_interleave(k, 0)).view(len(tasks), k, -1).mean(1)
+
+
+def test_the_joint_output_layer_is_sklearns_ridge_on_all_hidden_units():
+    """For one of the penalties, with leave-one-out error no worse than that of any other."""
+    tasks, k = drawn_tasks(), 4
+    networks = samples(tasks, k)
+    joint = mean_of(widen(networks, tasks, k, share=1.0), tasks, k)
+    for i in range(len(tasks)):
+        keep, part = tasks.rows[i] != PAD, networks[slice(i * k, (i + 1) * k)]
+        hidden = [
+            h[:, : int(w[w > 0][-1])]
+            for h, w in zip(part.hidden(tasks.x[i : i + 1])[-1], part.specs.widths, strict=True)
+        ]
+        h, x, y = torch.cat(hidden, 1).double().numpy(), tasks.x[i].double().numpy(), tasks.y[i].double().numpy()
+        train = tasks.train[i].numpy()
+        z = (h - h[train].mean(0)) / np.maximum(h[train].std(0), 1e-4) * PRIOR_SCALE / np.sqrt(h.shape[1])
+        design = np.concatenate([x, z], 1)
+        errors, fits = [], []
+        for penalty in PENALTIES.tolist():
+            fits.append(Ridge(alpha=penalty).fit(design[train], y[train]).predict(design)[keep])
+            at = np.flatnonzero(train)
+            left = [Ridge(alpha=penalty).fit(design[at[at != j]], y[at[at != j]]).predict(design[[j]])[0] for j in at]
+            errors.append(float(np.square(left - y[at]).sum()))
+        best = fits[int(np.argmin(errors))]
+        np.testing.assert_allclose(joint[i][keep].numpy(), best, rtol=0, atol=2e-3)
+
+
+def test_half_a_joint_output_layer_is_half_way():
+    tasks, k = drawn_tasks(), 4
+    networks = samples(tasks, k)
+    none, half, all_of_it = (mean_of(widen(networks, tasks, k, share=s), tasks, k) for s in (0.0, 0.5, 1.0))
+    keep = tasks.rows != PAD
+    torch.testing.assert_close(none[keep], mean_of(networks, tasks, k)[keep], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(half[keep], ((none + all_of_it) / 2)[keep], rtol=1e-3, atol=1e-3)
+    assert float((none - all_of_it)[keep].abs().max()) > 0.1
+
+
+def test_hidden_layers_and_test_rows_are_left_alone():
+    tasks, k = drawn_tasks(), 4
+    networks = samples(tasks, k)
+    wide = widen(networks, tasks, k)
+    assert torch.equal(wide.weight[:, :-1], networks.weight[:, :-1])
+    other = TaskStack(tasks.x, torch.where(tasks.train, tasks.y, 99.0), tasks.rows, tasks.views)
+    assert torch.equal(widen(networks, other, k).weight, wide.weight)
+    assert bool((wide.weight[~wide.specs.mask] == 0).all())
+
+
+def test_widen_refuses_another_number_of_networks():
+    tasks = drawn_tasks()
+    with pytest.raises(ValueError, match="networks must be 5 for each of 3 tasks, got 12"):
+        widen(samples(tasks, 4), tasks, 5)
