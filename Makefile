@@ -1,8 +1,8 @@
 PY := .venv/bin/python
-.PHONY: help test lint repro show bench
+.PHONY: help test lint repro show bench pretrain report-card
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
 
 .venv/done: requirements.txt
 	python3 -m venv .venv
@@ -26,3 +26,9 @@ show: .venv/done  ## print the last results again
 
 bench: .venv/done  ## speed of the zoo engine against a plain torch loop, and of generation
 	$(PY) -m netformer.bench --out reports/bench.json
+
+pretrain: .venv/done  ## hours: train the weights of the package (params/pretrained.yaml), resumable
+	$(PY) -m stages.pretrain $(if $(INIT),--init $(INIT))
+
+report-card: .venv/done  ## the weights of the package before a sceptic: reports/pretrained/
+	$(PY) -m stages.report_card

@@ -1,0 +1,120 @@
+"""report_card: the package's weights before a sceptic; writes `reports/pretrained/`.
+
+No stage of the pipeline, and the one place where wall times are reported. Tasks, zoo and meta-features of
+`params/pretrained.yaml` are made under `build/pretrained/` unless they are there; samples and evaluation are the
+pipeline's own stages, with the weights of the package.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.compute as pc
+
+from netformer import baselines, reportcard
+from netformer.artifacts import load_model, metafeature_values, networks_of, read_table, read_tasks, write_json
+from netformer.config import load_params
+from netformer.evaluation import zero_shot_metrics
+from netformer.memorisation import memorisation
+from netformer.networks import concatenate
+from netformer.references import reference_scores
+from netformer.scored import read_samples, read_scored, sets_of
+from netformer.tasks import stack_tasks
+from netformer.tokens import detokenize_networks
+from stages import Bar, run
+from stages.pretrain import PACKAGE, once, prepare
+
+FOLDER = Path("reports/pretrained")
+PICTURES = ("zero_shot.png", "functions.png", "graphs.png", "latent_map.png")
+OURS = ("single", "best_of_16", "average_16", "wide_16")
+THEIRS = ("ridge", "mlp", "random128_ridge_head", "svr", "hgb", "rf", "extratrees", "catboost")
+
+
+def sha256(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def origin(repository: Path) -> dict[str, str]:
+    """SHA-256 of the weights, the params and the evaluator a report comes from."""
+    package = repository / PACKAGE
+    return {
+        "weights": sha256([package / "model.safetensors", package / "config.json"]),
+        "params": sha256([package / "params.yaml"]),
+        "evaluator": sha256([repository / "netformer" / "evaluation.py", repository / "netformer" / "reportcard.py"]),
+    }
+
+
+def references(root: Path, tasks: list) -> pd.DataFrame:
+    """Scores and times of the reference learners, kept from an earlier run on the same tasks."""
+    key, kept = sha256([root / "data" / "tasks.parquet"]), root / "stamps" / "references.csv"
+    stamp = kept.with_suffix(".key")
+    if not (kept.exists() and stamp.exists() and stamp.read_text() == key):
+        workers = int(os.environ.get("NETFORMER_WORKERS", os.cpu_count() or 1))
+        reference_scores(tasks, workers=workers, progress=Bar("references")).to_csv(kept, index=False)
+        stamp.write_text(key)
+    return pd.read_csv(kept)
+
+
+def main(repository: Path = Path()) -> None:
+    root, folder = prepare(repository), repository / FOLDER
+    params = load_params(root)
+    (root / "models" / "netformer").mkdir(parents=True, exist_ok=True)
+    for name in ("model.safetensors", "config.json"):
+        shutil.copyfile(repository / PACKAGE / name, root / "models" / "netformer" / name)
+    for stage in ("sample", "evaluate"):
+        once(repository, stage)
+    data, layout = root / "data", params.zoo.layout
+    model, transform = load_model(root / "models" / "netformer")
+    tasks = read_tasks(data / "tasks.parquet")
+    table = read_table(data / "samples.parquet")
+    samples = read_samples(table, tasks, layout, params.sample.n_seeds, params.sample.n_samples)
+    known = transform(metafeature_values(read_table(data / "metafeatures.parquet"), [t.task_id for t in samples.tasks]))
+    zoo = read_scored(
+        read_table(data / "zoo.parquet"), tasks, detokenize_networks(read_table(data / "tokens.parquet"), layout)
+    )
+    train = zoo.part("train").networks
+    held = concatenate([zoo.part("valid").networks, zoo.part("test").networks])
+
+    per_task = pd.read_csv(root / "reports" / "evaluate" / "per_task.csv")
+    sets = sets_of(samples.tasks)
+    timed = references(root, [samples.tasks[i] for i in sets["real_tables"] + sets["heldout_family"]])
+    facts = per_task[per_task["row"] == "single"][["set", "task_id", "family"]]
+    every = pd.concat([per_task, facts.merge(timed, on="task_id")[[*per_task.columns]]], ignore_index=True)
+
+    report = json.loads((root / "reports" / "evaluate" / "metrics.json").read_text())
+    report["zero_shot"] = zero_shot_metrics(every)
+    for name, values in reportcard.head_to_head(every, OURS, THEIRS).items():
+        report["zero_shot"][name] |= values
+    raw = networks_of(table.filter(pc.equal(table["arm"], "raw")), layout)
+    report["sampling"] |= memorisation(raw, held, train)
+    delivered = memorisation(samples.networks, held, train, head=False)
+    report["sampling_delivered_hidden"] = {k: delivered[k] for k in ("novelty", "memorisation_ratio", "average_ratio")}
+    report["calibration"] = reportcard.calibration(samples)
+    some = stack_tasks([samples.tasks[i] for i in sets["heldout_tasks"]], layout.max_features)
+    report["prompts"] = reportcard.prompts(model, some, known[sets["heldout_tasks"]], params.sample.seed)
+    retrieved = train[baselines.retrieval(samples.stack, train)[0]]
+    report["refine"] = reportcard.refine_report(samples, retrieved, params.evaluate.seed, Bar("refine"))
+    report["sha256"] = origin(repository)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    reportcard.by_group(samples, per_task).round(4).to_csv(folder / "by_group.csv", index=False)
+    real = every[every["set"] == "real_tables"].pivot(index="task_id", columns="row", values="test_r2")
+    seconds = timed.pivot(index="task_id", columns="row", values=["fit_seconds", "predict_seconds"])
+    seconds.columns = ["_".join(reversed(pair)) for pair in seconds.columns.to_list()]
+    shown = real[[*OURS, "distilled", "raw", "random_ridge_head", "scratch_best", "retrieval", *THEIRS]]
+    shown.join(seconds, how="left").round(4).to_csv(folder / "real_tables.csv")
+    reportcard.plot_refinement(report["refine"], folder / "refine.png")
+    reportcard.plot_real_tables(real, folder / "real_tables.png")
+    for name in PICTURES:
+        shutil.copyfile(root / "reports" / "evaluate" / name, folder / name)
+    write_json(report, folder / "metrics.json")
+
+
+if __name__ == "__main__":
+    run(main)
