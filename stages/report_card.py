@@ -114,6 +114,8 @@ def main(repository: Path = Path()) -> None:
     for name in PICTURES:
         shutil.copyfile(root / "reports" / "evaluate" / name, folder / name)
     write_json(report, folder / "metrics.json")
+    legs = json.loads((repository / PACKAGE / "legs.json").read_text())
+    (repository / PACKAGE / "README.md").write_text(reportcard.model_card(report, legs, params.model_dump()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""show: print the results of the last evaluation; with --markdown, the table of the README.
+"""show: print the results of the last evaluation; with --markdown, the tables of the README.
 
 No stage of the pipeline; `make repro` ends with it.
 """
@@ -13,7 +13,7 @@ OURS = ("single", "best_of_16", "average_16", "wide_16", "distilled", "raw")
 CONTROLS = ("shuffled_condition", "metafeatures_only", "unconditional")
 BASELINES = (
     *("scratch", "scratch_best", "ridge", "mlp", "random_ridge_head", "random128_ridge_head", "retrieval"),
-    *("zoo_average", "constant", "ceiling"),
+    *("svr", "hgb", "rf", "extratrees", "catboost", "zoo_average", "constant", "ceiling"),
 )
 ROWS = OURS + CONTROLS + BASELINES
 LINES = {
@@ -52,8 +52,21 @@ def markdown(report: dict) -> str:
     lines = [f"| median test R2 | {' | '.join(heads)} |", "|---|" + "---|" * len(sets)]
     for row in ROWS:
         values = [zero_shot[name].get(row) for name in sets]
-        cells = ["-" if value is None else f"{value:.3f}" for value in values]
-        lines.append(f"| `{row}` | {' | '.join(cells)} |")
+        if any(value is not None for value in values):
+            cells = ["-" if value is None else f"{value:.3f}" for value in values]
+            lines.append(f"| `{row}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def head_to_head(report: dict) -> str:
+    """The README's table of the real tables: medians, means, and how often one of ours is ahead."""
+    real = report["zero_shot"]["real_tables"]
+    rows = ["single", "wide_16", "ridge", "mlp", "random128_ridge_head", "svr", "hgb", "rf", "extratrees", "catboost"]
+    lines = ["| real tables | median | mean | `single` ahead on | `wide_16` ahead on |", "|---|---|---|---|---|"]
+    for row in rows:
+        ahead = [real.get(f"{our}_beats_{row}") for our in ("single", "wide_16")]
+        cells = ["-" if value is None else f"{value:.0%}" for value in ahead]
+        lines.append(f"| `{row}` | {real[row]:.3f} | {real[f'{row}_mean']:.3f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -65,6 +78,8 @@ def main(root: Path = Path()) -> None:
     report = json.loads(path.read_text())
     if "--markdown" in sys.argv[1:]:
         print(markdown(report))
+        pretrained = json.loads((root / "reports" / "pretrained" / "metrics.json").read_text())
+        print(f"\n{markdown(pretrained)}\n\n{head_to_head(pretrained)}")
         return
     print(table(report))
     pictures = ", ".join(file.name for file in sorted(folder.glob("*.png")))
