@@ -23,7 +23,7 @@ from netformer.tables import read_table
 from netformer.tasks import TEST, TRAIN, VALID, split_rows
 
 
-def main(model_folder: Path, n_samples: int = 16, seed: int = 0) -> dict[str, float]:
+def main(model_folder: Path | None = None, n_samples: int = 16, seed: int = 0) -> dict[str, float]:
     """Test R2 of the first sample, of the sample that does best on valid rows, and of ridge."""
     model = NetFormer.load(model_folder)
     features, y = read_table(Path(__file__).parent / "diabetes.csv", target="progression")
@@ -56,7 +56,7 @@ def main(model_folder: Path, n_samples: int = 16, seed: int = 0) -> dict[str, fl
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Networks for a table of real patients, beside ridge.")
     parser.add_argument(
-        "model", nargs="?", type=Path, default=Path("models/netformer"), help="folder of a trained model"
+        "model", nargs="?", type=Path, help="folder of a trained model; without it, the weights of the package"
     )
     parser.add_argument("--samples", type=int, default=16, help="networks to write")
     arguments = parser.parse_args()

@@ -194,11 +194,11 @@ trained networks, and a stream of fresh tasks, drawn with {ingredients}.
 {rows}
 
 Copies? Distance to the nearest training network over that of independently trained ones:
-{sampling["memorisation_ratio"]:.2f} (0 for copies; averages of two training networks {sampling["average_ratio"]:.2f}).
+{sampling["memorisation_ratio"]:.2f}; 0 for copies, {sampling["average_ratio"]:.2f} for means of two training networks.
 
-**Limits.** Regression, one target, numeric and finite columns. Of more than {zoo["max_features"]} columns `generate` reads
-those most correlated with the target; the estimator reads several views. Fresh tasks had {train["min_rows"]} to
-{train["max_rows"]} rows: far larger tables are better served by training. `reports/pretrained/` shows where it loses.
+**Limits.** Regression, one target, numeric and finite columns. Of more than {zoo["max_features"]} columns `generate`
+reads those most correlated with the target; the estimator reads several views. Fresh tasks had {train["min_rows"]} to
+{train["max_rows"]} rows: far larger tables are better served by training. `reports/pretrained/`: where it loses.
 """
 
 
