@@ -85,6 +85,7 @@ def main(steps: int = 300, n_tasks: int = 40, seed: int = 0) -> dict[str, float]
         stream_tasks=32,
         min_rows=50,
         max_rows=150,
+        budget_share=0.0,
         condition_dropout=0.15,
         loss=LossWeights(weight=10.0),
         precision="32-true",
