@@ -209,7 +209,8 @@ def corpus():
 def run(corpus, steps, checkpoint=None, seed=0, **options):
     return train(
         corpus, {"condition": "both", **TINY}, steps=steps, lr=1e-3, weight_decay=0.01, zoo_tasks=3,
-        networks_per_task=2, stream_tasks=4, min_rows=20, max_rows=30, budget_share=0.5, condition_dropout=0.2, loss=LossWeights(),
+        networks_per_task=2, stream_tasks=4, min_rows=20, max_rows=30, budget_share=0.5, condition_dropout=0.2,
+        loss=LossWeights(),
         precision="32-true", seed=seed, checkpoint=checkpoint, checkpoint_every=2, **options,
     )  # fmt: skip
 
