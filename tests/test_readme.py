@@ -3,15 +3,18 @@
 import json
 from pathlib import Path
 
-from stages.show import markdown
+from stages.show import head_to_head, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "reports" / "evaluate" / "metrics.json"
+PRETRAINED = ROOT / "reports" / "pretrained" / "metrics.json"
 
 
 def test_the_result_tables_are_those_of_the_committed_reports():
-    readme = (ROOT / "README.md").read_text()
+    readme, pretrained = (ROOT / "README.md").read_text(), json.loads(PRETRAINED.read_text())
     assert markdown(json.loads(REPORT.read_text())) in readme
+    assert markdown(pretrained) in readme
+    assert head_to_head(pretrained) in readme
 
 
 def test_every_module_is_in_the_file_tree():

@@ -1,5 +1,8 @@
 """Report card: its figures on cases with known answers, and the committed report belongs to the committed weights."""
 
+import json
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
@@ -10,6 +13,10 @@ from netformer.reportcard import BUDGETS, NOMINAL, by_group, calibration, head_t
 from netformer.scored import Samples
 from netformer.synthetic import synthetic_tasks
 from netformer.tasks import stack_tasks
+from stages.report_card import origin
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORT = ROOT / "reports" / "pretrained" / "metrics.json"
 
 
 def samples(n: int = 4, scale: float = 0.3) -> Samples:
@@ -19,6 +26,11 @@ def samples(n: int = 4, scale: float = 0.3) -> Samples:
     small = type(networks)(networks.specs, scale * networks.weight)
     index = torch.arange(len(tasks)).repeat_interleave(n)
     return Samples(tasks, stack, small, index, {"single": torch.zeros(1, len(tasks), n, 3)})
+
+
+def test_committed_report_comes_from_the_committed_weights_params_and_evaluator():
+    report = json.loads(REPORT.read_text())
+    assert report["sha256"] == origin(ROOT)
 
 
 def test_calibration_is_of_probabilities():
