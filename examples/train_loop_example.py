@@ -87,6 +87,7 @@ def main(steps: int = 300, n_tasks: int = 40, seed: int = 0) -> dict[str, float]
         max_rows=150,
         budget_share=0.0,
         condition_dropout=0.15,
+        metafeature_noise=0.5,
         loss=LossWeights(weight=10.0),
         precision="32-true",
         seed=seed,

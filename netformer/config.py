@@ -121,6 +121,7 @@ class Metafeatures(Section):
 class Model(Section):
     condition: Literal["none", "metafeatures", "task", "both"]
     d_model: Count
+    d_condition: Count
     n_heads: Count
     n_encoder_layers: Count
     n_structure_layers: Count
@@ -162,6 +163,7 @@ class Train(Section):
     max_rows: Annotated[int, Field(ge=5)]
     budget_share: Share
     condition_dropout: Share
+    metafeature_noise: NonNegative
     precision: Literal["bf16-mixed", "32-true"]
     loss: Loss
 

@@ -8,7 +8,7 @@ Inside the transformer a vertex with its incoming edges is one token (a patch, s
 grammar (`grammar.read_structure`), then the weights are written for it from the others, so every sample is a runnable
 network and constraints on the structure cost nothing.
 
-Shape letters: n networks, t tasks, P patches, C slots, d = d_model, z = d_global + P * d_slot.
+Shape letters: n networks, t tasks, P patches, C slots, d = d_model, c = d_condition, z = d_global + P * d_slot.
 """
 
 from __future__ import annotations
@@ -139,9 +139,9 @@ class TaskEncoder(nn.Module):
 class TransformerVAE(nn.Module):
     """The model. All arguments are plain values and are stored beside the weights.
 
-    condition: which channels exist (`CONDITIONS`). n_metafeatures: width of the transformed meta-features. d_global,
-    d_slot: latent numbers for the whole network and a patch. temperature, structure_temperature: see `draw`. Both
-    channels have a learned null embedding for "not given".
+    condition: which channels exist (`CONDITIONS`). n_metafeatures: width of the transformed meta-features. d_condition:
+    width of each channel's embedding. d_global, d_slot: latent numbers for the whole network and a patch. temperature,
+    structure_temperature: see `draw`. Both channels have a learned null embedding for "not given".
     """
 
     scale: Tensor
@@ -155,6 +155,7 @@ class TransformerVAE(nn.Module):
         n_metafeatures: int,
         condition: str = "both",
         d_model: int = 128,
+        d_condition: int = 128,
         n_heads: int = 4,
         n_encoder_layers: int = 2,
         n_structure_layers: int = 1,
@@ -175,6 +176,7 @@ class TransformerVAE(nn.Module):
             "n_metafeatures": n_metafeatures,
             "condition": condition,
             "d_model": d_model,
+            "d_condition": d_condition,
             "n_heads": n_heads,
             "n_encoder_layers": n_encoder_layers,
             "n_structure_layers": n_structure_layers,
@@ -190,7 +192,7 @@ class TransformerVAE(nn.Module):
         self.temperature, self.structure_temperature = temperature, structure_temperature
         self.d_global = d_global
         self.d_latent = d_global + self.layout.n_patches * d_slot
-        patches, n_slots, d = self.layout.n_patches, self.layout.n_slots, d_model
+        patches, n_slots, d, d_c = self.layout.n_patches, self.layout.n_slots, d_model, 2 * d_condition
         self.n_numbers = 1 + max_features + patches
 
         def transformer(depth: int) -> nn.TransformerEncoder:
@@ -199,33 +201,34 @@ class TransformerVAE(nn.Module):
             )
             return nn.TransformerEncoder(layer, depth, norm=nn.LayerNorm(d), enable_nested_tensor=False)
 
-        self.task_encoder = TaskEncoder(max_features, d_row, d)
-        self.metafeature_encoder = _mlp(n_metafeatures, d, d)
-        self.null_task = nn.Parameter(torch.zeros(d))
-        self.null_metafeatures = nn.Parameter(torch.zeros(d))
+        self.task_encoder = TaskEncoder(max_features, d_row, d_condition)
+        self.metafeature_encoder = _mlp(n_metafeatures, d_condition, d_condition)
+        self.null_task = nn.Parameter(torch.zeros(d_condition))
+        self.null_metafeatures = nn.Parameter(torch.zeros(d_condition))
 
         self.position = nn.Parameter(0.02 * torch.randn(patches, d))
         self.number_embedding = nn.Embedding(self.n_numbers, d)
         self.type_embedding = nn.Embedding(N_TYPES, d)
         self.edges_in = nn.Linear(3 * n_slots, d)
         self.encoder = transformer(n_encoder_layers)
-        self.pooled = nn.Linear(3 * d, 16)
+        self.pooled = nn.Linear(d + d_c, 16)
         self.posterior_global = nn.Linear(16 * patches, 2 * d_global)
-        self.posterior = nn.Linear(3 * d, 2 * d_slot)
+        self.posterior = nn.Linear(d + d_c, 2 * d_slot)
+        self.direct = nn.Linear(3 * n_slots, d_slot, bias=False)
 
-        self.prior = _mlp(2 * d, 2 * d, 2 * self.d_latent)
+        self.prior = _mlp(d_c, 2 * d, 2 * self.d_latent)
 
-        self.structure_in = nn.Linear(d_global + 2 * d, d)
+        self.structure_in = nn.Linear(d_global + d_c, d)
         self.structure_position = nn.Parameter(0.3 * torch.randn(patches, d))
         self.structure = transformer(n_structure_layers)
         self.type_head = nn.Linear(d, N_TYPES)
         self.number_head = nn.Linear(d, self.n_numbers)
         self.parent_head = nn.Linear(d, n_slots)
 
-        self.writer = _mlp(2 * d + patches * (d_slot + N_TYPES + n_slots), d_writer, d_writer, patches * n_slots)
+        self.writer = _mlp(d_c + patches * (d_slot + N_TYPES + 2), d_writer, d_writer, patches * n_slots)
         self.template = nn.Parameter(0.7 * torch.randn(patches, n_slots))
         self.latent_head = nn.Linear(d_slot, n_slots)
-        self.penalty = nn.Linear(2 * d, 3)
+        self.penalty = nn.Linear(d_c, 3)
         # Root mean square of the zoo's weights by layer and slot: the unit in which weights are read and written.
         self.register_buffer("scale", torch.ones(patches, n_slots))
         nn.init.zeros_(self.penalty.weight)
@@ -244,7 +247,7 @@ class TransformerVAE(nn.Module):
         metafeatures: Float[Tensor, "n k"] | None = None,
         keep_task: Bool[Tensor, " n"] | None = None,
         keep_metafeatures: Bool[Tensor, " n"] | None = None,
-    ) -> Float[Tensor, "n two_d"]:
+    ) -> Float[Tensor, "n two_c"]:
         """The condition of n tasks: [task embedding, meta-feature embedding], a null embedding for what is not given,
         not kept, or not part of `condition`."""
         channels = []
@@ -260,7 +263,7 @@ class TransformerVAE(nn.Module):
             channels.append(value if keep is None else torch.where(keep.unsqueeze(1), value, empty.to(value.dtype)))
         return torch.cat(channels, 1)
 
-    def encode(self, networks: Networks, c: Float[Tensor, "n two_d"]) -> Gaussian:
+    def encode(self, networks: Networks, c: Float[Tensor, "n two_c"]) -> Gaussian:
         """q(z | network, condition)."""
         specs = networks.specs
         w = networks.weight / self.scale
@@ -274,11 +277,12 @@ class TransformerVAE(nn.Module):
         )
         h = self.encoder(h)
         h = torch.cat([h, c.unsqueeze(1).expand(-1, h.shape[1], -1)], 2)
-        parts = [self.posterior_global(self.pooled(h).flatten(1)), *self.posterior(h).unbind(1)]
+        slots = self.posterior(h) + functional.pad(self.direct(edges), (0, self.direct.out_features))
+        parts = [self.posterior_global(self.pooled(h).flatten(1)), *slots.unbind(1)]
         mu, logvar = (torch.cat(half, 1).float() for half in zip(*(part.chunk(2, 1) for part in parts), strict=True))
         return Gaussian(mu, torch.clamp(logvar - 4, -10, 4))
 
-    def prior_of(self, c: Float[Tensor, "n two_d"]) -> Gaussian:
+    def prior_of(self, c: Float[Tensor, "n two_c"]) -> Gaussian:
         """p(z | condition)."""
         mu, logvar = self.prior(c).float().chunk(2, 1)
         return Gaussian(mu, torch.clamp(logvar, -10, 4))
@@ -290,51 +294,27 @@ class TransformerVAE(nn.Module):
         cold[: self.d_global] = self.structure_temperature
         return prior.sample(cold * eps)
 
-    def structure_logits(self, z: Float[Tensor, "n z"], c: Float[Tensor, "n two_d"]) -> Structure:
+    def structure_logits(self, z: Float[Tensor, "n z"], c: Float[Tensor, "n two_c"]) -> Structure:
         """Heads for vertex type, vertex number and parents."""
         whole = self.structure_in(torch.cat([z[:, : self.d_global].to(c.dtype), c], 1))
         h = self.structure(whole.unsqueeze(1) + self.structure_position)
         return Structure(self.type_head(h).float(), self.number_head(h).float(), self.parent_head(h).float())
 
-    def write(self, z: Float[Tensor, "n z"], c: Float[Tensor, "n two_d"], specs: Specs) -> Networks:
-        """Every weight of networks with the given specs."""
+    def write(self, z: Float[Tensor, "n z"], c: Float[Tensor, "n two_c"], specs: Specs) -> Networks:
+        """Every weight of networks with the given specs, told by each vertex's type, bias and share of slots in use."""
         types = functional.one_hot(patch_types(specs), N_TYPES).flatten(1).to(c.dtype)
+        edges = torch.cat([specs.mask[:, :, 0], specs.mask.float().mean(2)], 1).to(c.dtype)
         slots = z[:, self.d_global :]
-        h = self.writer(torch.cat([slots, c, types, specs.mask.flatten(1).to(c.dtype)], 1)).float()
+        h = self.writer(torch.cat([slots, c, types, edges], 1)).float()
         direct = self.latent_head(slots.view(len(z), self.layout.n_patches, -1)).float()
         written = h.view(direct.shape) + direct + self.template
         return Networks(specs, torch.where(specs.mask, written * self.scale, 0.0))
 
-    def penalties(self, c: Float[Tensor, "n two_d"]) -> Float[Tensor, "n slots"]:
+    def penalties(self, c: Float[Tensor, "n two_c"]) -> Float[Tensor, "n slots"]:
         """Ridge penalty of each slot of the output layer (bias, inputs, hidden units), between exp(-12) and exp(6)."""
         log = 18 * torch.sigmoid(self.penalty(c).float()) - 12
         counts = torch.tensor([1, self.layout.max_features, self.layout.max_width])
         return torch.exp(torch.repeat_interleave(log[:, [2, 0, 1]], counts, 1))
-
-
-def solve_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]) -> Networks:
-    """Output layers solved in closed form on the train rows, shrunk toward the written ones.
-
-    w = w0 + (G + diag(penalties * diag(G)))^-1 D'(y - D w0) / m with G = D'D / m and D = [1, x, h] over the m train
-    rows, restricted to the edges the spec has; ridge regression as the last layer of meta-learning (R2-D2, Bertinetto
-    et al. 2019; ALPaCA, Harrison et al. 2018). Differentiable in everything. A penalty is relative to the mean square
-    of its column, so the scale of a hidden unit does not matter.
-    """
-    keep = tasks.train.to(networks.weight.dtype)
-    h = networks.hidden(tasks.x)[-1]
-    design = torch.cat([torch.ones_like(h[:, :, :1]), tasks.x, h], 2)
-    edges = networks.specs.mask[:, -1].to(h.dtype)
-    design = design * edges.unsqueeze(1) * keep.unsqueeze(2)
-    m = keep.sum(1).clamp(min=1).view(-1, 1, 1)
-    start = networks.weight[:, -1:].transpose(1, 2)
-    residual = tasks.y.unsqueeze(2) * keep.unsqueeze(2) - design @ start
-    gram = design.transpose(1, 2) @ design / m
-    moment = design.transpose(1, 2) @ residual / m
-    diagonal = (penalties + 1e-5) * (gram.diagonal(dim1=1, dim2=2) + 1e-4) + (1 - edges)
-    factor = torch.linalg.cholesky(gram + torch.diag_embed(diagonal))
-    step = torch.cholesky_solve(moment, factor).squeeze(2) * edges
-    weight = torch.cat([networks.weight[:, :-1], (networks.weight[:, -1] + step).unsqueeze(1)], 1)
-    return Networks(networks.specs, weight)
 
 
 def weight_scale(networks: Networks) -> Float[Tensor, "patches slots"]:

@@ -1,7 +1,7 @@
 """Refinement: what a few gradient steps or a distillation make of written networks.
 
 Gradient steps move the hidden weights, or the latent they are written from; after every step the output layer is solved
-again (`model.solve_head`), which is variable projection (Golub and Pereyra 1973): by the envelope theorem the gradient
+again (`head.solve_head`), which is variable projection (Golub and Pereyra 1973): by the envelope theorem the gradient
 of the projected loss is the partial one at the solved output, so nothing is differentiated through the solution. The
 optimiser is Adam (Kingma and Ba 2015) at a constant rate, so K steps are the beginning of any longer way.
 
@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from netformer.model import TransformerVAE, solve_head
+from netformer.head import solve_head
+from netformer.model import TransformerVAE
 from netformer.networks import Networks, concatenate
 from netformer.specs import Specs
 from netformer.tasks import PAD, TEST, TRAIN, VALID, TaskStack, r2

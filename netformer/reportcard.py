@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from netformer.evaluation import summarize
+from netformer.head import solve_head
 from netformer.merging import widen
-from netformer.model import TransformerVAE, solve_head
+from netformer.model import TransformerVAE
 from netformer.networks import Networks
 from netformer.plots import BLUE, GREEN, ORANGE, SKY, _save, plt
 from netformer.refinement import PENALTY, STEPS, refine_curve

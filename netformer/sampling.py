@@ -12,14 +12,15 @@ from torch import Tensor
 
 from netformer.artifacts import load_model
 from netformer.grammar import read_structure
+from netformer.head import choose_head
 from netformer.metafeatures import MetaFeatureTransform, get_meta_features, limit_table
-from netformer.model import TransformerVAE, solve_head
+from netformer.model import TransformerVAE
 from netformer.networks import Networks, concatenate
 from netformer.tasks import TRAIN, TaskStack, canonicalize_tasks
 
 PACKAGE = Path(__file__).parent / "pretrained"
 CONDITION_ROWS = 2000  # the task encoder reads at most that many rows of a table; the output layer is solved on all
-ARMS = ("single", "raw", "shuffled_condition", "metafeatures_only", "unconditional")
+ARMS = ("single", "raw", "raw_with_metafeatures", "shuffled_condition", "metafeatures_only", "unconditional")
 
 
 def sample_networks(
@@ -55,7 +56,7 @@ def sample_networks(
             written = model.write(z, c, specs)
             if solve:
                 index = torch.arange(len(part)).repeat_interleave(n_samples)
-                written = solve_head(written, part[index], model.penalties(c))
+                written = choose_head(written, part[index], model.penalties(c))
             parts.append(written)
     return concatenate(parts)
 
@@ -65,22 +66,27 @@ def sample_arm(
 ) -> Networks:
     """Networks of one arm of the experiment.
 
-    single: one sample as delivered. raw: the same eps, every weight written by the decoder. Controls of the condition,
-    raw too: shuffled_condition (the condition of another task), metafeatures_only (no task embedding), unconditional.
+    single: one sample as delivered. raw: the same eps, every weight written by the decoder. Both are told of the task
+    by its rows, and by meta-features only if the model has no other channel. Raw under another condition:
+    raw_with_metafeatures (both channels), shuffled_condition (the condition of another task), metafeatures_only (no
+    task embedding), unconditional.
     """
     g = torch.Generator().manual_seed(seed)
     empty = tasks[:0]
+    delivered = metafeatures if model.condition == "metafeatures" else None
     if arm == "single":
-        return sample_networks(model, tasks, metafeatures, n_samples=n_samples, generator=g)
+        return sample_networks(model, tasks, delivered, n_samples=n_samples, generator=g)
     if arm == "shuffled_condition":
         other = torch.roll(torch.arange(len(tasks)), 1)
-        tasks_seen, known = tasks[other], metafeatures[other]
+        tasks_seen, known = tasks[other], None if delivered is None else delivered[other]
+    elif arm == "raw_with_metafeatures":
+        tasks_seen, known = tasks, metafeatures
     elif arm == "metafeatures_only":
         tasks_seen, known = empty, metafeatures
     elif arm == "unconditional":
         tasks_seen, known = empty, None
     elif arm == "raw":
-        tasks_seen, known = tasks, metafeatures
+        tasks_seen, known = tasks, delivered
     else:
         raise ValueError(f"arm must be one of {', '.join(ARMS)}, got {arm!r}")
     return sample_networks(
@@ -133,14 +139,15 @@ class NetFormer:
         max_params: int | None = None,
         max_hidden_layers: int | None = None,
         activations: tuple[str, ...] | None = None,
-        metafeatures: bool = True,
+        metafeatures: bool = False,
         random_state: int = 0,
     ) -> Population:
         """Write networks for a table; every row given is read, none is held back.
 
         X: numeric, finite. y: finite, not constant. max_params, max_hidden_layers, activations: constraints that always
-        hold, see `grammar.read_structure`. Of more columns than the model takes, those most correlated with y are read.
-        Raises ValueError otherwise, with one line.
+        hold, see `grammar.read_structure`. metafeatures: tell the model what pymfe says too: 0.1 to 0.3 s, no better on
+        tasks like those of training and worse on others. Of more columns than the model takes, those most correlated
+        with y are read. Raises ValueError otherwise, with one line.
         """
         X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
         tasks, networks = self.write(
@@ -161,7 +168,7 @@ class NetFormer:
         y: Float[np.ndarray, " rows"],
         n_samples: int,
         *,
-        metafeatures: bool = True,
+        metafeatures: bool = False,
         random_state: int = 0,
         **constraints,
     ) -> tuple[TaskStack, Networks]:
@@ -177,7 +184,7 @@ class NetFormer:
             torch.from_numpy(X)[None], torch.from_numpy(y)[None], rows, self.model.layout.max_features
         ).float()
         known, seen = None, tasks
-        if metafeatures:
+        if metafeatures or self.model.condition == "metafeatures":
             features = get_meta_features(*limit_table(X, y, self.transform.max_rows, self.transform.max_features))
             known = self.transform(np.array(list(features.values())))[None]
         if len(y) > CONDITION_ROWS:

@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from netformer.grammar import dense_params, read_structure
-from netformer.model import Gaussian, TransformerVAE, solve_head, structure_loss, weight_scale
+from netformer.head import solve_head
+from netformer.model import Gaussian, TransformerVAE, structure_loss, weight_scale
 from netformer.networks import Networks
 from netformer.observation import Prior
 from netformer.specs import Layout
@@ -136,7 +137,14 @@ def prior_terms(
 
 
 def zoo_terms(
-    model: TransformerVAE, corpus: Corpus, at: Tensor, per_task: int, g: torch.Generator, dropout: float, autocast: Any
+    model: TransformerVAE,
+    corpus: Corpus,
+    at: Tensor,
+    per_task: int,
+    g: torch.Generator,
+    dropout: float,
+    noise: float,
+    autocast: Any,
 ) -> dict[str, Tensor]:
     """Loss of the zoo path for networks `at` (`per_task` in a row share a task), prior path on their tasks included."""
     networks, sensitivity = corpus.networks[at], corpus.sensitivity[at]
@@ -145,8 +153,10 @@ def zoo_terms(
     keep_task = torch.rand(t, generator=g) >= dropout
     keep_meta = torch.rand(t, generator=g) >= dropout
     eps = torch.randn(n, model.d_latent, generator=g)
+    known = corpus.metafeatures[index]
+    known = known + noise * torch.randn(known.shape, generator=g)
     with autocast():
-        c_task = model.embed(t, tasks, corpus.metafeatures[index], keep_task, keep_meta)
+        c_task = model.embed(t, tasks, known, keep_task, keep_meta)
         c = c_task.repeat_interleave(per_task, 0)
         posterior = model.encode(networks, c)
         z = posterior.sample(eps)
@@ -195,6 +205,7 @@ def train(
     max_rows: int,
     budget_share: float,
     condition_dropout: float,
+    metafeature_noise: float,
     loss: LossWeights,
     precision: str,
     seed: int,
@@ -208,9 +219,10 @@ def train(
     """Train a `TransformerVAE`; the same arguments give the same weights.
 
     prior: of the fresh tasks. budget_share: share of steps whose fresh networks are written under a random bound on
-    their size. initial: a model of the same arguments to go on from, instead of random weights; it is not changed.
-    checkpoint: a file written every `checkpoint_every` steps and resumed from when it exists; the caller keys its
-    name by everything that matters. log: called with a step and the mean of each loss since the last call.
+    their size. metafeature_noise: deviation of what is added to the meta-features of the zoo, in units of theirs, lest
+    its tasks be known by heart. initial: a model of the same arguments to go on from, instead of random weights; it is
+    not changed. checkpoint: a file written every `checkpoint_every` steps and resumed from when it exists; the caller
+    keys its name by everything that matters. log: called with a step and the mean of each loss since the last call.
     """
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]
     with torch.random.fork_rng():
@@ -228,7 +240,9 @@ def train(
     for step in range(start, steps):
         g = step_generator(seed, step)
         at = _zoo_batch(corpus, zoo_tasks, networks_per_task, g)
-        losses = zoo_terms(model, corpus, at, networks_per_task, g, condition_dropout, fabric.autocast)
+        losses = zoo_terms(
+            model, corpus, at, networks_per_task, g, condition_dropout, metafeature_noise, fabric.autocast
+        )
         fresh = stream_batch(
             step,
             stream_tasks,
@@ -265,12 +279,13 @@ def train(
 
 
 def _optimizers(model: TransformerVAE, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for matrices inside the model, AdamW for what it reads, writes and adds."""
+    """Muon (Jordan et al. 2024) for matrices inside the model, AdamW for what it reads, writes and adds, and for very
+    wide matrices, which orthogonalising costs most and helps least (`LOG.md`)."""
     outside = ("embedding.weight", "position", "template")
     matrices = {
         name
         for name, value in model.named_parameters()
-        if value.ndim == 2 and min(value.shape) >= 16 and not name.endswith(outside)
+        if value.ndim == 2 and min(value.shape) >= 16 and max(value.shape) <= 1024 and not name.endswith(outside)
     }
     inner = [value for name, value in model.named_parameters() if name in matrices]
     outer = [value for name, value in model.named_parameters() if name not in matrices]

@@ -10,7 +10,7 @@ from pathlib import Path
 from stages import run
 
 OURS = ("single", "best_of_16", "average_16", "wide_16", "distilled", "raw")
-CONTROLS = ("shuffled_condition", "metafeatures_only", "unconditional")
+CONTROLS = ("raw_with_metafeatures", "shuffled_condition", "metafeatures_only", "unconditional")
 BASELINES = (
     *("scratch", "scratch_best", "ridge", "mlp", "random_ridge_head", "random128_ridge_head", "retrieval"),
     *("svr", "hgb", "rf", "extratrees", "catboost", "zoo_average", "constant", "ceiling"),

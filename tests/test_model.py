@@ -1,13 +1,16 @@
 """Model: grammar, latent, closed-form output layer, exact resume."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 from netformer.grammar import dense_params, read_structure, shapes
+from netformer.head import FACTORS, SHARES, choose_head, solve_head
 from netformer.metrics import validity
-from netformer.model import Gaussian, Structure, TransformerVAE, patch_numbers, patch_types, solve_head
+from netformer.model import Gaussian, Structure, TransformerVAE, patch_numbers, patch_types
 from netformer.networks import Networks
 from netformer.specs import ACTIVATIONS, Layout, draw_specs, slots
 from netformer.symmetry import canonicalize
@@ -144,6 +147,42 @@ def test_solved_head_is_ridge_shrunk_toward_the_written_head():
         np.testing.assert_allclose(solved.weight[i, -1].numpy()[edges], start + step, atol=2e-4)
 
 
+def shrunk_ridge(design, y, prior, start):
+    return start + np.linalg.solve(design.T @ design + prior, design.T @ (y - design @ start))
+
+
+def test_chosen_head_has_the_least_leave_one_out_error():
+    """Against refitting without each train row, for every factor of the penalties and share of the written layer."""
+    tasks = stream_batch(0, 4, seed=3, max_features=10, min_rows=12, max_rows=14)
+    specs = draw_specs(tasks.n_features, layout=LAYOUT, generator=torch.Generator().manual_seed(1))
+    networks = initialize(specs, torch.arange(4))
+    networks.weight[0, -1] *= 30  # a written output layer that is far off
+    penalties = 0.01 + 0.1 * torch.rand(4, LAYOUT.n_slots, generator=torch.Generator().manual_seed(2))
+    chosen = choose_head(networks, tasks, penalties)
+    assert torch.equal(chosen.weight[:, :-1], networks.weight[:, :-1])
+    assert not bool(chosen.weight[~specs.mask].any())
+    hidden, picked = networks.hidden(tasks.x)[-1], []
+    for i in range(4):
+        keep, edges = tasks.train[i].numpy(), specs.mask[i, -1].numpy()
+        x, h, y = (part[i].numpy()[keep].astype(float) for part in (tasks.x, hidden, tasks.y))
+        design = np.concatenate([np.ones((len(x), 1)), x, h], 1)[:, edges]
+        gram, p = design.T @ design / len(design), penalties[i].numpy()[edges]
+        fits = {}
+        for factor, share in itertools.product(FACTORS, SHARES):
+            start = share * networks.weight[i, -1].numpy()[edges].astype(float)
+            prior = len(design) * np.diag((factor * p + 1e-5) * (np.diag(gram) + 1e-4))
+            error = 0.0
+            for r, row in enumerate(design):
+                without = shrunk_ridge(np.delete(design, r, 0), np.delete(y, r), prior, start)
+                error += (y[r] - row @ without) ** 2
+            fits[factor, share] = error, shrunk_ridge(design, y, prior, start)
+        best = min(fits, key=lambda key: fits[key][0])
+        picked.append(best)
+        np.testing.assert_allclose(chosen.weight[i, -1].numpy()[edges], fits[best][1], atol=2e-3)
+    assert picked[0][1] == 0.0, "shrinks toward a layer that is far off"
+    assert len(set(picked)) > 1, picked
+
+
 def test_condition_none_reads_nothing():
     tasks = stream_batch(0, 3, seed=0, max_features=10, min_rows=20, max_rows=30)
     blind = TransformerVAE(condition="none", **TINY)
@@ -209,8 +248,8 @@ def corpus():
 def run(corpus, steps, checkpoint=None, seed=0, **options):
     return train(
         corpus, {"condition": "both", **TINY}, steps=steps, lr=1e-3, weight_decay=0.01, zoo_tasks=3,
-        networks_per_task=2, stream_tasks=4, min_rows=20, max_rows=30, budget_share=0.5, condition_dropout=0.2,
-        loss=LossWeights(),
+        networks_per_task=2, stream_tasks=4, min_rows=20, max_rows=30, budget_share=0.5,
+        condition_dropout=0.2, metafeature_noise=0.5, loss=LossWeights(),
         precision="32-true", seed=seed, checkpoint=checkpoint, checkpoint_every=2, **options,
     )  # fmt: skip
 

@@ -70,6 +70,7 @@ def test_every_number_is_finite_and_named(root: Path) -> None:
     assert report["tokens"]["exact"] == 1.0
     assert set(report["zero_shot"]) == {"heldout_tasks", "heldout_family"}
     ours = {"raw", "single", "best_of_3", "average_3", "shuffled_condition", "metafeatures_only", "unconditional"}
+    ours.add("raw_with_metafeatures")
     theirs = {"constant", "ridge", "mlp", "scratch", "scratch_best", "random_ridge_head", "random128_ridge_head"}
     for rows in report["zero_shot"].values():
         assert ours | theirs | {"retrieval", "zoo_average"} <= set(rows)

@@ -8,7 +8,8 @@ from drawn import draw
 
 from netformer import refinement
 from netformer.grammar import read_structure
-from netformer.model import TransformerVAE, solve_head
+from netformer.head import solve_head
+from netformer.model import TransformerVAE
 from netformer.networks import Networks
 from netformer.refinement import distil, held_back_error, hold_back, refine, refine_curve, refine_latent
 from netformer.specs import Layout

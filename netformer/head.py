@@ -1,0 +1,85 @@
+"""The output layer in closed form: ridge regression on the hidden units of a written network.
+
+Training solves it under the model's own penalties (`solve_head`); what is delivered also chooses, network by network,
+how far to trust them and the written output layer (`choose_head`).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from netformer.networks import Networks
+from netformer.tasks import TaskStack
+
+FACTORS, SHARES = (0.3, 1.0, 3.0, 10.0), (0.0, 0.5, 1.0)  # what `choose_head` chooses from
+
+
+def solve_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]) -> Networks:
+    """Output layers solved in closed form on the train rows, shrunk toward the written ones.
+
+    w = w0 + (G + diag(penalties * diag(G)))^-1 D'(y - D w0) / m with G = D'D / m and D = [1, x, h] over the m train
+    rows, restricted to the edges the spec has; ridge regression as the last layer of meta-learning (R2-D2, Bertinetto
+    et al. 2019; ALPaCA, Harrison et al. 2018). Differentiable in everything. A penalty is relative to the mean square
+    of its column, so the scale of a hidden unit does not matter.
+    """
+    design, edges, m = _design(networks, tasks)
+    start = networks.weight[:, -1:].transpose(1, 2)
+    residual = (tasks.y * tasks.train).unsqueeze(2) - design @ start
+    gram = design.transpose(1, 2) @ design / m
+    factor = torch.linalg.cholesky(gram + _ridge(gram, edges, penalties))
+    step = torch.cholesky_solve(design.transpose(1, 2) @ residual / m, factor).squeeze(2) * edges
+    return _with_output(networks, networks.weight[:, -1] + step)
+
+
+def choose_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]) -> Networks:
+    """Output layers as in `solve_head`, for each network the best of `FACTORS` times the penalties and `SHARES` of the
+    written output layer to shrink toward.
+
+    The best has the least leave-one-out squared error on the train rows, in closed form (PRESS, Allen 1974). It guards
+    networks for tasks unlike those of training, whose written output layer or penalty is off.
+    """
+    with torch.no_grad():
+        read = tasks.train.any(0)
+        tasks = TaskStack(tasks.x[:, read], tasks.y[:, read], tasks.rows[:, read], tasks.views)
+        design, edges, m = _design(networks, tasks)
+        across = design.transpose(1, 2)
+        start = networks.weight[:, -1:].transpose(1, 2)
+        target = torch.cat([(tasks.y * tasks.train).unsqueeze(2), design @ start], 2)
+        gram, moment = across @ design / m, across @ target / m
+        least = torch.full((len(networks),), torch.inf)
+        output = networks.weight[:, -1]
+        for times in FACTORS:
+            factor = torch.linalg.cholesky(gram + _ridge(gram, edges, times * penalties))
+            leverage = torch.linalg.solve_triangular(factor, across, upper=False).square().sum(1) / m.squeeze(2)
+            solution = torch.cholesky_solve(moment, factor)
+            remainder = (target - design @ solution) / (1 - leverage).clamp(min=1e-3).unsqueeze(2)
+            for share in SHARES:
+                error = (remainder[:, :, 0] - share * remainder[:, :, 1]).square().sum(1)
+                better = error < least
+                least = torch.where(better, error, least)
+                candidate = (share * start + solution[:, :, :1] - share * solution[:, :, 1:]).squeeze(2) * edges
+                output = torch.where(better.unsqueeze(1), candidate, output)
+        return _with_output(networks, output)
+
+
+def _design(
+    networks: Networks, tasks: TaskStack
+) -> tuple[Float[Tensor, "n rows slots"], Float[Tensor, "n slots"], Float[Tensor, "n 1 1"]]:
+    """[1, x, h] on the train rows, restricted to the edges the output layer has; these edges; the number m of rows."""
+    keep = tasks.train.to(networks.weight.dtype)
+    h = networks.hidden(tasks.x)[-1]
+    edges = networks.specs.mask[:, -1].to(h.dtype)
+    design = torch.cat([torch.ones_like(h[:, :, :1]), tasks.x, h], 2) * edges.unsqueeze(1) * keep.unsqueeze(2)
+    return design, edges, keep.sum(1).clamp(min=1).view(-1, 1, 1)
+
+
+def _ridge(
+    gram: Float[Tensor, "n slots slots"], edges: Float[Tensor, "n slots"], penalties: Float[Tensor, "n slots"]
+) -> Float[Tensor, "n slots slots"]:
+    return torch.diag_embed((penalties + 1e-5) * (gram.diagonal(dim1=1, dim2=2) + 1e-4) + (1 - edges))
+
+
+def _with_output(networks: Networks, output: Float[Tensor, "n slots"]) -> Networks:
+    return Networks(networks.specs, torch.cat([networks.weight[:, :-1], output.unsqueeze(1)], 1))
