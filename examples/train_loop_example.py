@@ -99,7 +99,7 @@ def main(steps: int = 300, n_tasks: int = 40, seed: int = 0) -> dict[str, float]
     for name, solve in (("generated, every weight written", False), ("generated, output layer solved", True)):
         g = torch.Generator().manual_seed(seed)
         known = transform(values[n_tasks:])
-        written = sample_networks(model, held_stack, known, n_samples=1, generator=g, solve=solve)
+        written = sample_networks(model, held_stack, known, n_samples=1, generator=g, solve=solve)[0]
         result[name] = float(scores(written, held_stack, own)[:, TEST].median())
     print(f"median test R2 on {len(held)} held-out tasks:")
     for name, value in result.items():

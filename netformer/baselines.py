@@ -226,6 +226,8 @@ def _squared_error(
 
 
 def zoo_average(tasks: TaskStack, networks: Networks, count: int = 256) -> Float[Tensor, "t rows"]:
-    """Mean prediction of the first `count` networks."""
-    part = networks[slice(0, count)]
-    return torch.stack([part.predict(x.unsqueeze(0)).mean(0) for x in tasks.x])
+    """Mean prediction of the first `count` networks; 0 for padding."""
+    part, result = networks[slice(0, count)], torch.zeros_like(tasks.y)
+    for i, n in enumerate(tasks.n_rows.tolist()):
+        result[i, :n] = part.predict(tasks.x[i : i + 1, :n]).mean(0)
+    return result

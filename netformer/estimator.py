@@ -109,15 +109,16 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         model, n_features = _model(), z.shape[1]
         views = _views(np.abs(z.T @ t), model.model.layout.max_features, min(VIEWS, self.n_samples))
         counts = [len(part) for part in np.array_split(np.arange(self.n_samples), len(views))]
-        written = []
+        written, expected = [], []
         for number, (columns, count) in enumerate(zip(views, counts, strict=True)):
             seen = np.zeros_like(z)
             seen[:, columns] = z[:, columns]
-            tasks, networks = model.write(seen, t, count, random_state=(seed + number) % 2**31)
+            tasks, networks, estimates = model.write(seen, t, count, random_state=(seed + number) % 2**31)
             if self.refine_steps:
                 networks = refine(networks, tasks, torch.zeros(count, dtype=torch.long), steps=self.refine_steps)
             written.append(tasks.views[[0] * count].fold(networks, n_features))
-        return Population(concatenate(written)), _as_task(z, t)
+            expected.append(estimates)
+        return Population(concatenate(written), torch.cat(expected)), _as_task(z, t)
 
 
 def _center_and_scale(X: Float[np.ndarray, "rows features"]) -> tuple[np.ndarray, np.ndarray]:

@@ -33,12 +33,15 @@ def solve_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n
     return _with_output(networks, networks.weight[:, -1] + step)
 
 
-def choose_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]) -> Networks:
+def choose_head(
+    networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]
+) -> tuple[Networks, Float[Tensor, " n"]]:
     """Output layers as in `solve_head`, for each network the best of `FACTORS` times the penalties and `SHARES` of the
     written output layer to shrink toward.
 
     The best has the least leave-one-out squared error on the train rows, in closed form (PRESS, Allen 1974). It guards
-    networks for tasks unlike those of training, whose written output layer or penalty is off.
+    networks for tasks unlike those of training, whose written output layer or penalty is off. Also returns one minus
+    that error over the variance of y, an estimate of R2 that is a little high: the hidden layers have seen every row.
     """
     with torch.no_grad():
         read = tasks.train.any(0)
@@ -61,7 +64,8 @@ def choose_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "
                 least = torch.where(better, error, least)
                 candidate = (share * start + solution[:, :, :1] - share * solution[:, :, 1:]).squeeze(2) * edges
                 output = torch.where(better.unsqueeze(1), candidate, output)
-        return _with_output(networks, output)
+        total = target[:, :, 0].square().sum(1).clamp(min=1e-12)
+        return _with_output(networks, output), 1 - least / total
 
 
 def _design(

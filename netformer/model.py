@@ -287,10 +287,12 @@ class TransformerVAE(nn.Module):
         mu, logvar = self.prior(c).float().chunk(2, 1)
         return Gaussian(mu, torch.clamp(logvar, -10, 4))
 
-    def draw(self, prior: Gaussian, eps: Float[Tensor, "n z"]) -> Float[Tensor, "n z"]:
+    def draw(
+        self, prior: Gaussian, eps: Float[Tensor, "n z"], temperature: float | None = None
+    ) -> Float[Tensor, "n z"]:
         """A latent of the prior from normal noise, at `structure_temperature` in its first `d_global` numbers and at
-        `temperature` in the others; 1 is the prior itself."""
-        cold = torch.full((self.d_latent,), self.temperature)
+        `temperature` (None: the model's) in the others; 1 is the prior itself."""
+        cold = torch.full((self.d_latent,), self.temperature if temperature is None else temperature)
         cold[: self.d_global] = self.structure_temperature
         return prior.sample(cold * eps)
 

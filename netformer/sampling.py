@@ -20,7 +20,9 @@ from netformer.tasks import TRAIN, TaskStack, canonicalize_tasks
 
 PACKAGE = Path(__file__).parent / "pretrained"
 CONDITION_ROWS = 2000  # the task encoder reads at most that many rows of a table; the output layer is solved on all
-ARMS = ("single", "raw", "raw_with_metafeatures", "shuffled_condition", "metafeatures_only", "unconditional")
+TARGET_TEMPERATURES = (1.0, 3.0, 6.0, 10.0)  # times the model's own: samples of many qualities
+CONTROLS = ("raw_with_metafeatures", "shuffled_condition", "metafeatures_only", "unconditional")
+ARMS = ("single", "raw", *CONTROLS)
 
 
 def sample_networks(
@@ -32,16 +34,18 @@ def sample_networks(
     generator: torch.Generator,
     solve: bool = True,
     condition_tasks: TaskStack | None = None,
+    temperature: float | None = None,
     chunk: int = 64,
     **constraints,
-) -> Networks:
-    """`n_samples` networks for each task, task by task, in canonical coordinates.
+) -> tuple[Networks, Float[Tensor, " n"]]:
+    """`n_samples` networks for each task, task by task, in canonical coordinates, and the leave-one-out R2 of each.
 
     metafeatures: transformed, or None for the null embedding. solve: solve the output layer on the task's train rows;
-    else every weight is the decoder's. condition_tasks: what the task encoder reads instead of `tasks`, None for the
-    tasks themselves; an empty stack (no tasks) withholds the channel. constraints: see `grammar.read_structure`.
+    else every weight is the decoder's, and R2 nan. condition_tasks: what the task encoder reads instead of `tasks`;
+    None: the tasks themselves; an empty stack (no tasks) withholds the channel. temperature: see
+    `TransformerVAE.draw`. constraints: see `grammar.read_structure`.
     """
-    parts = []
+    parts, estimates = [], []
     conditions = tasks if condition_tasks is None else condition_tasks
     with torch.no_grad():
         for start in range(0, len(tasks), chunk):
@@ -50,15 +54,16 @@ def sample_networks(
             known = None if metafeatures is None else metafeatures[start : start + chunk]
             c = model.embed(len(part), seen, known).repeat_interleave(n_samples, 0)
             eps = torch.randn(len(c), model.d_latent, generator=generator)
-            z = model.draw(model.prior_of(c), eps)
+            z = model.draw(model.prior_of(c), eps, temperature)
             n_inputs = part.n_features.clamp(min=1).repeat_interleave(n_samples)
             specs = read_structure(model.structure_logits(z, c), n_inputs, model.layout, **constraints)
-            written = model.write(z, c, specs)
+            written, estimate = model.write(z, c, specs), torch.full((len(c),), torch.nan)
             if solve:
                 index = torch.arange(len(part)).repeat_interleave(n_samples)
-                written = choose_head(written, part[index], model.penalties(c))
+                written, estimate = choose_head(written, part[index], model.penalties(c))
             parts.append(written)
-    return concatenate(parts)
+            estimates.append(estimate)
+    return concatenate(parts), torch.cat(estimates)
 
 
 def sample_arm(
@@ -75,7 +80,7 @@ def sample_arm(
     empty = tasks[:0]
     delivered = metafeatures if model.condition == "metafeatures" else None
     if arm == "single":
-        return sample_networks(model, tasks, delivered, n_samples=n_samples, generator=g)
+        return sample_networks(model, tasks, delivered, n_samples=n_samples, generator=g)[0]
     if arm == "shuffled_condition":
         other = torch.roll(torch.arange(len(tasks)), 1)
         tasks_seen, known = tasks[other], None if delivered is None else delivered[other]
@@ -91,14 +96,18 @@ def sample_arm(
         raise ValueError(f"arm must be one of {', '.join(ARMS)}, got {arm!r}")
     return sample_networks(
         model, tasks, known, n_samples=n_samples, generator=g, solve=False, condition_tasks=tasks_seen
-    )
+    )[0]
 
 
 @dataclass(frozen=True)
 class Population:
-    """Networks that read the raw columns of a table and answer in the units of its target."""
+    """Networks that read the raw columns of a table and answer in the units of its target.
+
+    expected_r2: of each on new rows, by leave-one-out of its output layer; a little high, see `head.choose_head`.
+    """
 
     networks: Networks
+    expected_r2: Float[Tensor, " n"]
 
     def __len__(self) -> int:
         return len(self.networks)
@@ -139,28 +148,46 @@ class NetFormer:
         max_params: int | None = None,
         max_hidden_layers: int | None = None,
         activations: tuple[str, ...] | None = None,
+        target_r2: float | None = None,
+        temperature: float | None = None,
         metafeatures: bool = False,
         random_state: int = 0,
     ) -> Population:
         """Write networks for a table; every row given is read, none is held back.
 
         X: numeric, finite. y: finite, not constant. max_params, max_hidden_layers, activations: constraints that always
-        hold, see `grammar.read_structure`. metafeatures: tell the model what pymfe says too: 0.1 to 0.3 s, no better on
-        tasks like those of training and worse on others. Of more columns than the model takes, those most correlated
-        with y are read. Raises ValueError otherwise, with one line.
+        hold, see `grammar.read_structure`. target_r2: of several times as many samples, drawn at rising temperatures,
+        those whose `expected_r2` is nearest to it. temperature: diversity of the samples, 1 is the whole prior, None
+        what the model was trained to be sampled at. metafeatures: tell the model what pymfe says too: 0.1 to 0.3 s, no
+        better on tasks like those of training and worse on others. Of more columns than the model takes, those most
+        correlated with y are read. Raises ValueError otherwise, with one line.
         """
         X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
-        tasks, networks = self.write(
-            X,
-            y,
-            n_samples,
-            metafeatures=metafeatures,
-            random_state=random_state,
-            max_params=max_params,
-            max_hidden_layers=max_hidden_layers,
-            activations=activations,
-        )
-        return Population(tasks.views[[0] * n_samples].fold(networks, X.shape[1]))
+        if target_r2 is not None and not (target_r2 <= 1 and temperature is None):
+            raise ValueError(f"target_r2 must be at most 1 and without temperature, got {target_r2}, {temperature}")
+        if temperature is not None and not temperature >= 0:
+            raise ValueError(f"temperature must be at least 0, got {temperature}")
+        base = self.model.temperature
+        drawn = [
+            self.write(
+                X,
+                y,
+                n_samples,
+                temperature=at,
+                metafeatures=metafeatures,
+                random_state=random_state,
+                max_params=max_params,
+                max_hidden_layers=max_hidden_layers,
+                activations=activations,
+            )
+            for at in ([temperature] if target_r2 is None else [times * base for times in TARGET_TEMPERATURES])
+        ]
+        tasks, networks = drawn[0][0], concatenate([part for _, part, _ in drawn])
+        expected = torch.cat([part for _, _, part in drawn])
+        if target_r2 is not None:
+            nearest = torch.argsort((expected - target_r2).abs(), stable=True)[:n_samples]
+            networks, expected = networks[nearest], expected[nearest]
+        return Population(tasks.views[[0] * n_samples].fold(networks, X.shape[1]), expected)
 
     def write(
         self,
@@ -170,9 +197,10 @@ class NetFormer:
         *,
         metafeatures: bool = False,
         random_state: int = 0,
-        **constraints,
-    ) -> tuple[TaskStack, Networks]:
-        """The table in its canonical view, and networks in its coordinates; arguments as in `generate`."""
+        **prompt,
+    ) -> tuple[TaskStack, Networks, Float[Tensor, " n"]]:
+        """The table in its canonical view, networks in its coordinates, and the expected R2 of each; arguments as in
+        `generate`, all but target_r2."""
         if X.ndim != 2 or y.shape != (len(X),) or len(y) < 2:
             raise ValueError(f"X must be (rows, features) and y (rows,) with at least 2 rows, got {X.shape}, {y.shape}")
         if not (np.isfinite(X).all() and np.isfinite(y).all()):
@@ -191,6 +219,7 @@ class NetFormer:
             some = torch.from_numpy(np.random.default_rng(0).permutation(len(y))[:CONDITION_ROWS].copy())
             seen = TaskStack(tasks.x[:, some], tasks.y[:, some], rows[:, some], tasks.views)
         g = torch.Generator().manual_seed(random_state)
-        return tasks, sample_networks(
-            self.model, tasks, known, n_samples=n_samples, generator=g, condition_tasks=seen, **constraints
+        networks, expected = sample_networks(
+            self.model, tasks, known, n_samples=n_samples, generator=g, condition_tasks=seen, **prompt
         )
+        return tasks, networks, expected

@@ -15,7 +15,7 @@ from netformer.artifacts import networks_of, r2_of
 from netformer.merging import widen
 from netformer.networks import Networks
 from netformer.refinement import distil
-from netformer.sampling import ARMS
+from netformer.sampling import ARMS, CONTROLS
 from netformer.specs import Layout
 from netformer.tasks import TEST, VALID, Task, TaskStack, r2, stack_tasks
 
@@ -68,7 +68,8 @@ class Samples:
     """What the `sample` stage wrote for the test tasks.
 
     networks: those of the arm `single`, by sampling seed, then task, then sample. r2: train, valid and test R2 of every
-    arm in the same order. task_index: the task of each, a position in `tasks` and `stack`.
+    arm in the same order, controls with one sample a task. task_index: the task of each network, a position in `tasks`
+    and `stack`.
     """
 
     tasks: list[Task]
@@ -101,24 +102,27 @@ class Samples:
         wide_n: the samples merged, their output layer solved jointly (`merging.widen`). distilled: one network of the
         first sample's spec, in `DISTIL_STEPS` steps toward the wide one.
         """
-        _, t, n = self.shape
+        seeds, t, n = self.shape
         single = self.r2["single"]
         result = {arm: values[:, :, 0, TEST].mean(0).numpy() for arm, values in self.r2.items()}
         chosen = single[..., VALID].argmax(2, keepdim=True)
         result[f"best_of_{n}"] = single[..., TEST].gather(2, chosen).squeeze(2).mean(0).numpy()
-        x, own = self.stack.x[self.task_index[: t * n]], torch.arange(t)
-        merged: dict[str, list[Tensor]] = {f"average_{n}": [], f"wide_{n}": [], "distilled": []}
-        for start in range(0, len(self.networks), t * n):
-            networks = self.networks[slice(start, start + t * n)]
-            wide = widen(networks, self.stack, n)
-            student = distil(wide, self.stack, own, networks[slice(0, None, n)], steps=DISTIL_STEPS)
+        position = torch.arange(seeds * t * n).view(seeds, t, n)
+        merged = {name: torch.zeros(t, dtype=torch.float64) for name in (f"average_{n}", f"wide_{n}", "distilled")}
+        for at in torch.argsort(self.stack.n_rows, stable=True).split(16):
+            stack = self.stack[at.repeat(seeds)].trim()
+            networks = self.networks[position[:, at].flatten()]
+            wide = widen(networks, stack, n)
+            student = distil(wide, stack, torch.arange(len(stack)), networks[slice(0, None, n)], steps=DISTIL_STEPS)
+            x = stack.x.repeat_interleave(n, 0)
+            hidden = networks.hidden(x)[-1]  # the wide network has the same hidden layers
             for name, predicted in (
-                (f"average_{n}", networks.predict(x).view(t, n, -1).mean(1)),
-                (f"wide_{n}", wide.predict(x).view(t, n, -1).mean(1)),
-                ("distilled", student.predict(self.stack.x)),
+                (f"average_{n}", networks.output(hidden, x).view(len(stack), n, -1).mean(1)),
+                (f"wide_{n}", wide.output(hidden, x).view(len(stack), n, -1).mean(1)),
+                ("distilled", student.predict(stack.x)),
             ):
-                merged[name].append(r2(self.stack.y, predicted, self.stack.rows == TEST))
-        result |= {name: torch.stack(values).mean(0).numpy() for name, values in merged.items()}
+                merged[name][at] = r2(stack.y, predicted, stack.rows == TEST).view(seeds, -1).mean(0)
+        result |= {name: values.numpy() for name, values in merged.items()}
         result["ceiling"] = np.array([task.ceiling for task in self.tasks])
         return result
 
@@ -126,15 +130,16 @@ class Samples:
 def read_samples(table: pa.Table, tasks: Sequence[Task], layout: Layout, n_seeds: int, n_samples: int) -> Samples:
     """The samples of the test tasks. Raises ValueError for a table of other params."""
     test = [task for task in tasks if task.split == "test"]
-    arms, expected = table["arm"].to_numpy(zero_copy_only=False), n_seeds * len(test) * n_samples
+    arms = table["arm"].to_numpy(zero_copy_only=False)
     parts = {arm: table.filter(pa.array(arms == arm)) for arm in ARMS}
     for arm, part in parts.items():
-        if len(part) != expected:
+        count = 1 if arm in CONTROLS else n_samples
+        if len(part) != n_seeds * len(test) * count:
             raise ValueError(
-                f"samples of the arm {arm!r} must be {n_seeds} seeds x {len(test)} tasks x {n_samples}, "
+                f"samples of the arm {arm!r} must be {n_seeds} seeds x {len(test)} tasks x {count}, "
                 f"found {len(part)}; run the stage sample again"
             )
     index = torch.arange(len(test)).repeat_interleave(n_samples).repeat(n_seeds)
-    r2s = {arm: r2_of(part).view(n_seeds, len(test), n_samples, 3) for arm, part in parts.items()}
+    r2s = {arm: r2_of(part).view(n_seeds, len(test), -1, 3) for arm, part in parts.items()}
     networks = networks_of(parts["single"], layout)
     return Samples(test, stack_tasks(test, layout.max_features), networks, index, r2s)

@@ -139,6 +139,16 @@ class TaskStack:
         return self.views.n_features
 
     @property
+    def n_rows(self) -> Int[Tensor, " t"]:
+        """Rows of each task, up to the last that is no padding."""
+        return ((self.rows != PAD) * torch.arange(1, 1 + self.rows.shape[1])).max(1).values
+
+    def trim(self) -> TaskStack:
+        """The same tasks without the padding that all of them have."""
+        n = int(self.n_rows.max())
+        return TaskStack(self.x[:, :n], self.y[:, :n], self.rows[:, :n], self.views)
+
+    @property
     def train(self) -> Bool[Tensor, "t rows"]:
         return self.rows == TRAIN
 

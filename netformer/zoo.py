@@ -134,14 +134,16 @@ def _offsets(counts: Int[Tensor, " n"]) -> Int[np.ndarray, " n+1"]:
 def scores(
     networks: Networks, tasks: TaskStack, task_index: Int[Tensor, " n"], chunk: int = 1024
 ) -> Float[Tensor, "n 3"]:
-    """R2 of each network on the train, valid and test rows of its task, floored at -1."""
-    parts = []
-    for start in range(0, len(networks), chunk):
-        at = task_index[start : start + chunk]
-        predicted = networks[slice(start, start + chunk)].predict(tasks.x[at])
-        rows = tasks.rows[at]
-        parts.append(torch.stack([r2(tasks.y[at], predicted, rows == code) for code in (TRAIN, VALID, TEST)], 1))
-    return torch.cat(parts)
+    """R2 of each network on the train, valid and test rows of its task, floored at -1.
+
+    Networks of tasks with similar numbers of rows are scored together, `chunk` at once.
+    """
+    result = torch.zeros(len(networks), 3, dtype=torch.float64)
+    for at in torch.argsort(tasks.n_rows[task_index], stable=True).split(chunk):
+        part = tasks[task_index[at]].trim()
+        predicted = networks[at].predict(part.x)
+        result[at] = torch.stack([r2(part.y, predicted, part.rows == code) for code in (TRAIN, VALID, TEST)], 1)
+    return result
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from netformer.artifacts import (
 )
 from netformer.config import load_params
 from netformer.networks import concatenate
-from netformer.sampling import ARMS, sample_arm
+from netformer.sampling import ARMS, CONTROLS, sample_arm
 from netformer.tasks import stack_tasks
 from netformer.zoo import scores
 from stages import Bar, run
@@ -29,16 +29,16 @@ def main(root: Path = Path()) -> None:
     ids = [task.task_id for task in tasks]
     stack = stack_tasks(tasks, params.zoo.max_features)
     known = transform(metafeature_values(read_table(root / "data" / "metafeatures.parquet"), ids))
-    index = torch.arange(len(tasks)).repeat_interleave(p.n_samples)
-    names = [ids[i] for i in index.tolist()]
     bar, tables = Bar("sample"), []
     for number, arm in enumerate(ARMS):
-        drawn = [sample_arm(model, stack, known, arm, p.n_samples, p.seed + seed) for seed in range(p.n_seeds)]
+        count = 1 if arm in CONTROLS else p.n_samples
+        index = torch.arange(len(tasks)).repeat_interleave(count)
+        drawn = [sample_arm(model, stack, known, arm, count, p.seed + seed) for seed in range(p.n_seeds)]
         networks, at = concatenate(drawn), index.repeat(p.n_seeds)
         tables.append(
             networks_table(
                 networks,
-                names * p.n_seeds,
+                [ids[i] for i in at.tolist()],
                 r2=scores(networks, stack, at),
                 arm=[arm] * len(networks),
                 sampling_seed=torch.arange(p.n_seeds).repeat_interleave(len(index)),

@@ -158,7 +158,7 @@ def test_chosen_head_has_the_least_leave_one_out_error():
     networks = initialize(specs, torch.arange(4))
     networks.weight[0, -1] *= 30  # a written output layer that is far off
     penalties = 0.01 + 0.1 * torch.rand(4, LAYOUT.n_slots, generator=torch.Generator().manual_seed(2))
-    chosen = choose_head(networks, tasks, penalties)
+    chosen, estimate = choose_head(networks, tasks, penalties)
     assert torch.equal(chosen.weight[:, :-1], networks.weight[:, :-1])
     assert not bool(chosen.weight[~specs.mask].any())
     hidden, picked = networks.hidden(tasks.x)[-1], []
@@ -178,6 +178,7 @@ def test_chosen_head_has_the_least_leave_one_out_error():
             fits[factor, share] = error, shrunk_ridge(design, y, prior, start)
         best = min(fits, key=lambda key: fits[key][0])
         picked.append(best)
+        assert float(estimate[i]) == pytest.approx(1 - fits[best][0] / np.square(y).sum(), abs=1e-3)
         np.testing.assert_allclose(chosen.weight[i, -1].numpy()[edges], fits[best][1], atol=2e-3)
     assert picked[0][1] == 0.0, "shrinks toward a layer that is far off"
     assert len(set(picked)) > 1, picked
@@ -226,7 +227,7 @@ def test_dropped_channels_are_the_null_embedding():
     meta, keep = torch.randn(2, 4), torch.tensor([True, False])
     c = model.embed(2, tasks, meta, keep, ~keep)
     full, null = model.embed(2, tasks, meta), model.embed(2)
-    d = TINY["d_model"]
+    d = model.arguments["d_condition"]
     assert torch.equal(c[0], torch.cat([full[0, :d], null[0, d:]]))
     assert torch.equal(c[1], torch.cat([null[1, :d], full[1, d:]]))
 
