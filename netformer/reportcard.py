@@ -6,13 +6,12 @@ Copies or not (memorisation), a spread that means something (calibration), const
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from netformer.evaluation import summarize
@@ -22,12 +21,12 @@ from netformer.model import TransformerVAE
 from netformer.networks import Networks
 from netformer.plots import BLUE, GREEN, ORANGE, SKY, _save, plt
 from netformer.refinement import PENALTY, STEPS, refine_curve
-from netformer.sampling import sample_networks
+from netformer.sampling import NetFormer, sample_networks
 from netformer.scored import Samples, sets_of
-from netformer.tasks import TEST, TaskStack, r2
+from netformer.tasks import TEST, TRAIN, Task, r2, stack_tasks
 from netformer.zoo import initialize
 
-BUDGETS = (60, 120, 250, 500)
+BUDGETS, TEMPERATURES, TARGETS, TARGET_TASKS = (60, 120, 250, 500), (0.3, 1.0), (0.2, 0.4, 0.6, 0.8), 60
 NOMINAL = (0.5, 0.8, 0.9, 0.95)
 
 
@@ -40,21 +39,21 @@ def calibration(samples: Samples) -> dict[str, float]:
     """
     _, t, n = samples.shape
     members = [i for name in ("heldout_tasks", "heldout_family") for i in sets_of(samples.tasks).get(name, [])]
-    networks, stack = samples.networks[slice(0, t * n)], samples.stack
-    predicted = networks.predict(stack.x.repeat_interleave(n, 0)).view(t, n, -1)
-    wide = widen(networks, stack, n).predict(stack.x.repeat_interleave(n, 0)).view(t, n, -1).mean(1)
+    stack = samples.stack[members].trim()
+    networks = samples.networks[torch.arange(t * n).view(t, n)[members].flatten()]
+    x = stack.x.repeat_interleave(n, 0)
+    predicted = networks.predict(x).view(len(members), n, -1)
+    wide = widen(networks, stack, n).predict(x).view(len(members), n, -1).mean(1)
     spread, error = predicted.std(1), (wide - stack.y).abs()
     train, test = stack.train, stack.rows == TEST
     noise = (error.square() * train).sum(1) / train.sum(1)
     deviation = (spread.square() + noise.unsqueeze(1)).sqrt()
     per_row, widths, errors = [], [], []
-    for i in members:
-        keep = test[i]
+    for i, keep in enumerate(test):
         per_row.append(_spearman(spread[i, keep], error[i, keep]))
         widths.append(float(deviation[i, keep].mean()))
         errors.append(float(error[i, keep].square().mean().sqrt()))
-    rows = test[members]
-    z = (error / deviation)[members][rows]
+    z = (error / deviation)[test]
     quantile = torch.special.ndtri(torch.tensor([(1 + p) / 2 for p in NOMINAL]))
     return {
         "spread_error_correlation": _spearman(torch.tensor(widths), torch.tensor(errors)),
@@ -74,19 +73,62 @@ def _spearman(a: Tensor, b: Tensor) -> float:
     return float(pd.Series(a.numpy()).corr(pd.Series(b.numpy()), method="spearman"))
 
 
-def prompts(
-    model: TransformerVAE, tasks: TaskStack, metafeatures: Float[Tensor, "t k"], seed: int
-) -> dict[str, dict[str, float]]:
-    """For bounds on the number of parameters: share of networks that keep them, their size, and what they score.
+def prompts(netformer: NetFormer, tasks: Sequence[Task], seed: int) -> dict[str, dict[str, float]]:
+    """What was asked for beside what came, on tasks nobody trained on.
 
-    One network a task, the output layer solved; tasks for which a bound is below the smallest network are left out.
+    max_params_B: share of networks that keep the bound, their size, and what they score; one network a task, tasks for
+    which the bound is below the smallest network left out. temperature_T: spread across 8 samples (deviation of their
+    predictions over that of y), R2 of one and of their mean. target_r2_A: 4 networks a task, told to reach A; share of
+    tasks whose samples come within 0.05 of it by `expected_r2`, and for these the test R2.
     """
+    return (
+        _budget_prompts(netformer.model, tasks, seed)
+        | _temperature_prompts(netformer.model, tasks, seed)
+        | _target_prompts(netformer, tasks[:TARGET_TASKS], seed)
+    )
+
+
+def _temperature_prompts(model: TransformerVAE, tasks: Sequence[Task], seed: int) -> dict[str, dict[str, float]]:
+    stack, result = stack_tasks(tasks, model.layout.max_features), {}
+    x, test = stack.x.repeat_interleave(8, 0), stack.rows == TEST
+    for temperature in (0.0, model.temperature, *TEMPERATURES):
+        g = torch.Generator().manual_seed(seed)
+        networks, _ = sample_networks(model, stack, None, n_samples=8, generator=g, temperature=temperature)
+        predicted = networks.predict(x).view(len(stack), 8, -1)
+        spread = (predicted.std(1) * test).sum(1) / test.sum(1)
+        result[f"temperature_{temperature:g}"] = {
+            **summarize("spread", spread.numpy()),
+            **summarize("test_r2", r2(stack.y, predicted[:, 0], test).numpy()),
+            **summarize("mean_of_8_test_r2", r2(stack.y, predicted.mean(1), test).numpy()),
+        }
+    return result
+
+
+def _target_prompts(netformer: NetFormer, tasks: Sequence[Task], seed: int) -> dict[str, dict[str, float]]:
+    result = {}
+    for asked in TARGETS:
+        near, scored = [], []
+        for task in tasks:
+            train, test = task.row_split == TRAIN, task.row_split == TEST
+            made = netformer.generate(task.X[train], task.y[train], 4, target_r2=asked, random_state=seed)
+            y = torch.from_numpy(task.y[test]).expand(4, -1)
+            score = r2(y, torch.from_numpy(made.predict(task.X[test])), torch.ones(y.shape, dtype=torch.bool))
+            able = (made.expected_r2 - asked).abs() < 0.05
+            near.append(float(able.double().mean() >= 0.5))
+            scored += score[able].tolist()
+        came = summarize("test_r2", np.array(scored)) if scored else {}
+        result[f"target_r2_{asked:g}"] = {"reached": float(np.mean(near)), **came}
+    return result
+
+
+def _budget_prompts(model: TransformerVAE, every: Sequence[Task], seed: int) -> dict[str, dict[str, float]]:
     result: dict[str, dict[str, float]] = {}
+    tasks = stack_tasks(every, model.layout.max_features)
     for budget in BUDGETS:
         able = torch.nonzero(2 * tasks.n_features.clamp(min=1) + 3 <= budget).squeeze(1)
         part = tasks[able]
         g = torch.Generator().manual_seed(seed)
-        networks = sample_networks(model, part, metafeatures[able], n_samples=1, generator=g, max_params=budget)
+        networks, _ = sample_networks(model, part, None, n_samples=1, generator=g, max_params=budget)
         size = networks.specs.n_params
         score = r2(part.y, networks.predict(part.x), part.rows == TEST)
         result[f"max_params_{budget}"] = {

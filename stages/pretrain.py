@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from functools import reduce
 from importlib import import_module
 from pathlib import Path
 
@@ -29,7 +30,11 @@ def once(repository: Path, stage: str) -> None:
     """Run a stage under `build/pretrained/` unless what `dvc.yaml` says it depends on is as it was."""
     root = repository / WORK
     plan = YAML(typ="safe").load((repository / "dvc.yaml").read_text())["stages"][stage]
-    digest = hashlib.sha256((root / "params.yaml").read_bytes())
+    params = YAML(typ="safe").load((root / "params.yaml").read_text())
+    digest = hashlib.sha256()
+    for where in plan.get("params", []):
+        value = reduce(lambda section, key: section[key], where.split("."), params)
+        digest.update(f"{where}: {json.dumps(value)}\n".encode())
     for name in plan["deps"]:
         path = (root if name.startswith(("data/", "models/")) else repository) / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:

@@ -15,14 +15,14 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from netformer import baselines, reportcard
-from netformer.artifacts import load_model, metafeature_values, networks_of, read_table, read_tasks, write_json
+from netformer.artifacts import load_model, networks_of, read_table, read_tasks, write_json
 from netformer.config import load_params
 from netformer.evaluation import zero_shot_metrics
 from netformer.memorisation import memorisation
 from netformer.networks import concatenate
 from netformer.references import reference_scores
+from netformer.sampling import NetFormer
 from netformer.scored import read_samples, read_scored, sets_of
-from netformer.tasks import stack_tasks
 from netformer.tokens import detokenize_networks
 from stages import Bar, run
 from stages.pretrain import PACKAGE, once, prepare
@@ -74,7 +74,6 @@ def main(repository: Path = Path()) -> None:
     tasks = read_tasks(data / "tasks.parquet")
     table = read_table(data / "samples.parquet")
     samples = read_samples(table, tasks, layout, params.sample.n_seeds, params.sample.n_samples)
-    known = transform(metafeature_values(read_table(data / "metafeatures.parquet"), [t.task_id for t in samples.tasks]))
     zoo = read_scored(
         read_table(data / "zoo.parquet"), tasks, detokenize_networks(read_table(data / "tokens.parquet"), layout)
     )
@@ -96,8 +95,8 @@ def main(repository: Path = Path()) -> None:
     delivered = memorisation(samples.networks, held, train, head=False)
     report["sampling_delivered_hidden"] = {k: delivered[k] for k in ("novelty", "memorisation_ratio", "average_ratio")}
     report["calibration"] = reportcard.calibration(samples)
-    some = stack_tasks([samples.tasks[i] for i in sets["heldout_tasks"]], layout.max_features)
-    report["prompts"] = reportcard.prompts(model, some, known[sets["heldout_tasks"]], params.sample.seed)
+    some = [samples.tasks[i] for i in sets["heldout_tasks"]]
+    report["prompts"] = reportcard.prompts(NetFormer(model, transform), some, params.sample.seed)
     retrieved = train[baselines.retrieval(samples.stack, train)[0]]
     report["refine"] = reportcard.refine_report(samples, retrieved, params.evaluate.seed, Bar("refine"))
     report["sha256"] = origin(repository)

@@ -8,8 +8,19 @@ import pytest
 import torch
 from drawn import draw
 
+from netformer.metafeatures import NAMES, MetaFeatureTransform
 from netformer.model import TransformerVAE
-from netformer.reportcard import BUDGETS, NOMINAL, by_group, calibration, head_to_head, prompts
+from netformer.reportcard import (
+    BUDGETS,
+    NOMINAL,
+    TARGETS,
+    TEMPERATURES,
+    by_group,
+    calibration,
+    head_to_head,
+    prompts,
+)
+from netformer.sampling import NetFormer
 from netformer.scored import Samples
 from netformer.synthetic import synthetic_tasks
 from netformer.tasks import stack_tasks
@@ -49,14 +60,17 @@ def test_samples_that_all_agree_have_no_spread_to_rank_errors_by():
     assert report["coverage_0.95"] > 0.6  # what the residuals of the train rows say
 
 
-def test_bounds_on_the_size_hold():
+def test_prompts_hold_and_temperature_spreads():
     made = samples()
     torch.manual_seed(0)
     model = TransformerVAE(max_features=10, max_hidden_layers=3, max_width=8, n_metafeatures=3, d_model=16, d_row=16)
-    report = prompts(model.eval(), made.stack, torch.zeros(6, 3), seed=0)
-    assert set(report) == {f"max_params_{k}" for k in BUDGETS}
-    assert all(part["kept"] == 1.0 for part in report.values())
+    transform = MetaFeatureTransform((0.0,) * len(NAMES), (1.0,) * len(NAMES))
+    report = prompts(NetFormer(model.eval(), transform), made.tasks, seed=0)
+    assert all(report[f"max_params_{k}"]["kept"] == 1.0 for k in BUDGETS)
     assert report["max_params_60"]["median_params"] <= 60
+    spread = [report[f"temperature_{t:g}"]["spread"] for t in (0.0, model.temperature, *TEMPERATURES)]
+    assert spread == sorted(spread)
+    assert set(report) >= {f"target_r2_{asked:g}" for asked in TARGETS}
 
 
 @pytest.fixture
