@@ -5,10 +5,12 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Bundle": "bundle",
     "NetFormer": "sampling",
     "NetFormerRegressor": "estimator",
     "Population": "sampling",
     "detokenize": "tokens",
+    "export": "exports",
     "get_meta_features": "metafeatures",
     "tokenize": "tokens",
 }

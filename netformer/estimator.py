@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +15,15 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from netformer.merging import merge, widen
+from netformer.bundle import Bundle, constant_network, merged, standardize
+from netformer.merging import widen
 from netformer.networks import concatenate
 from netformer.refinement import refine
 from netformer.sampling import NetFormer, Population
+from netformer.specs import ACTIVATIONS
 from netformer.tasks import TRAIN, TaskStack, Views
 
 VIEWS = 4  # of a table with more columns than a network reads
-_LARGEST = 1e30  # of a standardised value: a row far outside of what was seen stays finite in float32
 
 
 @cache
@@ -53,19 +57,35 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         no network ends worse there than it began.
     n_samples : int, default 16. Networks written.
     random_state : int, RandomState instance or None, default None. The noise the networks are drawn from.
+    max_params : int or None, default None. Largest number of parameters of each network written, before merging.
+    max_hidden_layers : int or None, default None. Largest depth of each.
+    activations : sequence of names or None, default None. Those allowed: identity, relu, tanh, sigmoid, gelu.
 
     Attributes
     ----------
     networks_ : Population of the networks written, before merging; they read standardised columns.
+    wide_ : Networks, the same with the output layers of `merging.widen`.
     network_ : MergedNetwork, the wide one that `predict` runs, from standardised columns to the standardised target.
+        Where there is nothing to learn (a constant target, no column that varies), it answers 0, the mean.
     center_, scale_ : ndarray of shape (n_features_in_,), of the columns; target_center_, target_scale_ : float.
     n_features_in_, feature_names_in_ : as in scikit-learn.
     """
 
-    def __init__(self, refine_steps: Any = 0, n_samples: Any = 16, random_state: Any = None) -> None:
+    def __init__(
+        self,
+        refine_steps: Any = 0,
+        n_samples: Any = 16,
+        random_state: Any = None,
+        max_params: Any = None,
+        max_hidden_layers: Any = None,
+        activations: Any = None,
+    ) -> None:
         self.refine_steps = refine_steps
         self.n_samples = n_samples
         self.random_state = random_state
+        self.max_params = max_params
+        self.max_hidden_layers = max_hidden_layers
+        self.activations = activations
 
     def fit(self, X: Any, y: Any) -> NetFormerRegressor:
         """X: (rows, features), y: (rows,), at least 2 rows. Raises ValueError for missing or infinite values."""
@@ -73,37 +93,103 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
             raise ValueError(f"n_samples must be at least 1, got {self.n_samples}")
         if self.refine_steps < 0:
             raise ValueError(f"refine_steps must be at least 0, got {self.refine_steps}")
+        constraints = self._constraints()
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         y = np.asarray(y, np.float64)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.center_, self.scale_ = _center_and_scale(X)
         center, scale = _center_and_scale(y[:, None])
         self.target_center_, self.target_scale_ = float(center[0]), float(scale[0])
-        self.network_ = None
-        z, t = self._standardize(X), (y - self.target_center_) / self.target_scale_
+        z, t = standardize(X, self.center_, self.scale_), (y - self.target_center_) / self.target_scale_
         if t.std() == 0 or not (z.std(0) > 0).any():
-            return self  # nothing to learn: the mean
-        self.networks_, tasks = self._write(z, t, seed)
-        # Networks that each read a part of the columns are no answer in the mean, only together.
-        share = 1.0 if z.shape[1] > _model().model.layout.max_features else 0.5
-        wide = widen(self.networks_.networks, tasks, self.n_samples, share)
-        self.network_ = merge(wide, self.n_samples)[0].double()
+            self.wide_ = constant_network(z.shape[1])
+            self.networks_ = Population(self.wide_, torch.zeros(1))
+        else:
+            self.networks_, tasks = self._write(z, t, seed, constraints)
+            # Networks that each read a part of the columns are no answer in the mean, only together.
+            share = 1.0 if z.shape[1] > _model().model.layout.max_features else 0.5
+            self.wide_ = widen(self.networks_.networks, tasks, self.n_samples, share)
+        self.network_ = merged(self.wide_)
         return self
 
     def predict(self, X: Any) -> Float[np.ndarray, " rows"]:
         """Predictions in the units of y."""
         check_is_fitted(self, "center_")
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        if self.network_ is None:
-            return np.full(len(X), self.target_center_)
-        predicted = self.network_.predict(self._standardize(X)).astype(np.float64)
+        predicted = self.network_.predict(standardize(X, self.center_, self.scale_))
         return predicted * self.target_scale_ + self.target_center_
 
-    def _standardize(self, X: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, "rows features"]:
-        return np.clip((X - self.center_) / self.scale_, -_LARGEST, _LARGEST)
+    def to_bundle(self, columns: Sequence[str] | None = None, target: str = "y") -> Bundle:
+        """What was fitted, to save or export (`exports.export`). columns: names, None for those of the DataFrame that
+        was fitted, else x0, x1, ... `about` keeps the parameters; a random_state that is no whole number as None."""
+        check_is_fitted(self, "center_")
+        named = getattr(self, "feature_names_in_", None)
+        if columns is None:
+            columns = [f"x{i}" for i in range(self.n_features_in_)] if named is None else named.tolist()
+        parameters = self.get_params()
+        for name in ("refine_steps", "n_samples", "random_state", "max_params", "max_hidden_layers"):
+            value = parameters[name]
+            parameters[name] = int(value) if isinstance(value, Integral) else None
+        if self.activations is not None:
+            parameters["activations"] = [str(name) for name in self.activations]
+        about = {"estimator": parameters, "feature_names": named is not None}
+        return Bundle(
+            self.networks_.networks,
+            self.wide_,
+            self.center_,
+            self.scale_,
+            self.target_center_,
+            self.target_scale_,
+            tuple(columns),
+            target,
+            about,
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write what was fitted as a folder (`Bundle.save`), without pickle. Raises ValueError if it is not empty."""
+        self.to_bundle().save(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> NetFormerRegressor:
+        """A fitted regressor from a folder of `save` or of `Bundle.save`; it predicts what the saved one predicts.
+        Raises ValueError, one line, for a folder that is incomplete, damaged or of another format."""
+        bundle = Bundle.load(folder)
+        parameters = bundle.about.get("estimator", {"n_samples": len(bundle.networks)})
+        if not isinstance(parameters, dict) or not set(parameters) <= set(cls().get_params()):
+            allowed = ", ".join(sorted(cls().get_params()))
+            raise ValueError(f"{folder}: about.estimator must hold some of {allowed}, found {parameters!r}")
+        if isinstance(parameters.get("activations"), list):
+            parameters = parameters | {"activations": tuple(parameters["activations"])}
+        loaded = cls(**parameters)
+        loaded.center_, loaded.scale_ = bundle.center, bundle.scale
+        loaded.target_center_, loaded.target_scale_ = bundle.target_center, bundle.target_scale
+        loaded.n_features_in_ = len(bundle.columns)
+        if bundle.about.get("feature_names"):
+            loaded.feature_names_in_ = np.array(bundle.columns, dtype=object)
+        loaded.networks_ = Population(bundle.networks)
+        loaded.wide_ = bundle.networks if bundle.wide is None else bundle.wide
+        loaded.network_ = merged(loaded.wide_)
+        return loaded
+
+    def _constraints(self) -> dict[str, Any]:
+        """What `grammar.read_structure` is told; it names bounds that nobody can meet."""
+        for name in ("max_params", "max_hidden_layers"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, Integral) or value < 1):
+                raise ValueError(f"{name} must be None or a whole number of at least 1, got {value!r}")
+        names = self.activations
+        if names is not None:
+            if isinstance(names, str) or not len(names) or not set(names) <= set(ACTIVATIONS):
+                raise ValueError(f"activations must be None or a list of {', '.join(ACTIVATIONS)}, got {names!r}")
+            names = tuple(str(name) for name in names)
+        return {"max_params": self.max_params, "max_hidden_layers": self.max_hidden_layers, "activations": names}
 
     def _write(
-        self, z: Float[np.ndarray, "rows features"], t: Float[np.ndarray, " rows"], seed: int
+        self,
+        z: Float[np.ndarray, "rows features"],
+        t: Float[np.ndarray, " rows"],
+        seed: int,
+        constraints: dict[str, Any],
     ) -> tuple[Population, TaskStack]:
         """Networks on all standardised columns, and the table as the task they share."""
         model, n_features = _model(), z.shape[1]
@@ -113,7 +199,9 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         for number, (columns, count) in enumerate(zip(views, counts, strict=True)):
             seen = np.zeros_like(z)
             seen[:, columns] = z[:, columns]
-            tasks, networks, estimates = model.write(seen, t, count, random_state=(seed + number) % 2**31)
+            tasks, networks, estimates = model.write(
+                seen, t, count, random_state=(seed + number) % 2**31, **constraints
+            )
             if self.refine_steps:
                 networks = refine(networks, tasks, torch.zeros(count, dtype=torch.long), steps=self.refine_steps)
             written.append(tasks.views[[0] * count].fold(networks, n_features))

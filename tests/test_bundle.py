@@ -1,0 +1,258 @@
+"""Bundle: what was delivered comes back the same from a folder, and a damaged folder is named."""
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from drawn import draw
+from safetensors.torch import load_file, save_file
+from sklearn.base import clone
+from sklearn.datasets import make_friedman1
+from test_model import TINY
+
+import netformer.estimator as home
+from netformer import Bundle, NetFormer, NetFormerRegressor
+from netformer.metafeatures import NAMES, MetaFeatureTransform
+from netformer.model import TransformerVAE
+from netformer.networks import Networks
+from netformer.specs import ACTIVATIONS, Layout
+
+torch.set_num_threads(1)
+
+F = 10
+
+
+def delivered(seed=0, k=4, wide=True, **about):
+    """k random networks on columns whose scales go from 1e-6 to 1e6, far from 0."""
+    networks = draw(k, seed, inputs=F, skip_share=0.5, sparse_share=0.5)
+    stack = draw(k, seed + 1, inputs=F, skip_share=1.0) if wide else None
+    scale = np.logspace(-6, 6, F)
+    center = scale * np.linspace(-1e4, 1e4, F)
+    return Bundle(networks, stack, center, scale, -3e3, 250.0, tuple(f"c{i}" for i in range(F)), "t", about)
+
+
+def rows(bundle, n=50, seed=0):
+    z = np.random.default_rng(seed).normal(size=(n, len(bundle.columns)))
+    return bundle.center + bundle.scale * z
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The estimator with a model that learned nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = TransformerVAE(**TINY).eval()
+    transform = MetaFeatureTransform((0.0,) * len(NAMES), (1.0,) * len(NAMES))
+    monkeypatch.setattr(home, "_model", lambda: NetFormer(model, transform))
+    return make_friedman1(60, n_features=5, random_state=0)
+
+
+def test_predictions_are_the_networks_own_on_standardised_columns():
+    bundle = delivered()
+    X = rows(bundle)
+    z = torch.from_numpy((X - bundle.center) / bundle.scale)[None]
+    for which, stack in (("wide", bundle.wide), ("mean", bundle.networks), (2, bundle.networks[[2]])):
+        expected = Networks(stack.specs, stack.weight.double()).predict(z).mean(0).numpy() * 250.0 - 3e3
+        predicted = bundle.predict(X, which)
+        assert predicted.dtype == np.float64
+        np.testing.assert_allclose(predicted, expected, rtol=1e-11, atol=1e-9)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_a_saved_bundle_comes_back_the_same(tmp_path, wide):
+    bundle = delivered(wide=wide, seeds=[1, 2], score={"r2": 0.5})
+    bundle.save(tmp_path / "a" / "b")
+    again = Bundle.load(tmp_path / "a" / "b")
+    assert (again.columns, again.target, again.about) == (bundle.columns, "t", {"seeds": [1, 2], "score": {"r2": 0.5}})
+    X = rows(bundle)
+    for which in [0, 3, "mean"] + ["wide"] * wide:
+        assert np.array_equal(again.predict(X, which), bundle.predict(X, which))
+    assert (again.wide is not None) == wide
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b"]
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["networks.json", "networks.safetensors"]
+
+
+def test_equal_bundles_are_equal_bytes(tmp_path):
+    for name in "ab":
+        delivered().save(tmp_path / name)
+    for name in ("networks.json", "networks.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "kept").write_text("x")
+    with pytest.raises(ValueError, match="must be a new or an empty folder"):
+        delivered().save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    (tmp_path / "kept").unlink()
+    delivered().save(tmp_path)
+    Bundle.load(tmp_path)
+
+
+def test_what_json_cannot_hold_leaves_no_folder(tmp_path):
+    for value in (float("nan"), object()):
+        with pytest.raises(ValueError, match="about must hold finite numbers"):
+            delivered(score=value).save(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def rewrite(folder, **changes):
+    path = folder / "networks.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def reseal(folder, **changes):
+    """Other tensors with a valid checksum."""
+    import hashlib
+
+    path = folder / "networks.safetensors"
+    save_file({k: v for k, v in (load_file(path) | changes).items() if v is not None}, path)
+    rewrite(folder, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+DAMAGE = {
+    r"networks.json must be a file that Bundle.save wrote": lambda d: (d / "networks.json").unlink(),
+    r"networks.safetensors must be a file that": lambda d: (d / "networks.safetensors").unlink(),
+    r"networks.json must be JSON, found": lambda d: (d / "networks.json").write_text("{"),
+    r"format must be 1, found 2": lambda d: rewrite(d, format=2),
+    r"format must be 1, found None": lambda d: (d / "networks.json").write_text("[1]"),
+    r"columns must be a list, found None": lambda d: rewrite(d, columns=None),
+    r"columns must be a list of names": lambda d: rewrite(d, columns=[1] * F),
+    r"columns must be at least one name, none of them twice": lambda d: rewrite(d, columns=["a"] * F),
+    r"center must be 9 finite float64": lambda d: rewrite(d, columns=[f"c{i}" for i in range(9)]),
+    r"sha256 must be \w+, found \w+; the file was changed or cut": lambda d: (d / "networks.safetensors").write_bytes(
+        (d / "networks.safetensors").read_bytes()[:-1]
+    ),
+    r"scale must be a tensor of torch.float64 with 1 dimensions, found none": lambda d: reseal(d, scale=None),
+    r"scale and target_scale must be above 0": lambda d: reseal(d, scale=torch.zeros(F).double()),
+    r"networks.weight must be a tensor of torch.float32 .* found torch.int64": lambda d: reseal(
+        d, **{"networks.weight": torch.zeros(1, 1, 1).long()}
+    ),
+    r"networks: weight must have the shape of mask": lambda d: reseal(d, **{"networks.weight": torch.zeros(4, 3, 19)}),
+    r"wide: all parts must describe the same networks": lambda d: reseal(d, **{"wide.n_inputs": torch.tensor([F])}),
+    r"networks: n_inputs must be 10, one a column": lambda d: reseal(d, **{"networks.n_inputs": torch.arange(4) + 8}),
+    r"networks: widths must be 1 to 8": lambda d: reseal(d, **{"networks.widths": torch.full((4, 3), 9)}),
+    r"networks: activations must be 0 to 4": lambda d: reseal(d, **{"networks.activations": torch.full((4, 3), 5)}),
+    r"networks: mask must hold no edge": lambda d: reseal(d, **{"networks.mask": torch.ones(4, 25, 19).bool()}),
+    r"networks: weight must be finite, and 0 where": lambda d: reseal(d, **{"networks.weight": torch.ones(4, 25, 19)}),
+}
+
+
+@pytest.mark.parametrize("text", DAMAGE)
+def test_a_damaged_folder_is_named_in_one_line(tmp_path, text):
+    delivered().save(tmp_path / "a")
+    DAMAGE[text](tmp_path / "a")
+    with pytest.raises(ValueError, match=text) as caught:
+        Bundle.load(tmp_path / "a")
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "a") in str(caught.value)
+
+
+def test_a_sealed_file_that_is_no_safetensors_is_named(tmp_path):
+    import hashlib
+
+    delivered().save(tmp_path / "a")
+    (tmp_path / "a" / "networks.safetensors").write_bytes(b"no tensors")
+    rewrite(tmp_path / "a", sha256=hashlib.sha256(b"no tensors").hexdigest())
+    with pytest.raises(ValueError, match="must be a safetensors file"):
+        Bundle.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("which", [4, -1, "best", True])
+def test_another_which_is_refused(which):
+    with pytest.raises(ValueError, match=r"which must be 'wide', 'mean' or an index from 0 to 3, got"):
+        delivered().predict(np.zeros((1, F)), which)
+
+
+def test_a_bundle_without_a_wide_network_says_so():
+    with pytest.raises(ValueError, match=r"which must be 'mean' or an index from 0 to 3, got 'wide'"):
+        delivered(wide=False).predict(np.zeros((1, F)))
+
+
+def test_rows_of_another_shape_and_missing_values_are_refused():
+    with pytest.raises(ValueError, match=r"X must be \(rows, 10\), got \(2, 9\)"):
+        delivered().predict(np.zeros((2, 9)))
+    with pytest.raises(ValueError, match="X must be finite"):
+        delivered().predict(np.full((1, F), np.nan))
+    assert np.isfinite(delivered().predict(np.full((1, F), 1e308))).all()
+
+
+@pytest.mark.parametrize("case", ["table", "constant target", "constant columns", "wide table", "one column"])
+def test_a_loaded_regressor_predicts_what_the_saved_one_does(tmp_path, tiny, case):
+    X, y = tiny
+    if case == "constant target":
+        y = np.full(60, 1e30)
+    elif case == "constant columns":
+        X = np.ones_like(X)
+    elif case == "wide table":
+        X = np.random.default_rng(0).normal(size=(60, TINY["max_features"] + 5))
+    elif case == "one column":
+        X = X[:, :1]
+    fitted = NetFormerRegressor(n_samples=3, random_state=0).fit(X, y)
+    fitted.save(tmp_path / "a")
+    loaded = NetFormerRegressor.load(tmp_path / "a")
+    assert np.array_equal(loaded.predict(X), fitted.predict(X))
+    assert np.array_equal(Bundle.load(tmp_path / "a").predict(X), fitted.predict(X))
+    assert np.array_equal(pickle.loads(pickle.dumps(fitted)).predict(X), fitted.predict(X))
+    assert loaded.get_params() == fitted.get_params()
+    np.testing.assert_array_equal(clone(loaded).fit(X, y).predict(X), fitted.predict(X))
+    assert [path.suffix for path in sorted((tmp_path / "a").iterdir())] == [".json", ".safetensors"]
+
+
+def test_names_of_columns_come_back(tmp_path, tiny):
+    X, y = tiny
+    table = pd.DataFrame(X, columns=list("vwxyz"))
+    fitted = NetFormerRegressor(n_samples=2, random_state=0, activations=("relu", "tanh")).fit(table, y)
+    fitted.save(tmp_path / "a")
+    loaded = NetFormerRegressor.load(tmp_path / "a")
+    assert loaded.feature_names_in_.tolist() == list("vwxyz")
+    assert np.array_equal(loaded.predict(table), fitted.predict(table))
+    assert loaded.activations == ("relu", "tanh")
+    with pytest.raises(ValueError, match="feature names"):
+        loaded.predict(table[list("zyxwv")])
+    assert fitted.to_bundle(columns=list("abcde"), target="t").columns == tuple("abcde")
+    assert NetFormerRegressor(n_samples=2).fit(X, y).to_bundle().columns == ("x0", "x1", "x2", "x3", "x4")
+
+
+def test_unknown_parameters_in_a_folder_are_refused(tmp_path):
+    delivered(estimator={"steps": 1}).save(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"about.estimator must hold some of activations, .* found"):
+        NetFormerRegressor.load(tmp_path / "a")
+    delivered(wide=False).save(tmp_path / "b")
+    X = rows(delivered())
+    assert np.array_equal(NetFormerRegressor.load(tmp_path / "b").predict(X), delivered().predict(X, "mean"))
+
+
+def test_constraints_hold_for_every_network_written(tiny):
+    X, y = tiny
+    free = NetFormerRegressor(n_samples=6, random_state=0).fit(X, y).networks_.networks.specs
+    assert int(free.n_params.max()) > 60
+    assert int(free.depth.max()) > 1
+    options = {"max_params": 60, "max_hidden_layers": 1, "activations": ["relu"]}
+    specs = NetFormerRegressor(n_samples=6, random_state=0, **options).fit(X, y).networks_.networks.specs
+    assert int(specs.n_params.max()) <= 60
+    assert set(specs.depth.tolist()) == {1}
+    assert set(specs.activations[:, 0].tolist()) == {ACTIVATIONS.index("relu")}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"max_params": 0}, "max_params must be None or a whole number of at least 1, got 0"),
+        ({"max_params": 2}, "max_params must be at least"),
+        ({"max_hidden_layers": 1.5}, "max_hidden_layers must be None or a whole number of at least 1, got 1.5"),
+        ({"activations": "relu"}, "activations must be None or a list of identity, .*, got 'relu'"),
+        ({"activations": []}, "activations must be None or a list of"),
+        ({"activations": ("relu", "swish")}, "activations must be None or a list of"),
+    ],
+)
+def test_constraints_nobody_can_keep_are_named(tiny, options, text):
+    with pytest.raises(ValueError, match=text):
+        NetFormerRegressor(n_samples=2, **options).fit(*tiny)
+
+
+def test_layout_of_the_tests_is_that_of_the_columns():
+    assert Layout().max_features == F
