@@ -1,0 +1,307 @@
+"""Exports: every format answers what the bundle answers, compiled or loaded as its user would."""
+
+import ctypes
+import importlib.util
+import itertools
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from drawn import draw
+
+from netformer import Bundle, export
+from netformer.bundle import LARGEST, constant_network
+from netformer.exports import FORMATS, SCHEMA, to_sklearn
+from netformer.formula import TOLERANCE, decimal, fewest_digits, formula_of
+from netformer.networks import Networks
+from netformer.specs import ACTIVATIONS, Layout
+
+torch.set_num_threads(1)
+
+F = 10
+COLUMNS = ("plain", "*/ int x; /*", "new\nline", "why??/", "back\\", 'quo"te', "größe", "{brace}", "'", "\U0001f600 /")
+COUNT = itertools.count()
+FUNCTIONS = {
+    "identity": lambda a: a,
+    "relu": lambda a: np.maximum(a, 0),
+    "tanh": np.tanh,
+    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
+    "gelu": lambda a: 0.5 * a * (1 + np.vectorize(math.erf)(a / math.sqrt(2))),
+}
+
+
+def bundled(networks, wide=None, offset=1e4, **about):
+    """Columns with scales from 1e-6 to 1e6, up to `offset` scales away from 0."""
+    scale = np.logspace(-6, 6, F)
+    center = scale * np.linspace(-offset, offset, F)
+    return Bundle(networks, wide, center, scale, -3e7, 250.0, COLUMNS, 'the "target" */', about)
+
+
+def rows(bundle, n=1000, seed=0):
+    z = np.random.default_rng(seed).normal(size=(n, F)) * np.linspace(0.5, 3, F)
+    return bundle.center + bundle.scale * z
+
+
+def scaled(networks):
+    """Weights of a size that trained networks have."""
+    fan = networks.specs.mask.sum(2, keepdim=True).clamp(min=1)
+    return Networks(networks.specs, networks.weight * (2 / fan) ** 0.5)
+
+
+def imported(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def compiled(path):
+    library = path.with_suffix(f".{next(COUNT)}.so")  # under a name it has seen the loader answers with what it has
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O2", "-fPIC", "-shared"]
+    subprocess.run(["gcc", *strict, str(path), "-o", str(library), "-lm"], check=True)
+    predict = ctypes.CDLL(str(library)).predict
+    predict.restype, predict.argtypes = ctypes.c_double, [ctypes.POINTER(ctypes.c_double)]
+    return predict
+
+
+def answers_of_c(path, X):
+    predict = compiled(path)
+    pointer = ctypes.POINTER(ctypes.c_double)
+    return np.array([predict(np.ascontiguousarray(row).ctypes.data_as(pointer)) for row in X])
+
+
+def answers_of_json(path, X):
+    """The schema's own description of what to compute."""
+    d = json.loads(path.read_text())
+    center, scale = (np.array([c[name] for c in d["columns"]]) for name in ("center", "scale"))
+    z = np.clip((X - center) / scale, -d["limit"], d["limit"])
+    y = d["bias"] + z @ d["skip"]
+    for body in d["bodies"]:
+        h = z
+        for layer in body["layers"]:
+            h = FUNCTIONS[layer["activation"]](layer["bias"] + h @ np.array(layer["weight"]).T)
+        y = y + h @ body["head"]
+    return y * d["target"]["scale"] + d["target"]["center"]
+
+
+def answers_of_onnx(path, X):
+    model = onnx.load(str(path))
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (y,) = session.run(["y"], {"x": X})
+    assert y.shape == (len(X), 1)
+    assert y.dtype == np.float64
+    return y[:, 0]
+
+
+def answers_of_torch(path, X):
+    with torch.no_grad():
+        y = imported(path).load()(torch.from_numpy(X))
+    assert y.shape == (len(X), 1)
+    return y[:, 0].numpy()
+
+
+ANSWERS = {
+    "onnx": answers_of_onnx,
+    "torch": answers_of_torch,
+    "sklearn": lambda path, X: imported(path).load().predict(X),
+    "json": answers_of_json,
+    "c": answers_of_c,
+    "numpy": lambda path, X: np.array(imported(path).predict(X)),
+}
+SUFFIX = {"onnx": "onnx", "json": "json", "c": "c"}
+
+
+def disagreement(bundle, which, format, folder, X):
+    """Largest difference from the bundle, in spreads of the target, and the size of the file."""
+    path = folder / f"net_{which}_{format}.{SUFFIX.get(format, 'py')}"
+    export(bundle, which, path, format, overwrite=True)
+    difference = np.abs(ANSWERS[format](path, X) - bundle.predict(X, which)).max() / bundle.target_scale
+    return difference, path.stat().st_size
+
+
+def test_every_format_has_a_reader_here():
+    assert set(ANSWERS) == set(FORMATS)
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "sklearn"])
+def test_every_format_agrees_with_the_bundle(tmp_path, format):
+    networks = scaled(draw(12, 3, inputs=F, sparse_share=0.5, skip_share=0.5, bias_share=0.5, min_width=1))
+    wide = scaled(draw(16, 4, inputs=F, skip_share=1.0))
+    assert set(networks.specs.activations.flatten().tolist()) == set(range(len(ACTIVATIONS)))
+    bundle = bundled(networks, wide)
+    X = rows(bundle)
+    for which in ["wide", "mean", *range(12)]:
+        assert disagreement(bundle, which, format, tmp_path, X)[0] < 1e-5, which
+
+
+@pytest.mark.parametrize("name", ["identity", "relu", "tanh", "sigmoid"])
+def test_sklearn_agrees_where_it_can_express_the_network(tmp_path, name):
+    options = {"activations": (name,), "skip_share": 0.0, "sparse_share": 0.5, "bias_share": 0.5}
+    bundle = bundled(scaled(draw(6, 5, inputs=F, **options)))
+    X = rows(bundle)
+    for which in range(6):
+        assert disagreement(bundle, which, "sklearn", tmp_path, X)[0] < 1e-5
+        np.testing.assert_allclose(to_sklearn(bundle, which).predict(X), bundle.predict(X, which), atol=1e-5 * 250)
+
+
+def test_a_loaded_sklearn_network_can_be_trained_on(tmp_path):
+    bundle = bundled(scaled(draw(1, 5, inputs=F, activations=("tanh",), skip_share=0.0)))
+    export(bundle, 0, tmp_path / "net.py", "sklearn")
+    imported(tmp_path / "net.py").load().partial_fit(rows(bundle, 20), np.arange(20.0))
+
+
+def test_what_sklearn_cannot_express_is_refused(tmp_path):
+    skips = bundled(draw(2, 0, inputs=F, skip_share=1.0), draw(2, 0, inputs=F))
+    gelu = bundled(draw(2, 0, inputs=F, skip_share=0.0, activations=("gelu",)))
+    for bundle, which, text in [
+        (skips, "wide", "which must be the index of one network for MLPRegressor, got 'wide'"),
+        (skips, 1, "no edges from inputs to outputs, network 1 has"),
+        (gelu, 0, "MLPRegressor activations are identity"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            export(bundle, which, tmp_path / "net.py", "sklearn")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_constant_answer_is_written_too(tmp_path, format):
+    bundle = bundled(constant_network(F))
+    X = rows(bundle, 20)
+    path = tmp_path / "net.py"
+    export(bundle, 0, path.with_suffix(".c" if format == "c" else ".py"), format)
+    found = ANSWERS[format](path.with_suffix(".c" if format == "c" else ".py"), X)
+    np.testing.assert_allclose(found, np.full(20, -3e7), rtol=1e-15)
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "sklearn"])
+def test_far_rows_are_finite_and_the_same(tmp_path, format):
+    bundle = bundled(scaled(draw(4, 6, inputs=F, skip_share=1.0)))
+    X = rows(bundle, 4)
+    X[0], X[1], X[2] = 1e300, -1e300, X[2] * 1e5
+    for which in range(4):
+        path = tmp_path / f"net{which}.{'c' if format == 'c' else 'py'}"
+        export(bundle, which, path, format)
+        expected = bundle.predict(X, which)
+        assert np.isfinite(expected).all()
+        np.testing.assert_allclose(ANSWERS[format](path, X), expected, rtol=1e-4, atol=1e-5 * 250)
+
+
+def test_the_c_of_one_network_is_small(tmp_path):
+    """The largest network of the default layout, every edge in it."""
+    options = {"min_hidden_layers": 3, "min_width": 8, "sparse_share": 0.0, "skip_share": 1.0, "bias_share": 1.0}
+    bundle = bundled(scaled(draw(3, 7, inputs=F, layout=Layout(), **options)))
+    for which in range(3):
+        difference, size = disagreement(bundle, which, "c", tmp_path, rows(bundle))
+        assert difference < 1e-5
+        assert size < 10_000
+
+
+def test_the_python_file_needs_the_standard_library_alone(tmp_path):
+    bundle = bundled(scaled(draw(2, 8, inputs=F)))
+    export(bundle, "mean", tmp_path / "net.py", "numpy")
+    X = rows(bundle, 3)
+    code = f"import net; print(*net.predict({X.tolist()!r}))"
+    run = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, '.'); {code}"],
+                         cwd=tmp_path, capture_output=True, text=True, check=True)  # fmt: skip
+    np.testing.assert_allclose([float(v) for v in run.stdout.split()], bundle.predict(X, "mean"), atol=1e-5 * 250)
+    with pytest.raises(ValueError, match="a row must hold 10 numbers, got 9"):
+        imported(tmp_path / "net.py").predict([[0.0] * 9])
+
+
+def test_names_of_columns_are_kept_and_can_break_nothing(tmp_path):
+    bundle = bundled(scaled(draw(2, 8, inputs=F, skip_share=0.0, activations=("tanh",))))
+    for format in FORMATS:
+        export(bundle, 0, tmp_path / format, format)
+    for format in ("torch", "sklearn", "numpy"):
+        (tmp_path / format).rename(tmp_path / f"{format}_net.py")
+        module = imported(tmp_path / f"{format}_net.py")
+        assert (tuple(module.COLUMNS), module.TARGET) == (COLUMNS, bundle.target)
+    properties = {p.key: p.value for p in onnx.load(str(tmp_path / "onnx")).metadata_props}
+    assert (tuple(json.loads(properties["columns"])), properties["target"]) == (COLUMNS, bundle.target)
+    assert "x[0]: plain" in (tmp_path / "c").read_text()
+
+
+def test_json_keeps_its_schema(tmp_path):
+    from jsonschema import Draft202012Validator
+
+    schema = json.loads(SCHEMA.read_text())
+    Draft202012Validator.check_schema(schema)
+    check = Draft202012Validator(schema)
+    bundle = bundled(draw(4, 1, inputs=F), draw(4, 2, inputs=F), score={"r2": 0.5})
+    for which in (0, "mean", "wide"):
+        export(bundle, which, tmp_path / f"{which}.json", "json")
+        value = json.loads((tmp_path / f"{which}.json").read_text())
+        check.validate(value)
+        assert value["about"] == {"score": {"r2": 0.5}}
+        assert not check.is_valid(value | {"version": 2})
+        assert not check.is_valid(value | {"more": 1})
+    assert set(schema["$defs"]["layer"]["properties"]["activation"]["enum"]) == set(ACTIVATIONS)
+    assert value["limit"] == LARGEST
+
+
+def test_a_file_is_replaced_only_when_asked(tmp_path):
+    bundle, path = bundled(draw(2, inputs=F)), tmp_path / "net.json"
+    export(bundle, 0, path, "json")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="exists; choose another name or pass overwrite=True"):
+        export(bundle, 1, path, "json")
+    assert path.read_bytes() == before
+    export(bundle, 1, path, "json", overwrite=True)
+    assert path.read_bytes() != before
+    with pytest.raises(ValueError, match="exists"):
+        export(bundle, 1, tmp_path, "json", overwrite=True)
+    with pytest.raises(ValueError, match="must be a folder that exists"):
+        export(bundle, 1, tmp_path / "no" / "net.json", "json")
+    with pytest.raises(ValueError, match="format must be one of onnx, torch, sklearn, json, c, numpy, got 'pickle'"):
+        export(bundle, 1, tmp_path / "a", "pickle")
+    assert [p.name for p in tmp_path.iterdir()] == ["net.json"]
+
+
+def test_a_loaded_module_can_be_trained(tmp_path):
+    bundle = bundled(scaled(draw(3, 9, inputs=F)))
+    export(bundle, "mean", tmp_path / "net.py", "torch")
+    module = imported(tmp_path / "net.py").load()
+    module(torch.from_numpy(rows(bundle, 5))).sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+    assert module(torch.from_numpy(rows(bundle, 5)).float()).dtype == torch.float64
+
+
+def test_digits_are_as_few_as_the_answers_allow():
+    formula = formula_of(bundled(scaled(draw(1, 10, inputs=F))), 0)
+    digits, single = fewest_digits(formula)
+    assert single
+    assert 4 <= digits <= 9
+    z = 2 * np.random.default_rng(1).normal(size=(500, F))
+
+    def error(n):
+        rounded = formula.map(lambda v: np.array([float(decimal(x, n)) for x in v.ravel()]).reshape(v.shape))
+        return np.abs(rounded.inner(z) - formula.inner(z)).max()
+
+    assert error(digits) < 3 * TOLERANCE
+    assert digits == 4 or error(digits - 1) > TOLERANCE / 3
+
+
+NUMBERS = {
+    ".25": (0.25, 9),
+    "-.5": (-0.5, 4),
+    "0": (-0.0, 9),
+    "3": (3.0, 5),
+    "1.235e6": (1234567.0, 4),
+    "1.5e-7": (1.5e-7, 9),
+    "100": (100.0, 4),
+    "1e22": (1e22, 17),
+    ".3333333333333333": (1 / 3, 17),
+}
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_numbers_are_short(text):
+    value, digits = NUMBERS[text]
+    assert decimal(value, digits) == text
