@@ -98,8 +98,8 @@ class Bundle:
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise ValueError(f"{folder} must be a new or an empty folder; remove it or choose another name")
         tensors = {
-            "center": torch.from_numpy(self.center),
-            "scale": torch.from_numpy(self.scale),
+            "center": torch.from_numpy(self.center.copy()),
+            "scale": torch.from_numpy(self.scale.copy()),
             "target": torch.tensor([self.target_center, self.target_scale], dtype=torch.float64),
         }
         for name, stack in (("networks", self.networks), ("wide", self.wide)):
@@ -210,6 +210,8 @@ def _check_stack(name: str, stack: Networks, n_features: int) -> None:
     yes = torch.ones(n, dtype=torch.bool)
     if bool((s.mask & ~slots(s.layout, s.n_inputs, s.widths, yes, yes)).any()):
         raise ValueError(f"{name}: mask must hold no edge from or to a vertex that does not exist")
+    if stack.weight.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{name}: weight must be float32 or float64, got {stack.weight.dtype}")
     if not bool(torch.isfinite(stack.weight).all()) or bool((stack.weight[~s.mask] != 0).any()):
         raise ValueError(f"{name}: weight must be finite, and 0 where mask has no edge")
 

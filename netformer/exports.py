@@ -66,7 +66,7 @@ def to_sklearn(bundle: Bundle, which: int | str) -> Any:
     if bool(stack.specs.skip[0]):
         raise ValueError(f"MLPRegressor has no edges from inputs to outputs, network {which} has; use torch or onnx")
     layers = Networks(stack.specs, stack.weight.double()).matrices(0)
-    center, scale = torch.from_numpy(bundle.center), torch.from_numpy(bundle.scale)
+    center, scale = torch.tensor(bundle.center), torch.tensor(bundle.scale)
     weight, bias, name = layers[0]
     weight = weight / scale
     shift = weight @ center

@@ -1,5 +1,6 @@
 """Bundle: what was delivered comes back the same from a folder, and a damaged folder is named."""
 
+import hashlib
 import json
 import pickle
 
@@ -14,11 +15,11 @@ from sklearn.datasets import make_friedman1
 from test_model import TINY
 
 import netformer.estimator as home
-from netformer import Bundle, NetFormer, NetFormerRegressor
+from netformer import Bundle, NetFormer, NetFormerRegressor, export
 from netformer.metafeatures import NAMES, MetaFeatureTransform
 from netformer.model import TransformerVAE
 from netformer.networks import Networks
-from netformer.specs import ACTIVATIONS, Layout
+from netformer.specs import ACTIVATIONS
 
 torch.set_num_threads(1)
 
@@ -106,8 +107,6 @@ def rewrite(folder, **changes):
 
 def reseal(folder, **changes):
     """Other tensors with a valid checksum."""
-    import hashlib
-
     path = folder / "networks.safetensors"
     save_file({k: v for k, v in (load_file(path) | changes).items() if v is not None}, path)
     rewrite(folder, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
@@ -152,8 +151,6 @@ def test_a_damaged_folder_is_named_in_one_line(tmp_path, text):
 
 
 def test_a_sealed_file_that_is_no_safetensors_is_named(tmp_path):
-    import hashlib
-
     delivered().save(tmp_path / "a")
     (tmp_path / "a" / "networks.safetensors").write_bytes(b"no tensors")
     rewrite(tmp_path / "a", sha256=hashlib.sha256(b"no tensors").hexdigest())
@@ -217,6 +214,17 @@ def test_names_of_columns_come_back(tmp_path, tiny):
     assert NetFormerRegressor(n_samples=2).fit(X, y).to_bundle().columns == ("x0", "x1", "x2", "x3", "x4")
 
 
+def test_a_fitted_regressor_is_exported_with_its_units(tmp_path, tiny):
+    X, y = tiny
+    X, y = 1e6 + 1e-3 * X, 1e4 * y - 1e6
+    fitted = NetFormerRegressor(n_samples=3, random_state=0).fit(X, y)
+    export(fitted.to_bundle(target="yield"), "wide", tmp_path / "net.py", "numpy")
+    scope: dict = {}
+    exec((tmp_path / "net.py").read_text(), scope)
+    assert scope["TARGET"] == "yield"
+    np.testing.assert_allclose(scope["predict"](X), fitted.predict(X), rtol=0, atol=1e-5 * y.std())
+
+
 def test_unknown_parameters_in_a_folder_are_refused(tmp_path):
     delivered(estimator={"steps": 1}).save(tmp_path / "a")
     with pytest.raises(ValueError, match=r"about.estimator must hold some of activations, .* found"):
@@ -252,7 +260,3 @@ def test_constraints_hold_for_every_network_written(tiny):
 def test_constraints_nobody_can_keep_are_named(tiny, options, text):
     with pytest.raises(ValueError, match=text):
         NetFormerRegressor(n_samples=2, **options).fit(*tiny)
-
-
-def test_layout_of_the_tests_is_that_of_the_columns():
-    assert Layout().max_features == F

@@ -174,10 +174,9 @@ def test_what_sklearn_cannot_express_is_refused(tmp_path):
 def test_a_constant_answer_is_written_too(tmp_path, format):
     bundle = bundled(constant_network(F))
     X = rows(bundle, 20)
-    path = tmp_path / "net.py"
-    export(bundle, 0, path.with_suffix(".c" if format == "c" else ".py"), format)
-    found = ANSWERS[format](path.with_suffix(".c" if format == "c" else ".py"), X)
-    np.testing.assert_allclose(found, np.full(20, -3e7), rtol=1e-15)
+    path = tmp_path / f"net.{SUFFIX.get(format, 'py')}"
+    export(bundle, 0, path, format)
+    np.testing.assert_allclose(ANSWERS[format](path, X), np.full(20, -3e7), rtol=1e-15)
 
 
 @pytest.mark.parametrize("format", [name for name in FORMATS if name != "sklearn"])
@@ -186,11 +185,22 @@ def test_far_rows_are_finite_and_the_same(tmp_path, format):
     X = rows(bundle, 4)
     X[0], X[1], X[2] = 1e300, -1e300, X[2] * 1e5
     for which in range(4):
-        path = tmp_path / f"net{which}.{'c' if format == 'c' else 'py'}"
+        path = tmp_path / f"net{which}.{SUFFIX.get(format, 'py')}"
         export(bundle, which, path, format)
         expected = bundle.predict(X, which)
         assert np.isfinite(expected).all()
         np.testing.assert_allclose(ANSWERS[format](path, X), expected, rtol=1e-4, atol=1e-5 * 250)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch", "json", "c", "numpy"])
+def test_a_missing_value_gives_no_answer(tmp_path, format):
+    bundle = bundled(scaled(draw(5, 6, inputs=F, skip_share=0.0, sparse_share=0.0)))
+    X = rows(bundle, 2)
+    X[0, 3] = np.nan
+    for which in range(5):
+        path = tmp_path / f"net{which}.{SUFFIX.get(format, 'py')}"
+        export(bundle, which, path, format)
+        assert np.isnan(ANSWERS[format](path, X)).tolist() == [True, False]
 
 
 def test_the_c_of_one_network_is_small(tmp_path):
