@@ -132,7 +132,8 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
             parameters[name] = int(value) if isinstance(value, Integral) else None
         if self.activations is not None:
             parameters["activations"] = [str(name) for name in self.activations]
-        about = {"estimator": parameters, "feature_names": named is not None}
+        expected = [round(value, 6) for value in self.networks_.expected_r2.tolist()]
+        about = {"estimator": parameters, "feature_names": named is not None, "expected_r2": expected}
         return Bundle(
             self.networks_.networks,
             self.wide_,
@@ -166,7 +167,8 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         loaded.n_features_in_ = len(bundle.columns)
         if bundle.about.get("feature_names"):
             loaded.feature_names_in_ = np.array(bundle.columns, dtype=object)
-        loaded.networks_ = Population(bundle.networks)
+        expected = bundle.about.get("expected_r2", [np.nan] * len(bundle.networks))
+        loaded.networks_ = Population(bundle.networks, torch.tensor(expected))
         loaded.wide_ = bundle.networks if bundle.wide is None else bundle.wide
         loaded.network_ = merged(loaded.wide_)
         return loaded
