@@ -1,0 +1,102 @@
+"""What every command shares: bad input is one line, results go to stdout and notes to stderr, files appear complete."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console, RenderableType
+from typer.core import TyperGroup
+
+CODES = "Exit codes: 0 fine; 2 bad input, one line on stderr says what and the way out, and nothing was written."
+
+
+class OneLine(TyperGroup):
+    """Commands whose bad input is one line on stderr and exit code 2, never a traceback."""
+
+    def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
+        try:
+            code = super().main(args, standalone_mode=False, **extra)
+        except typer.Abort:
+            code = 1
+        except (typer.TyperException, ValueError, OSError) as error:
+            wrong_use = getattr(error, "format_message", None)
+            line = " ".join(str(wrong_use() if wrong_use else error).split())
+            print(f"netformer: {line}{'; see --help' if wrong_use else ''}", file=sys.stderr)
+            code = 2
+        if not standalone_mode:
+            return code
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class Talk:
+    """What a command says: results on stdout, notes and progress on stderr, or one JSON object alone."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.as_json, self.silent = as_json, as_json or quiet
+        self.out, self.err = Console(), Console(stderr=True, highlight=False)
+        if not self.out.is_terminal:
+            self.out = Console(width=160)  # a pipe has no width: 80 would fold the tables
+
+    def notes(self, lines: Sequence[str]) -> None:
+        if not self.silent:
+            for line in lines:
+                self.err.print(line, style="yellow", markup=False, soft_wrap=True)
+
+    def show(self, *parts: RenderableType) -> None:
+        if not self.silent:
+            for part in parts:
+                self.out.print(part, markup=False, soft_wrap=isinstance(part, str))
+
+    def progress(self, what: str) -> AbstractContextManager:
+        return nullcontext() if self.silent or not self.err.is_terminal else self.err.status(what)
+
+    def finish(self, value: dict) -> None:
+        if self.as_json:
+            print(json.dumps(plain(value), allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    """For JSON: what is not finite becomes null."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def number(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "-"
+
+
+def refuse_existing(path: Path | None) -> None:
+    """Raises ValueError for an output that is there already, or that cannot be."""
+    if path is None:
+        return
+    if path.exists() or path.is_symlink():
+        raise ValueError(f"{path}: exists already, nothing was overwritten; choose another --out or remove it")
+    file = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
+    if file is not None:
+        raise ValueError(f"{path}: cannot be written, {file} is a file; choose another --out")
+
+
+def atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """A file or folder that appears complete or not at all; the suffix is kept, for it says the format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
