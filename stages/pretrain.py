@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ruamel.yaml import YAML
+from safetensors.torch import load_file, save_file
 
 from netformer.artifacts import load_model, write_json
 from netformer.config import load_params
@@ -81,13 +82,22 @@ def main(repository: Path = Path(), init: Path | None = None) -> None:
         raise ValueError(f"train.seed must differ from that of every earlier leg, got {p.seed}: its tasks would repeat")
     train(root, initial)
     legs.append({"commit": commit, "seed": p.seed, "steps": p.steps, "stream_tasks": p.steps * p.stream_tasks})
-    package = repository / PACKAGE
+    publish(root, repository / PACKAGE)
+    write_json(legs, repository / PACKAGE / "legs.json")
+
+
+def publish(root: Path, package: Path) -> None:
+    """Weights, config and params into the package, complete or not at all; weights in half precision, half the size."""
     package.mkdir(exist_ok=True)
-    for source in ("models/netformer/model.safetensors", "models/netformer/config.json", "params.yaml"):
+    weights = load_file(root / "models" / "netformer" / "model.safetensors")
+    temporary = package / "model.tmp"
+    save_file({name: value.half() for name, value in weights.items()}, temporary)
+    temporary.chmod(0o644)
+    temporary.replace(package / "model.safetensors")
+    for source in ("models/netformer/config.json", "params.yaml"):
         target = package / Path(source).name
         shutil.copyfile(root / source, target.with_suffix(".tmp"))
         target.with_suffix(".tmp").replace(target)
-    write_json(legs, package / "legs.json")
 
 
 if __name__ == "__main__":
