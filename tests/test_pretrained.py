@@ -26,6 +26,8 @@ def test_the_package_is_small_and_says_where_it_comes_from():
     assert (PACKAGE / "model.safetensors").stat().st_size <= 20_000_000
     legs = json.loads((PACKAGE / "legs.json").read_text())
     assert load_params(PACKAGE).train.seed == legs[-1]["seed"]
+    card = (PACKAGE / "README.md").read_text()
+    assert all(f"{leg['steps']} steps" in card and leg["commit"] in card for leg in legs)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,24 @@ def test_constraints_always_hold(model, table, constraint, kept):
 def test_a_constraint_nobody_can_meet_names_the_smallest_possible_value(model, table):
     with pytest.raises(ValueError, match="max_params must be at least 23 for these inputs, got 10"):
         model.generate(*table, max_params=10)
+
+
+def test_a_target_r2_is_asked_for_and_told(model, table):
+    """Far below what the table allows, samples of high temperature come near; the best possible is the plain answer."""
+    best = model.generate(*table, n_samples=8, target_r2=1.0).expected_r2
+    low = model.generate(*table, n_samples=8, target_r2=0.5).expected_r2
+    assert float(best.min()) > float(low.max())
+    assert float((low - 0.5).abs().mean()) < float((best - 0.5).abs().mean())
+    with pytest.raises(ValueError, match="target_r2 must be at most 1"):
+        model.generate(*table, target_r2=1.5)
+
+
+def test_temperature_is_the_diversity_of_samples(model, table):
+    X, y = table
+    spread = [model.generate(X, y, 16, temperature=t).predict(X).std(0).mean() for t in (0.0, 0.3, 1.0)]
+    assert spread == sorted(spread)
+    with pytest.raises(ValueError, match="temperature must be at least 0"):
+        model.generate(X, y, temperature=-1.0)
 
 
 def test_networks_predict_what_they_were_written_for(model, table):
