@@ -67,6 +67,7 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
     wide_ : Networks, the same with the output layers of `merging.widen`.
     network_ : MergedNetwork, the wide one that `predict` runs, from standardised columns to the standardised target.
         Where there is nothing to learn (a constant target, no column that varies), it answers 0, the mean.
+    noise_ : float, root mean squared residual on the rows fitted, in the units of y.
     center_, scale_ : ndarray of shape (n_features_in_,), of the columns; target_center_, target_scale_ : float.
     n_features_in_, feature_names_in_ : as in scikit-learn.
     """
@@ -94,7 +95,9 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         if self.refine_steps < 0:
             raise ValueError(f"refine_steps must be at least 0, got {self.refine_steps}")
         constraints = self._constraints()
-        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
+        if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
+            raise ValueError(f"y must be one target, got {y.shape}; see sklearn.multioutput.MultiOutputRegressor")
+        X, y = validate_data(self, _advise(X), y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         y = np.asarray(y, np.float64)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.center_, self.scale_ = _center_and_scale(X)
@@ -110,14 +113,28 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
             share = 1.0 if z.shape[1] > _model().model.layout.max_features else 0.5
             self.wide_ = widen(self.networks_.networks, tasks, self.n_samples, share)
         self.network_ = merged(self.wide_)
+        self.noise_ = float(np.sqrt(np.square(self.network_.predict(z) - t).mean())) * self.target_scale_
         return self
 
-    def predict(self, X: Any) -> Float[np.ndarray, " rows"]:
-        """Predictions in the units of y."""
+    def predict(
+        self, X: Any, return_std: bool = False
+    ) -> Float[np.ndarray, " rows"] | tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+        """Predictions in the units of y.
+
+        return_std: also a standard deviation of y for each row: the root of `noise_` squared plus the variance across
+        the networks written (not of a table read in several views, where these differ by what they read). How often its
+        intervals hold is measured in `reports/pretrained/metrics.json`, calibration.
+        """
         check_is_fitted(self, "center_")
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        predicted = self.network_.predict(standardize(X, self.center_, self.scale_))
-        return predicted * self.target_scale_ + self.target_center_
+        X = validate_data(self, _advise(X), dtype=np.float64, reset=False)
+        z = standardize(X, self.center_, self.scale_)
+        predicted = self.network_.predict(z) * self.target_scale_ + self.target_center_
+        if not return_std:
+            return predicted
+        spread = np.zeros(len(z))
+        if z.shape[1] <= _model().model.layout.max_features:
+            spread = self.networks_.predict(z).astype(np.float64).std(0) * self.target_scale_
+        return predicted, np.hypot(spread, self.noise_)
 
     def to_bundle(self, columns: Sequence[str] | None = None, target: str = "y") -> Bundle:
         """What was fitted, to save or export (`exports.export`). columns: names, None for those of the DataFrame that
@@ -133,7 +150,8 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         if self.activations is not None:
             parameters["activations"] = [str(name) for name in self.activations]
         expected = [round(value, 6) for value in self.networks_.expected_r2.tolist()]
-        about = {"estimator": parameters, "feature_names": named is not None, "expected_r2": expected}
+        about = {"estimator": parameters, "feature_names": named is not None}
+        about |= {"expected_r2": expected, "noise": self.noise_}
         return Bundle(
             self.networks_.networks,
             self.wide_,
@@ -170,7 +188,7 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         expected = bundle.about.get("expected_r2", [np.nan] * len(bundle.networks))
         loaded.networks_ = Population(bundle.networks, torch.tensor(expected))
         loaded.wide_ = bundle.networks if bundle.wide is None else bundle.wide
-        loaded.network_ = merged(loaded.wide_)
+        loaded.network_, loaded.noise_ = merged(loaded.wide_), float(bundle.about.get("noise", 0.0))
         return loaded
 
     def _constraints(self) -> dict[str, Any]:
@@ -209,6 +227,20 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
             written.append(tasks.views[[0] * count].fold(networks, n_features))
             expected.append(estimates)
         return Population(concatenate(written), torch.cat(expected)), _as_task(z, t)
+
+
+def _advise(X: Any) -> Any:
+    """X as it is. Raises ValueError that names the columns of a DataFrame that are no numbers, or have gaps."""
+    if not hasattr(X, "dtypes") or not hasattr(X, "columns"):
+        return X
+    kinds = {str(name): dtype for name, dtype in zip(X.columns, X.dtypes, strict=True)}
+    text = [f"{name} ({kind})" for name, kind in kinds.items() if getattr(kind, "kind", "O") not in "biuf"]
+    if text:
+        raise ValueError(f"columns must be numeric, got {', '.join(text)}; encode them (OrdinalEncoder, get_dummies)")
+    gaps = [str(name) for name, missing in zip(X.columns, X.isna().any().tolist(), strict=True) if missing]
+    if gaps:
+        raise ValueError(f"columns must hold no missing value (NaN), {', '.join(gaps)} do; see sklearn.impute")
+    return X
 
 
 def _center_and_scale(X: Float[np.ndarray, "rows features"]) -> tuple[np.ndarray, np.ndarray]:

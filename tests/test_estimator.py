@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_diabetes, make_friedman1
@@ -127,3 +128,41 @@ def test_written_networks_and_the_wide_one_can_be_looked_at(friedman):
     assert fitted.networks_.predict(z).shape == (5, len(X))
     wide = fitted.network_.predict(z) * fitted.target_scale_ + fitted.target_center_
     np.testing.assert_allclose(wide, fitted.predict(X))
+
+
+def test_the_deviation_covers_what_it_says_and_grows_away_from_the_rows(friedman):
+    X, y = friedman
+    fitted = NetFormerRegressor(random_state=0).fit(X[:120], y[:120])
+    predicted, deviation = fitted.predict(X[120:], return_std=True)
+    np.testing.assert_array_equal(predicted, fitted.predict(X[120:]))
+    inside = np.abs(predicted - y[120:]) < 1.645 * deviation
+    assert 0.75 < inside.mean() <= 1.0
+    assert (deviation >= fitted.noise_).all()
+    assert fitted.predict(X[120:] + 3.0, return_std=True)[1].mean() > 1.5 * deviation.mean()
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (["Rome", "Oslo"] * 20, r"got city \((object|str|string)\); encode them"),
+        (pd.Categorical(["a", "b"] * 20), r"got city \(category\); encode them"),
+        (pd.date_range("2026-01-01", periods=40), r"got city \(datetime64.*\); encode them"),
+        ([1.0, None] * 20, r"missing value \(NaN\), city do"),
+    ],
+)
+def test_columns_that_cannot_be_read_are_named(column, message):
+    frame = pd.DataFrame({"x": np.arange(40.0), "city": column})
+    with pytest.raises(ValueError, match=message):
+        NetFormerRegressor().fit(frame, np.arange(40.0))
+
+
+def test_booleans_are_numbers_and_several_targets_are_not():
+    frame = pd.DataFrame({"x": np.arange(40.0) % 7, "old": np.arange(40) % 2 == 0})
+    assert (
+        NetFormerRegressor(random_state=0)
+        .fit(frame, frame["x"] + 3.0 * frame["old"])
+        .score(frame, frame["x"] + 3.0 * frame["old"])
+        > 0.95
+    )
+    with pytest.raises(ValueError, match=r"y must be one target, got .40, 2.; see sklearn.multioutput"):
+        NetFormerRegressor().fit(frame, np.zeros((40, 2)))
