@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test lint repro show bench pretrain report-card
+.PHONY: help test lint repro show bench pretrain report-card report-check
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
@@ -32,3 +32,6 @@ pretrain: .venv/done  ## hours: train the weights of the package (params/pretrai
 
 report-card: .venv/done  ## the weights of the package before a sceptic: reports/pretrained/
 	$(PY) -m stages.report_card
+
+report-check: .venv/done  ## open reports/evaluate/report.html in Chromium: errors, requests, width; screenshots
+	$(PY) -m stages.report_check

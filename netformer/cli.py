@@ -74,11 +74,15 @@ def generate(
     seed: Seed = 0,
     impute: Impute = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the networks.")] = None,
+    report: Annotated[Path | None, typer.Option(help="New .html: scores, curves and networks, one file.")] = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write networks for a table; score them, ridge and the constant on a fifth of its rows, held back."""
     refuse_existing(out)
+    refuse_existing(report)
+    if report is not None and (report.suffix.lower() != ".html" or report == out):
+        raise ValueError(f"{report}: --report must end in .html and be another name than --out")
     from dataclasses import asdict
 
     import numpy as np
@@ -113,11 +117,17 @@ def generate(
         about = {"rows": counts, "r2": {row.name: row.r2 for row in rows}, "medians": gaps.tolist(), "impute": impute}
         bundle.about.update(plain(about))
         bundle.save(out)
+    if report is not None:
+        from netformer.report import write as write_page
+        from netformer.reporttable import table_report
+
+        write_page(table_report(bundle, rows, X, y, train, [why, *intake.notes]), report)
     title = f"R2 of {target!r} on {counts['held_back']} rows held back ({counts['trained']} trained on)"
-    talk.show(board_table(rows, title), why, *([f"written: {out}"] if out else []))
+    talk.show(board_table(rows, title), why, *(f"written: {path}" for path in (out, report) if path))
     board = {"leaderboard": [asdict(row) for row in rows], "default": "wide", "why": why}
     facts = {"table": str(table), "target": target, "columns": intake.columns, "left_out": intake.left_out}
-    talk.finish(facts | {"rows": counts, "notes": intake.notes, "seconds": seconds, "out": out and str(out)} | board)
+    written = {"out": out and str(out), "report": report and str(report)}
+    talk.finish(facts | {"rows": counts, "notes": intake.notes, "seconds": seconds} | written | board)
 
 
 @app.command(epilog=CODES)

@@ -1,11 +1,12 @@
-"""evaluate: zoo, reconstruction, samples and baselines under one evaluator; metrics, table and pictures."""
+"""evaluate: zoo, reconstruction, samples and baselines under one evaluator; metrics, table, pictures, a page."""
 
 import os
 from pathlib import Path
 
-from netformer import evaluation, plots
+from netformer import evaluation, plots, reportpictures, reportviews
 from netformer.artifacts import load_model, metafeature_values, networks_of, read_table, read_tasks, write_json
 from netformer.config import load_params
+from netformer.report import write as write_page
 from netformer.scored import read_samples, read_scored
 from netformer.tasks import stack_tasks
 from netformer.tokens import detokenize_networks, exact_share, tokenize_networks
@@ -56,6 +57,8 @@ def main(root: Path = Path()) -> None:
     plots.write_all(folder, per_task, samples, held, latents, stack, positions, losses)
     per_task.round(6).to_csv(folder / "per_task.csv", index=False)
     write_json(report, folder / "metrics.json")
+    evidence = reportpictures.Evidence(samples, held, latents, positions)
+    write_page(reportviews.evaluation_report(report, per_task.round(6), evidence), folder / "report.html")
 
 
 if __name__ == "__main__":

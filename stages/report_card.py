@@ -14,18 +14,20 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.compute as pc
 
-from netformer import baselines, reportcard
+from netformer import baselines, reportcard, reportviews
 from netformer.artifacts import load_model, networks_of, read_table, read_tasks, write_json
 from netformer.config import load_params
 from netformer.evaluation import zero_shot_metrics
 from netformer.memorisation import memorisation
 from netformer.networks import concatenate
 from netformer.references import reference_scores
+from netformer.report import write as write_page
 from netformer.sampling import NetFormer
 from netformer.scored import read_samples, read_scored, sets_of
 from netformer.tokens import detokenize_networks
 from stages import Bar, run
 from stages.pretrain import PACKAGE, once, prepare
+from stages.report import evidence
 
 FOLDER = Path("reports/pretrained")
 PICTURES = ("zero_shot.png", "functions.png", "graphs.png", "latent_map.png")
@@ -113,6 +115,8 @@ def main(repository: Path = Path()) -> None:
     for name in PICTURES:
         shutil.copyfile(root / "reports" / "evaluate" / name, folder / name)
     write_json(report, folder / "metrics.json")
+    page = reportviews.evaluation_report(report, every, evidence(root), title="NetFormer: the weights of the package")
+    write_page(page, folder / "report.html")
     legs = json.loads((repository / PACKAGE / "legs.json").read_text())
     (repository / PACKAGE / "README.md").write_text(reportcard.model_card(report, legs, params.model_dump()))
 

@@ -1,0 +1,314 @@
+"""Report: self-contained, escaped, deterministic; its tables and drawings say what the data say."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from drawn import draw
+
+from netformer.bundle import Bundle
+from netformer.leaderboard import leaderboard
+from netformer.report import Picture, Report, Section, Table, Text, cell, render, write
+from netformer.reportgraph import parts_of
+from netformer.reportpictures import Evidence
+from netformer.reportsvg import Curve, Edge, Points, Vertex, graph, ladder, levels, plane
+from netformer.reporttable import table_report
+from netformer.reportviews import evaluation_report, headline
+from netformer.scored import Samples, Scored
+from netformer.specs import Layout
+from netformer.tasks import TEST, Task, split_rows, stack_tasks
+
+ROOT = Path(__file__).resolve().parents[1]
+HOSTILE = "</script></style><svg onload=alert(1)>\"'&{{BODY}}\x00\ud800<b>"
+VOID = {"meta", "input"}
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes and the text of every cell; checks that tags close."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.open, self.rows = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if any(tag in self.open for tag in ("td", "th")):
+            self.rows[-1][-1] += data
+
+    def count(self, tag):
+        return sum(name == tag for name, _ in self.tags)
+
+
+def self_contained(text):
+    assert not re.search(r"(?:https?:)?//[\w.]+/|\bsrc=|@import|url\(|<link|<iframe|<img|<base", text)
+    policy = next(a["content"] for _, a in Page(text).tags if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-")
+    assert len(text.encode()) < 1_000_000
+    return Page(text)
+
+
+def per_task(sets=("heldout_tasks", "real_tables"), rows=("single", "wide_16", "ridge", "scratch", "retrieval")):
+    rng = np.random.default_rng(0)
+    lines = [
+        {"set": name, "task_id": f"{name}-{i}", "family": f"f{i % 2}", "row": row, "test_r2": rng.uniform(-1, 1)}
+        for name in sets
+        for row in rows
+        for i in range(5)
+    ]
+    return pd.DataFrame(lines)
+
+
+def metrics(table):
+    zero_shot = {}
+    for (name, row), group in table.groupby(["set", "row"]):
+        median = float(group["test_r2"].median())
+        zero_shot.setdefault(name, {}).update({row: median, f"{row}_n_tasks": float(len(group))})
+    return {"zero_shot": zero_shot, "sampling": {"validity": 1.0}, "tokens": {"exact": 1.0, "n_networks": 7.0}}
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    """Six tasks in three sets; networks that are random, scores that are not theirs."""
+    rng, layout, n = np.random.default_rng(0), Layout(5, 2, 4), 3
+    tasks = []
+    for i, (source, family) in enumerate([("synthetic", "trees"), ("synthetic", "friedman1"), ("real", "wages")] * 2):
+        X = rng.normal(size=(40, 1 + i))
+        y = X[:, 0] + 0.1 * rng.normal(size=40)
+        tasks.append(Task(f"t{i}", source, family, "test", X, y, split_rows(40, rng)))
+    stack = stack_tasks(tasks, layout.max_features)
+    networks = draw(6 * n, layout=layout, inputs=5)
+    index = torch.arange(6).repeat_interleave(n)
+    samples = Samples(tasks, stack, networks, index, {"single": torch.full((1, 6, n, 3), 0.25)})
+    zoo = Scored(networks, index, np.array(["test"] * len(index)), torch.full((len(index), 3), 0.75))
+    latents = torch.randn(len(index), 8, generator=torch.Generator().manual_seed(0))
+    return Evidence(samples, zoo, latents, list(range(6)))
+
+
+def test_the_evaluation_page_is_self_contained_and_has_every_part(evidence):
+    table = per_task()
+    found = metrics(table) | {"sampling": {"memorisation_ratio": 0.9, "novelty": 0.99, "ladder_0.1": 0.2}}
+    text = render(evaluation_report(found, table, evidence))
+    page = self_contained(text)
+    titles = re.findall(r"<h2>(.*?)</h2>", text)
+    assert titles == [
+        "Zero-shot results",
+        "Every task",
+        "What was written: curves",
+        "What was written: surfaces",
+        "Networks",
+        "Latent map",
+        "Memorisation",
+        "Other numbers",
+    ]
+    assert page.count("svg") >= 1 + 12 + 5 + 12 + 2 + 1
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def test_same_data_same_bytes_and_nothing_left_beside(evidence, tmp_path):
+    for name in ("a.html", "b.html"):
+        write(evaluation_report(metrics(per_task()), per_task(), evidence), tmp_path / "new" / name)
+    assert (tmp_path / "new" / "a.html").read_bytes() == (tmp_path / "new" / "b.html").read_bytes()
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.html", "b.html"]
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "r.html"
+    path.write_text("old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(Report("t", [], []), path)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
+
+
+def test_hostile_text_is_text_everywhere():
+    shown = Points([(0.0, 0.0)], names=[HOSTILE], label=HOSTILE)
+    vertices = [Vertex(HOSTILE, 0, 0.0, 1.0, HOSTILE), Vertex("output", 1, 0.0, 1.0, "f")]
+    curve = Curve([(0.0, 0.0), (1.0, 1.0)], label=HOSTILE)
+    pictures = [
+        plane(HOSTILE, HOSTILE, HOSTILE, [shown, curve], (0.0, 1.0), (0.0, 1.0)),
+        levels(HOSTILE, HOSTILE, HOSTILE, [[0.0, 1.0], [2.0, 3.0]], [0.0, 1.0], [0.0, 1.0]),
+        graph(HOSTILE, [HOSTILE, HOSTILE], vertices, [Edge(0, 1, 1.0, 1.0)]),
+        ladder(HOSTILE, [(HOSTILE, 1.0)]),
+    ]
+    table = Table([HOSTILE, "n"], [[HOSTILE, 1.0]], HOSTILE, filters=(0,), ahead=(1,), search=True)
+    blocks = [Text([HOSTILE]), table, *(Picture(svg, HOSTILE) for svg in pictures)]
+    page = self_contained(text := render(Report(HOSTILE, [HOSTILE], [Section(HOSTILE, blocks, HOSTILE)])))
+    assert page.count("script") == 1
+    assert page.count("b") == 0
+    assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
+    assert "\x00" not in text
+    assert "{{BODY}}" in text
+    assert text.count("<main>") == 1
+
+
+def test_the_table_of_tasks_holds_every_number_and_what_filters_need():
+    table = per_task()
+    twice = table[table["task_id"] == "real_tables-0"].assign(set="real_tables_small")
+    page = Page(render(evaluation_report(metrics(table), pd.concat([table, twice]))))
+    head = next(row for row in page.rows if row[:3] == ["task", "set", "family"])
+    lines = {row[0]: row for row in page.rows if re.fullmatch(r"(heldout_tasks|real_tables)-\d", row[0])}
+    assert len(lines) == 10
+    assert lines["real_tables-0"][1] == "real_tables, real_tables_small"
+    for _, (_, task, family, row, value) in table.iterrows():
+        assert lines[task][head.index(row)] == f"{value:.3f}"
+        assert lines[task][2] == family
+    foot = next(row for row in page.rows if row[0] == "median")
+    assert foot[head.index("ridge")] == f"{table[table['row'] == 'ridge']['test_r2'].median():.3f}"
+    filters = [attrs["data-filter"] for tag, attrs in page.tags if tag == "select" and "data-filter" in attrs]
+    assert filters[:2] == ["1", "2"]
+    options = [attrs for tag, attrs in page.tags if tag == "input" and "data-column" in attrs]
+    assert len(options) == 5
+
+
+def test_the_zero_shot_table_has_sets_as_columns_and_the_headline_its_numbers():
+    found = metrics(per_task())
+    page = Page(render(evaluation_report(found, per_task())))
+    assert page.rows[0] == ["row", "heldout_tasks (5)", "real_tables (5)", "what it is"]
+    ridge = next(row for row in page.rows if row[0] == "ridge")
+    assert ridge[1:3] == [f"{found['zero_shot'][name]['ridge']:.3f}" for name in ("heldout_tasks", "real_tables")]
+    rows = {"single": 0.1, "wide_16": 0.2, "scratch": 0.3, "ridge": 0.4, "retrieval": 0.5}
+    rows |= {f"{row}_n_tasks": 9.0 for row in rows}
+    assert headline("heldout_tasks", rows) == (
+        "On 9 tasks never seen (heldout_tasks), median test R2: one generated network 0.100, 16 merged 0.200, "
+        "trained from scratch 0.300, ridge 0.400, nearest copy 0.500."
+    )
+
+
+def test_another_run_stands_beside_with_the_difference():
+    ours, theirs = metrics(per_task()), metrics(per_task(rows=("single", "ridge", "catboost")))
+    theirs["zero_shot"]["heldout_tasks"]["single"] = ours["zero_shot"]["heldout_tasks"]["single"] - 0.25
+    page = Page(render(evaluation_report(ours, per_task(), others={"other": theirs})))
+    at = next(i for i, row in enumerate(page.rows) if "heldout_tasks: difference" in row)
+    lines = {row[0]: row[1:4] for row in page.rows[at + 1 :][:6]}
+    assert lines["single"][2] == "0.250"
+    assert lines["scratch"][1:] == ["–", "–"]
+    assert lines["catboost"][0] == lines["catboost"][2] == "–"
+
+
+def test_numbers_that_do_not_exist_are_dashes():
+    assert [cell(v) for v in (None, float("nan"), float("inf"), -0.0001, 3, 0.5)] == ["–"] * 3 + ["0.000", "3", "0.500"]
+    with pytest.raises(ValueError, match=r"rows must have 2 cells, one a head, got \[1\]"):
+        render(Report("t", [], [Section("s", [Table(["a", "b"], [[1.0]], "c")])]))
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "limits", [(0.0, 0.0), (1e20, 1e20), (-1e308, 1e308), (NAN, 1.0), (0.0, 5e-324), (0.0, 1e-300), (INF, 1.0)]
+)
+def test_every_range_can_be_drawn(limits):
+    svg = plane("t", "x", "y", [Points([(limits[0], limits[1]), (INF, 0.0)])], limits, limits, True)
+    assert "nan" not in svg
+    assert "inf" not in svg
+
+
+def test_a_drawn_network_is_the_network():
+    """Weights and edges are those of the stack; sensitivities are derivatives, taken another way."""
+    networks = draw(8, layout=Layout(4, 2, 5), dtype=torch.float64)
+    x = torch.randn(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for i in range(8):
+        layers, vertices, edges, left_out = parts_of(networks[[i]], x, list("abcd"))
+        depth, read = int(networks.specs.depth[i]), networks.specs.mask[i, :, 1:5].any(0)
+        assert len(layers) == depth + 2
+        assert len(vertices) == int(read.sum()) + int(networks.specs.widths[i].sum()) + 1
+        assert left_out == 0
+        assert len(edges) == int(networks.specs.mask[i, :, 1:].sum())
+        weights = networks.weight[i, :, 1:][networks.specs.mask[i, :, 1:]]
+        assert sorted(edge.weight for edge in edges) == sorted(weights.tolist())
+        for edge in edges:
+            source, target = vertices[edge.source], vertices[edge.target]
+            assert source.layer == target.layer - 1 or (source.layer == 0 and target.layer == depth + 1)
+            assert edge.sensitivity == pytest.approx(abs(edge.weight) * target.sensitivity)
+        for vertex in vertices:
+            if vertex.layer == 0:
+                step = torch.zeros(4, dtype=torch.float64)
+                step["abcd".index(vertex.name)] = 1e-6
+                moved = networks[[i]].predict((x + step)[None]) - networks[[i]].predict((x - step)[None])
+                assert vertex.sensitivity == pytest.approx(float(moved.abs().mean() / 2e-6), rel=2e-2, abs=1e-6)
+
+
+def test_a_large_network_is_drawn_in_part_and_says_so():
+    networks = draw(1, layout=Layout(40, 1, 32), inputs=40, min_width=32, sparse_share=0.0, skip_share=0.0)
+    _, vertices, edges, left_out = parts_of(networks, torch.randn(9, 40), [f"c{i}" for i in range(40)])
+    assert sum(vertex.layer == 0 for vertex in vertices) == 24
+    assert len(edges) + left_out == 40 * 32 + 32
+    assert len(edges) == 350
+
+
+def test_the_page_of_a_table_names_hostile_columns_and_scores(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3)) * [1.0, 1e6, 1e-6]
+    y = X[:, 0] + rng.normal(size=60)
+    networks = draw(8, layout=Layout(3, 2, 4), inputs=3)
+    bundle = Bundle(networks, networks, X.mean(0), X.std(0), 0.0, 1.0, (HOSTILE, "b" * 300, "ü \u202e"), HOSTILE)
+    train = np.arange(60) > 11
+    board = leaderboard(bundle, X, y, train)
+    write(table_report(bundle, board, X, y, train, ["a note"]), tmp_path / "t.html")
+    page = self_contained(text := (tmp_path / "t.html").read_text())
+    assert page.rows[1][:2] == [board[0].name, cell(board[0].r2)]
+    assert sum(attrs.get("class") == "graph" for _, attrs in page.tags) == 6
+    assert "12 rows held back" in text.replace("On ", "")
+
+
+def test_a_page_of_numbers_alone_beside_another_run(tmp_path, capsys):
+    """No data of the pipeline: the page is written from the committed metrics."""
+    shutil.copytree(ROOT / "reports" / "evaluate", tmp_path / "reports" / "evaluate")
+    other = ROOT / "reports" / "pretrained" / "metrics.json"
+    main = import_module("stages.report").main
+    main(tmp_path, ["--compare", str(other), "--out", str(tmp_path / "page.html")])
+    assert "written: " in capsys.readouterr().out
+    text = (tmp_path / "page.html").read_text()
+    self_contained(text)
+    assert "catboost" in text
+    ours = json.loads((ROOT / "reports" / "evaluate" / "metrics.json").read_text())["zero_shot"]["heldout_tasks"]
+    theirs = json.loads(other.read_text())["zero_shot"]["heldout_tasks"]
+    assert f"{ours['single'] - theirs['single']:.3f}" in text
+    (tmp_path / "wrong.json").write_text("[1]")
+    for path, message in ((tmp_path / "wrong.json", "it has no zero_shot"), (tmp_path / "none.json", "does not exist")):
+        with pytest.raises(ValueError, match=message):
+            main(tmp_path, ["--compare", str(path)])
+
+
+def test_without_chromium_the_check_says_so_in_one_line(tmp_path, monkeypatch, capsys):
+    check = import_module("stages.report_check")
+    monkeypatch.setattr(check.shutil, "which", lambda name: None)
+    check.main(tmp_path, [])
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_rows_of_the_test_split_are_those_predicted(evidence):
+    """The R2 in a caption is the one of the evaluation, not one of the picture's own."""
+    text = render(evaluation_report(metrics(per_task()), per_task(), evidence))
+    assert float(evidence.samples.r2["single"][0, 0, 0, TEST]) == 0.25
+    assert "trees, 40 rows: test R2 0.25" in text
+    assert "the zoo&#x27;s: test R2 0.75" in text
