@@ -142,7 +142,7 @@ def _table(table: Table, name: str) -> str:
         for i, head in enumerate(table.heads)
     )
     rows = "".join(
-        "<tr>" + "".join(f"<td{' class=t' if text[i] else ''}>{cell(row[i])}</td>" for i in columns) + "</tr>\n"
+        "<tr>" + "".join(f"<td{_facts(text[i], row[i])}>{cell(row[i])}</td>" for i in columns) + "</tr>\n"
         for row in table.rows
     )
     foot = ""
@@ -160,6 +160,12 @@ def _table(table: Table, name: str) -> str:
         f'<div class=scroll tabindex=0 role=region aria-label="{escape(table.caption)}"><table>'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody>{foot}</table></div></div>"
     )
+
+
+def _facts(text: bool, value: Cell) -> str:
+    """Attributes of a cell; what may be cut off is whole in its title."""
+    title = f' title="{escape(value)}"' if isinstance(value, str) and len(value) > 24 else ""
+    return (" class=t" if text else "") + title
 
 
 def _controls(table: Table) -> str:

@@ -117,7 +117,7 @@ def plane(
     left = LEFT
     for part in named:
         body.append(f'<g transform="translate({left} {HEIGHT - 6})">{_key(part)}</g>')
-        left += 22 + round(5.6 * len(part.label))
+        left += 30 + 6 * len(part.label)
     kind = ' class="points"' if any(isinstance(part, Points) and part.names for part in parts) else ""
     return _svg(kind, title, "".join(body))
 
@@ -151,7 +151,7 @@ def graph(title: str, layers: Sequence[str], vertices: Sequence[Vertex], edges: 
     """A network: inputs left, output right, vertices by sensitivity, edges by |weight| in their layer; negative ones
     are dashed. What the pointer or the arrow keys reach says weight and sensitivity."""
     named = max((len(short(v.name)) for v in vertices if v.layer == 0), default=0)
-    left, right, top, bottom = 14 + 5.6 * named, WIDTH - 16, 36, HEIGHT - 26
+    left, right, top, bottom = 14 + 6.4 * named, WIDTH - 16, 36, HEIGHT - 26
     last = max(1, len(layers) - 1)
     xy = [(left + v.layer * (right - left) / last, (top + bottom + v.place * (bottom - top)) / 2) for v in vertices]
     largest: dict[int, float] = {}

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from netformer.bundle import Bundle, standardize
 from netformer.describe import influence
 from netformer.leaderboard import BASELINES, Row, ridge
-from netformer.report import Cell, Picture, Report, Section, Table
+from netformer.report import Cell, Picture, Report, Section, Table, cell
 from netformer.reportgraph import LEGEND, draw_network
 from netformer.reportsvg import Curve, Points, plane
 
@@ -82,9 +82,10 @@ def _predicted(
     for name, answer in answers.items():
         names = [f"row {row + 1}: {a:.4g}, predicted {b:.4g}" for row, a, b in zip(test, y[test], answer, strict=True)]
         dots = Points(list(zip(y[test].tolist(), answer.tolist(), strict=True)), "ring", 0, names=names)
-        svg = plane(name, bundle.target, "predicted", [dots], ends, ends, True)
+        title = name if name in said else f"network {name}"
+        svg = plane(title, bundle.target, "predicted", [dots], ends, ends, True)
         what = said.get(name, f"network {name}, the best here, which flatters it")
-        drawn.append(Picture(svg, f"{what}: R2 {score[name]:.3f}"))
+        drawn.append(Picture(svg, f"{what}: R2 {cell(score[name])}"))
     return drawn
 
 
@@ -123,5 +124,5 @@ def _networks(bundle: Bundle, score: dict[str, float], best: Sequence[int], X: n
     for index in best:
         svg = draw_network(bundle.networks, index, z, bundle.columns, f"network {index}")
         size = int(bundle.networks.specs.n_params[index])
-        drawn.append(Picture(svg, f"R2 {score[str(index)]:.3f}, {size} parameters"))
+        drawn.append(Picture(svg, f"R2 {cell(score[str(index)])}, {size} parameters"))
     return drawn

@@ -12,15 +12,21 @@ import pandas as pd
 import pytest
 import torch
 from drawn import draw
+from typer.testing import CliRunner
 
+from netformer import estimator
 from netformer.bundle import Bundle
+from netformer.cli import app
 from netformer.leaderboard import leaderboard
+from netformer.metafeatures import MetaFeatureTransform
+from netformer.model import TransformerVAE
 from netformer.report import Picture, Report, Section, Table, Text, cell, render, write
 from netformer.reportgraph import parts_of
 from netformer.reportpictures import Evidence
 from netformer.reportsvg import Curve, Edge, Points, Vertex, graph, ladder, levels, plane
 from netformer.reporttable import table_report
 from netformer.reportviews import evaluation_report, headline
+from netformer.sampling import NetFormer
 from netformer.scored import Samples, Scored
 from netformer.specs import Layout
 from netformer.tasks import TEST, Task, split_rows, stack_tasks
@@ -297,6 +303,40 @@ def test_a_page_of_numbers_alone_beside_another_run(tmp_path, capsys):
     for path, message in ((tmp_path / "wrong.json", "it has no zero_shot"), (tmp_path / "none.json", "does not exist")):
         with pytest.raises(ValueError, match=message):
             main(tmp_path, ["--compare", str(path)])
+
+
+def test_generate_writes_the_page_of_its_table(tmp_path, monkeypatch):
+    parts = {"max_features": 8, "max_hidden_layers": 2, "max_width": 6, "n_metafeatures": 37, "d_model": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = TransformerVAE(d_slot=2, d_row=16, n_heads=2, condition="task", **parts).eval()
+    monkeypatch.setattr(estimator, "_model", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(50, 2)), columns=["</script>", "b"]).assign(price=rng.normal(size=50))
+    table.to_csv(tmp_path / "t.csv", index=False)
+
+    def generate(*extra):
+        return CliRunner().invoke(
+            app, ["generate", str(tmp_path / "t.csv"), "-t", "price", "-n", "3", "--json", *extra]
+        )
+
+    page = tmp_path / "page.html"
+    done = generate("--report", str(page))
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["report"] == str(page)
+    rows = self_contained(page.read_text()).rows
+    assert [row[0] for row in rows[1:8]] == [row["name"] for row in found["leaderboard"]]
+    assert ["</script>"] in [row[:1] for row in rows]
+    for extra, message in (
+        (["--report", str(page)], "exists already"),
+        (["--report", str(tmp_path / "page.txt")], "must end in .html"),
+        (["--report", str(tmp_path / "a.html"), "--out", str(tmp_path / "a.html")], "another name than --out"),
+    ):
+        refused = generate(*extra)
+        assert refused.exit_code == 2
+        assert message in refused.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "t.csv"]
 
 
 def test_without_chromium_the_check_says_so_in_one_line(tmp_path, monkeypatch, capsys):
