@@ -17,7 +17,7 @@ LEGEND = (
     "The pointer, or the arrow keys after a click, shows weight and sensitivity. Size of a vertex: its sensitivity; "
     "width of an edge: |weight| in its layer; dashed: negative."
 )
-MOST_INPUTS, MOST_EDGES = 24, 350  # drawn; the others are counted in the title
+MOST_INPUTS, MOST_EDGES = 24, 350  # drawn, the most sensitive; edges hidden are counted in the title
 
 
 def draw_network(
@@ -25,7 +25,7 @@ def draw_network(
 ) -> str:
     """SVG of network `index`; names: of its inputs. See `parts_of`."""
     layers, vertices, edges, left_out = parts_of(networks[[index]], x, names)
-    rest = f" ({left_out} weaker edges not drawn)" if left_out else ""
+    rest = f", {left_out} edges hidden" if left_out else ""
     return graph(title + rest, layers, vertices, edges)
 
 

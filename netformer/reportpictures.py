@@ -146,7 +146,7 @@ def latent_map(zoo: Scored, latents: Float[Tensor, "n z"]) -> Section:
     for number, task in enumerate(tasks[np.argsort(-counts, kind="stable")[:6]]):
         by_task.append(points(index == task, shapes[number], number % 5))
     by_depth: list[Points | Curve] = [
-        points(depth == layers, shapes[number % 6], number % 5, f"{layers} hidden layers")
+        points(depth == layers, shapes[number % 6], number % 5, f"layers: {layers}")
         for number, layers in enumerate(np.unique(depth))
     ]
     drawn = [

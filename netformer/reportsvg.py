@@ -129,13 +129,14 @@ def levels(
     low, high = min(map(min, grid)), max(map(max, grid))
     step = (high - low) / LEVELS or 1.0
     frame = Frame((xs[0], xs[-1]), (ys[0], ys[-1]), margin=66.0)
-    across, down, tall = frame.across / len(xs), frame.down / len(ys), frame.down / LEVELS
+    tall = frame.down / LEVELS
+    across = [_n(LEFT + i * frame.across / len(xs)) for i in range(len(xs) + 1)]
+    up = [_n(HEIGHT - BOTTOM - j * frame.down / len(ys)) for j in range(len(ys) + 1)]  # neighbours share an edge
     cells: list[list[str]] = [[] for _ in range(LEVELS)]
     for j, row in enumerate(grid):
         for i, value in enumerate(row):
             level = min(LEVELS - 1, int((value - low) / step))
-            left, top = LEFT + i * across, HEIGHT - BOTTOM - (j + 1) * down
-            cells[level].append(f"M{_n(left)} {_n(top)}h{across:.2f}v{down:.2f}h-{across:.2f}z")
+            cells[level].append(f"M{across[i]} {up[j]}H{across[i + 1]}V{up[j + 1]}H{across[i]}z")
     parts = [frame.axes(title, x, y)]
     for level, marks in enumerate(cells):
         opacity = f'fill-opacity="{0.06 + 0.9 * level / (LEVELS - 1):.2f}" stroke="none" shape-rendering="crispEdges"'

@@ -45,6 +45,20 @@ PROBE = """(() => {
       filter.selectedIndex = 0; filter.dispatchEvent(new Event("input", { bubbles: true }));
     }
   }
+  for (const form of document.querySelectorAll("form")) {
+    const [a, b] = form.querySelectorAll("[data-above]");
+    if (!b) continue;
+    a.selectedIndex = 1; b.selectedIndex = 2; a.dispatchEvent(new Event("input", { bubbles: true }));
+    const rows = [...form.parentElement.querySelectorAll("tbody tr")].filter(row => !row.hidden);
+    const number = (row, i) => parseFloat(row.cells[i].textContent);
+    if (rows.some(row => number(row, a.value) <= number(row, b.value))) wrong.push("'is ahead of' does not hold");
+    a.selectedIndex = b.selectedIndex = 0; a.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+  const paper = () => getComputedStyle(document.body).backgroundColor, before = paper();
+  document.getElementById("theme").click();
+  if (paper() === before) wrong.push("light / dark does nothing");
+  document.getElementById("theme").click();
+  if (paper() !== before) wrong.push("light / dark does not come back");
   scrollTo(0, 0);
   return wrong;
 })()"""
