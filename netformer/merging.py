@@ -1,9 +1,9 @@
 """Merging: several samples for one task as one wider, sparser network.
 
-The mean of k networks is again a network: their bodies side by side under one output layer. `widen` gives that output
-layer a second opinion: it is solved once more over the hidden units of all samples together, ridge with the penalty of
-least leave-one-out error on the train rows, and the result is half of it and half of the mean. No gradient step, and
-nothing but train rows is read.
+The mean of k networks is again a network: their bodies side by side under one output layer. `widen` weighs that mean by
+what leave-one-out on the train rows says of each network's hidden layers, and gives the output layer a second opinion:
+it is solved once more over the hidden units of all samples together, ridge with the penalty of least leave-one-out
+error, and the result is half of each. No gradient step, and nothing but train rows is read.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from netformer.baselines import PENALTIES, leave_one_out
+from netformer.baselines import PENALTIES, leave_one_out, ridge_path
 from netformer.networks import Networks, SkipNetwork
 from netformer.specs import Specs
 from netformer.tasks import TaskStack
 
 PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
+TRUST = 40.0  # a network's weight in the mean grows by exp(TRUST) a unit of leave-one-out R2
 
 
 def widen(networks: Networks, tasks: TaskStack, count: int, share: float = 0.5) -> Networks:
     """Networks whose mean, over each run of `count` networks of one task, is the wide network of that task.
 
-    share: of the jointly solved output layer in it; the rest is the mean of the output layers as they are. Task i owns
-    the networks from i * count on. Every output layer becomes dense: bias, inputs, units.
+    share: of the jointly solved output layer in it; the rest is the weighted mean of the output layers as they are.
+    Task i owns the networks from i * count on. Every output layer becomes dense: bias, inputs, units.
     """
     if len(networks) != count * len(tasks):
         raise ValueError(f"networks must be {count} for each of {len(tasks)} tasks, got {len(networks)}")
@@ -38,16 +39,35 @@ def widen(networks: Networks, tasks: TaskStack, count: int, share: float = 0.5) 
     for i in range(len(tasks)):
         at = slice(i * count, (i + 1) * count)
         present = tasks.rows[i] >= 0
-        hidden = networks[at].hidden(tasks.x[i : i + 1, present])[-1].permute(1, 0, 2)[:, units[at]]
-        solved = _joint_head(tasks.x[i, present], hidden, tasks.y[i, present], tasks.train[i, present])
+        x, y, train = tasks.x[i, present], tasks.y[i, present], tasks.train[i, present]
+        hidden = networks[at].hidden(x.unsqueeze(0))[-1]
+        solved = _joint_head(x, hidden.permute(1, 0, 2)[:, units[at]], y, train)
         bias, skip, head = (share * part.to(weight.dtype) for part in solved)
-        weight[at, -1] *= 1 - share
+        if share < 1:
+            trust = _trust(x, hidden, y, train).to(weight.dtype)
+            weight[at, -1] *= (1 - share) * count * trust.unsqueeze(1)
+        else:
+            weight[at, -1] = 0.0
         weight[at, -1, 0] += bias
         weight[at, -1, 1 : 1 + features] += skip * inputs[at]
         spread = torch.zeros(count, layout.max_width)
         spread[units[at]] = count * head
         weight[at, -1, 1 + features :] += spread
     return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), weight)
+
+
+def _trust(
+    x: Float[Tensor, "rows features"],
+    hidden: Float[Tensor, "n rows units"],
+    y: Float[Tensor, " rows"],
+    train: Bool[Tensor, " rows"],
+) -> Float[Tensor, " n"]:
+    """Softmax of TRUST times the leave-one-out R2 of ridge on [x, hidden] at its best penalty, for each network."""
+    n = len(hidden)
+    design = torch.cat([x.expand(n, -1, -1), hidden], 2)[:, train].double()
+    target, every = y[train].double().expand(n, -1), torch.ones(n, int(train.sum()), dtype=torch.bool)
+    error = leave_one_out(*ridge_path(design, target, every), target, every).min(1).values
+    return torch.softmax(-TRUST * error / target[0].square().sum().clamp(min=1e-12), 0)
 
 
 def _joint_head(
