@@ -9,9 +9,13 @@ _HOMES = {
     "NetFormer": "sampling",
     "NetFormerRegressor": "estimator",
     "Population": "sampling",
+    "TokenTable": "loaders",
+    "Zoo": "loaders",
     "detokenize": "tokens",
     "export": "exports",
     "get_meta_features": "metafeatures",
+    "load_tokens": "loaders",
+    "load_zoo": "loaders",
     "tokenize": "tokens",
 }
 __all__ = sorted(_HOMES)

@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn import draw
 
-from netformer.artifacts import save_model
+from netformer.artifacts import networks_table, save_model, write_table, write_tasks
 from netformer.metafeatures import NAMES, MetaFeatureTransform
 from netformer.model import TransformerVAE
+from netformer.networks import Networks
+from netformer.specs import Layout
+from netformer.tasks import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,3 +65,29 @@ def test_train_loop_example() -> None:
     assert done.returncode == 0, done.stderr
     assert "generated, output layer solved" in done.stdout
     assert "ridge" in done.stdout
+
+
+def test_predict_r2_from_weights(tmp_path: Path) -> None:
+    """On a zoo in which the largest weight of a network decides its R2, weights tell it and the spec does not."""
+    n, rng = 240, np.random.default_rng(0)
+    nets = draw(n, layout=Layout(4, 2, 4), inputs=4)
+    size = torch.tensor(rng.uniform(0.1, 3, n), dtype=torch.float32)
+    nets = Networks(nets.specs, nets.weight * size.view(-1, 1, 1))
+    r2 = (1 - size / 4).double().unsqueeze(1).repeat(1, 3)
+    rows, splits = np.zeros(12, np.int8), ("train", "train", "valid", "test")
+    tasks = [
+        Task(f"t{i:02}", "synthetic", "sparse", splits[i % 4], rng.normal(size=(12, 4)), rng.normal(size=12), rows)
+        for i in range(40)
+    ]
+    write_tasks(tasks, tmp_path / "tasks.parquet")
+    table = networks_table(nets, [f"t{i % 40:02}" for i in range(n)], r2=r2, arm=["zoo"] * n)
+    write_table(table, tmp_path / "zoo.parquet")
+    done = run("examples/predict_r2_from_weights.py", str(tmp_path / "zoo.parquet"))
+    assert done.returncode == 0, done.stderr
+    assert "fitted on 120 networks of 20 tasks; test R2 of 60 networks of 10 other tasks" in done.stdout
+    lines = [line.rsplit(maxsplit=2) for line in done.stdout.splitlines()[2:]]
+    found = {name.strip(): float(score) for name, score, _ in lines}
+    assert list(found) == ["constant", "spec", "all weights", "by layer"]
+    assert min(found["all weights"], found["by layer"]) > 0.7 > 0.3 > found["spec"]
+    refused = run("examples/predict_r2_from_weights.py", str(tmp_path / "absent.parquet"))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
