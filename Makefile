@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test lint repro show bench pretrain report-card report-check
+.PHONY: help test lint repro show bench docs pretrain report-card report-check
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
@@ -23,6 +23,9 @@ repro: .venv/done  ## the pipeline, its results under reports/, printed at the e
 
 show: .venv/done  ## print the last results again
 	$(PY) -m stages.show
+
+docs: .venv/done  ## the documentation, into build/site/
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q
 
 bench: .venv/done  ## speed of the zoo engine against a plain torch loop, and of generation
 	$(PY) -m netformer.bench --out reports/bench.json

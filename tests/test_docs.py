@@ -1,0 +1,168 @@
+"""Documentation: every shell and Python block of README and docs runs, page by page, or says why not.
+
+A page runs from top to bottom in one folder: a checkout's params.yaml, examples and sample, and a tiny zoo in data/, as
+if the pipeline had run. Python blocks of a page share their names, shell blocks are bash that stops at the first
+failure.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from drawn import draw
+
+from netformer.artifacts import networks_table, write_table, write_tasks
+from netformer.networks import Networks
+from netformer.sensitivity import sensitivity
+from netformer.specs import Layout
+from netformer.synthetic import synthetic_tasks
+from netformer.tasks import stack_tasks
+from netformer.tokens import tokenize_networks
+from netformer.zoo import scores
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN, SHOWN = ("shell", "python"), ("text", "mermaid", "bibtex")
+FENCE = re.compile(
+    r"^(?:<!-- not run: (?P<why>.+?) -->\n)?```(?P<kind>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+
+def blocks(page: Path) -> list[tuple[str, str, str | None]]:
+    """(kind, code, why it is not run) of every fenced block."""
+    return [(m["kind"], m["code"], m["why"]) for m in FENCE.finditer(page.read_text())]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+RUNNABLE = [page for page in PAGES if any(kind in RUN and not why for kind, _, why in blocks(page))]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copy(ROOT / "params.yaml", folder)
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "data").mkdir()
+    shutil.copy(ROOT / "data" / "sample.csv", folder / "data")
+    sizes = {"seed": 0, "max_features": 10, "min_rows": 40, "max_rows": 50}
+    tasks = [
+        task for split in ("train", "valid", "test") for task in synthetic_tasks(2, stream=split, split=split, **sizes)
+    ]
+    stack = stack_tasks(tasks, 10)
+    owner = torch.arange(60) % len(tasks)
+    nets = draw(60, layout=Layout(), skip_share=0.5)
+    index = torch.arange(60)
+    nets = Networks(nets.specs, 0.01 * nets.weight)  # R2 near 0
+    table = networks_table(
+        nets, [tasks[i].task_id for i in owner.tolist()], r2=scores(nets, stack, owner).abs(), arm=["zoo"] * len(index)
+    )
+    tokens = tokenize_networks(nets, sensitivity(nets, stack.x[owner], stack.train[owner]))
+    tokens = tokens.add_column(0, "task_id", table["task_id"]).add_column(0, "net_id", table["net_id"])
+    write_tasks(tasks, folder / "data" / "tasks.parquet")
+    write_table(table, folder / "data" / "zoo.parquet")
+    write_table(tokens, folder / "data" / "tokens.parquet")
+    commands = folder / ".bin"
+    commands.mkdir()
+    for command, arguments in (("netformer", "-m netformer"), ("python", "")):
+        (commands / command).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
+        (commands / command).chmod(0o755)
+    return folder
+
+
+def shell(code: str, folder: Path) -> None:
+    env = os.environ | {
+        "PATH": f"{folder / '.bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = ["bash", "-euo", "pipefail", "-c", code]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=name)
+def test_every_block_runs(page: Path, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(checkout, folder)
+    monkeypatch.chdir(folder)
+    names: dict = {"__name__": "snippet"}
+    done = {code for other in PAGES[: PAGES.index(page)] for kind, code, _ in blocks(other) if kind == "shell"}
+    for number, (kind, code, why) in enumerate(blocks(page)):
+        if why or kind not in RUN:
+            continue
+        if kind == "python":
+            exec(compile(code, f"{name(page)}, block {number}", "exec"), names)
+        elif code not in done:  # the five commands stand in README and start
+            shell(code, folder)
+    if page.name == "README.md":
+        rows = pd.read_csv("examples/diabetes.csv").shape[0]
+        from_c = np.loadtxt("from_c.csv")
+        assert len(from_c) == rows
+        np.testing.assert_allclose(from_c, pd.read_csv("predictions.csv")["progression"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_block_has_a_language_and_a_reason_where_it_does_not_run(page: Path) -> None:
+    text = page.read_text()
+    found = blocks(page)
+    assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(found), "fences must be pairs in the first column"
+    assert {kind for kind, _, _ in found} <= {*RUN, *SHOWN}
+    assert text.count("<!-- not run") == sum(why is not None for _, _, why in found), "a reason must precede its block"
+
+
+def test_the_start_is_that_of_the_readme() -> None:
+    start = [code for kind, code, _ in blocks(ROOT / "docs" / "start.md") if kind == "shell"]
+    assert start == [code for kind, code, _ in blocks(ROOT / "README.md") if kind == "shell"][1:3]
+
+
+def test_every_command_is_documented() -> None:
+    from netformer.cli import app
+
+    text = (ROOT / "docs" / "command_line.md").read_text()
+    assert all(f"`{command.callback.__name__}" in text for command in app.registered_commands)
+
+
+def test_every_public_name_and_format_is_documented() -> None:
+    import netformer
+    from netformer.exports import FORMATS
+
+    api, exports = (ROOT / "docs" / "api.md").read_text(), (ROOT / "docs" / "exports.md").read_text()
+    assert all(f"netformer.{home}.{public}\n" in api for public, home in netformer._HOMES.items())
+    assert all(f"| `{format}` |" in exports for format in FORMATS)
+
+
+def test_the_columns_of_a_zoo_are_those_of_the_schema() -> None:
+    from netformer.artifacts import NETWORKS
+
+    text = (ROOT / "docs" / "zoo.md").read_text()
+    rows = re.findall(r"^\| (`.+`) \| [a-z]", text, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", " ".join(rows)) == NETWORKS.names
+
+
+@pytest.mark.skipif(find_spec("mkdocs") is None or find_spec("mkdocstrings") is None, reason="extra docs not installed")
+def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
+    env = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    pages = sorted((tmp_path / "site").rglob("*.html"))
+    assert len(pages) >= 11
+    for page in pages:
+        fetched = re.findall(r"<(?:script|img|iframe|source)[^>]+src=\"?(https?://[^\s\">]+)", page.read_text())
+        fetched += re.findall(
+            r"<link[^>]+rel=\"?(?:stylesheet|preconnect)\"?[^>]+href=\"?(https?:[^\s\">]+)", page.read_text()
+        )
+        assert fetched == []
+    assert (tmp_path / "site" / "pictures" / "evaluate" / "graphs.png").is_file()
