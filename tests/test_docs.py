@@ -5,6 +5,7 @@ if the pipeline had run. Python blocks of a page share their names, shell blocks
 failure.
 """
 
+import json
 import os
 import re
 import shutil
@@ -166,3 +167,16 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
         )
         assert fetched == []
     assert (tmp_path / "site" / "pictures" / "evaluate" / "graphs.png").is_file()
+
+
+@pytest.mark.skipif(find_spec("nbclient") is None or find_spec("ipykernel") is None, reason="extra docs not installed")
+@pytest.mark.parametrize("notebook", sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_notebook_runs_and_is_kept_without_output(notebook: Path, tmp_path: Path) -> None:
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
+    code = f"import nbformat, nbclient; nbclient.execute(nbformat.read({str(notebook)!r}, as_version=4))"
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
