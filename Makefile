@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test lint repro show bench docs pretrain report-card report-check
+.PHONY: help test lint repro show bench docs pretrain report-card report-check ablations
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
@@ -35,6 +35,9 @@ pretrain: .venv/done  ## hours: train the weights of the package (params/pretrai
 
 report-card: .venv/done  ## the weights of the package before a sceptic: reports/pretrained/
 	$(PY) -m stages.report_card
+
+ablations: .venv/done  ## half an hour: one part of the method left out at a time, 3 seeds, after make repro
+	$(PY) -m stages.ablate
 
 report-check: .venv/done  ## open reports/evaluate/report.html in Chromium: errors, requests, width; screenshots
 	$(PY) -m stages.report_check

@@ -87,8 +87,8 @@ def measure(*, networks: int, copies: int, steps: int, rounds: int, seed: int = 
     initial, index = initialize(specs, torch.arange(networks)), torch.arange(networks)
     threads, many = torch.get_num_threads(), index.repeat(copies)
 
-    def engine(at: Int[Tensor, " n"], steps: int) -> Networks:
-        return train_networks(initial[at], tasks, at, steps=steps, lr=3 * LR, batch_size=BATCH_SIZE)
+    def engine(at: Int[Tensor, " n"], steps: int, workers: int = 1) -> Networks:
+        return train_networks(initial[at], tasks, at, steps=steps, lr=3 * LR, batch_size=BATCH_SIZE, workers=workers)
 
     engine(index, 2)
     loop_s, engine_s, parallel_s = [], [], []
@@ -100,7 +100,7 @@ def measure(*, networks: int, copies: int, steps: int, rounds: int, seed: int = 
             engine_s.append(seconds(lambda: engine(many, steps))[0])
         finally:
             torch.set_num_threads(threads)
-        parallel_s.append(seconds(lambda: engine(many, steps))[0])
+        parallel_s.append(seconds(lambda: engine(many, steps, threads))[0])
     loop_us, engine_us, parallel_us = (
         1e6 * min(times) / (steps * n)
         for times, n in ((loop_s, networks), (engine_s, len(many)), (parallel_s, len(many)))

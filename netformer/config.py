@@ -120,6 +120,7 @@ class Metafeatures(Section):
 
 class Model(Section):
     condition: Literal["none", "metafeatures", "task", "both"]
+    prior: Literal["learned", "normal"]
     d_model: Count
     d_condition: Count
     n_heads: Count

@@ -80,12 +80,13 @@ def baseline_scores(
     result = {name: r2(tasks.y, predicted, test).numpy() for name, predicted in written.items()}
 
     own = torch.arange(t)
-    scratch = train_networks(initialize(singles.specs, own + seed), tasks, own, seed=seed, **optimizer)
+    scratch = train_networks(initialize(singles.specs, own + seed), tasks, own, seed=seed, workers=workers, **optimizer)
     result["scratch"] = scores(scratch, tasks, own)[:, TEST].numpy()
     g = torch.Generator().manual_seed(seed)
     index = own.repeat_interleave(scratch_networks)
     specs = draw_specs(inputs[index], layout=singles.layout, generator=g, **spec)
-    trained = train_networks(initialize(specs, torch.arange(len(index)) + seed), tasks, index, seed=seed, **optimizer)
+    initial = initialize(specs, torch.arange(len(index)) + seed)
+    trained = train_networks(initial, tasks, index, seed=seed, workers=workers, **optimizer)
     all_r2 = scores(trained, tasks, index).view(t, scratch_networks, 3)
     chosen = all_r2[:, :, VALID].argmax(1, keepdim=True)
     result["scratch_best"] = all_r2[:, :, TEST].gather(1, chosen).squeeze(1).numpy()

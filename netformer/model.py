@@ -29,6 +29,7 @@ from netformer.tasks import TaskStack
 ABSENT, OUTPUT = 0, len(ACTIVATIONS) + 1
 N_TYPES = len(ACTIVATIONS) + 2
 CONDITIONS = ("none", "metafeatures", "task", "both")
+PRIORS = ("learned", "normal")
 
 
 def patch_types(specs: Specs) -> Int[Tensor, "n patches"]:
@@ -81,6 +82,14 @@ def _mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+class Norm(nn.LayerNorm):
+    """LayerNorm with the gain and the bias outside of the kernel, whose gradient sums them thread by thread: so trained
+    weights do not depend on the number of threads."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.layer_norm(input, self.normalized_shape, None, None, self.eps) * self.weight + self.bias
+
+
 class TaskEncoder(nn.Module):
     """Rows of a task to one embedding (deep sets), helped by what linear algebra knows already.
 
@@ -92,7 +101,7 @@ class TaskEncoder(nn.Module):
         super().__init__()
         f = max_features
         self.rows = _mlp(6 * f + 3, d_row, d_row, d_row)
-        self.out = nn.Sequential(_mlp(2 * d_row + 3 * f + f * (f + 1) + 2, d_row, d_out), nn.LayerNorm(d_out))
+        self.out = nn.Sequential(_mlp(2 * d_row + 3 * f + f * (f + 1) + 2, d_row, d_out), Norm(d_out))
         self.upper = torch.triu_indices(f, f)
 
     def forward(self, tasks: TaskStack) -> Float[Tensor, "t d"]:
@@ -139,9 +148,10 @@ class TaskEncoder(nn.Module):
 class TransformerVAE(nn.Module):
     """The model. All arguments are plain values and are stored beside the weights.
 
-    condition: which channels exist (`CONDITIONS`). n_metafeatures: width of the transformed meta-features. d_condition:
-    width of each channel's embedding. d_global, d_slot: latent numbers for the whole network and a patch. temperature,
-    structure_temperature: see `draw`. Both channels have a learned null embedding for "not given".
+    condition: which channels exist (`CONDITIONS`). prior: p(z | condition), learned or standard normal (`PRIORS`).
+    n_metafeatures: width of the transformed meta-features. d_condition: width of each channel's embedding. d_global,
+    d_slot: latent numbers for the whole network and a patch. temperature, structure_temperature: see `draw`. Both
+    channels have a learned null embedding for "not given".
     """
 
     scale: Tensor
@@ -154,6 +164,7 @@ class TransformerVAE(nn.Module):
         max_width: int,
         n_metafeatures: int,
         condition: str = "both",
+        prior: str = "learned",
         d_model: int = 128,
         d_condition: int = 128,
         n_heads: int = 4,
@@ -169,12 +180,15 @@ class TransformerVAE(nn.Module):
         super().__init__()
         if condition not in CONDITIONS:
             raise ValueError(f"condition must be one of {', '.join(CONDITIONS)}, got {condition!r}")
+        if prior not in PRIORS:
+            raise ValueError(f"prior must be one of {', '.join(PRIORS)}, got {prior!r}")
         self.arguments: dict[str, Any] = {
             "max_features": max_features,
             "max_hidden_layers": max_hidden_layers,
             "max_width": max_width,
             "n_metafeatures": n_metafeatures,
             "condition": condition,
+            "prior": prior,
             "d_model": d_model,
             "d_condition": d_condition,
             "n_heads": n_heads,
@@ -199,7 +213,8 @@ class TransformerVAE(nn.Module):
             layer = nn.TransformerEncoderLayer(
                 d, n_heads, 2 * d, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
             )
-            return nn.TransformerEncoder(layer, depth, norm=nn.LayerNorm(d), enable_nested_tensor=False)
+            layer.norm1, layer.norm2 = Norm(d), Norm(d)
+            return nn.TransformerEncoder(layer, depth, norm=Norm(d), enable_nested_tensor=False)
 
         self.task_encoder = TaskEncoder(max_features, d_row, d_condition)
         self.metafeature_encoder = _mlp(n_metafeatures, d_condition, d_condition)
@@ -216,7 +231,7 @@ class TransformerVAE(nn.Module):
         self.posterior = nn.Linear(d + d_c, 2 * d_slot)
         self.direct = nn.Linear(3 * n_slots, d_slot, bias=False)
 
-        self.prior = _mlp(d_c, 2 * d, 2 * self.d_latent)
+        self.prior = _mlp(d_c, 2 * d, 2 * self.d_latent) if prior == "learned" else None
 
         self.structure_in = nn.Linear(d_global + d_c, d)
         self.structure_position = nn.Parameter(0.3 * torch.randn(patches, d))
@@ -234,11 +249,12 @@ class TransformerVAE(nn.Module):
         nn.init.zeros_(self.penalty.weight)
         with torch.no_grad():
             self.penalty.bias.copy_(torch.tensor([0.0, -0.2, -0.7]))
-            last = self.prior[-1]
-            assert isinstance(last, nn.Linear)
-            last.weight.mul_(0.1)
-            last.bias.view(2, -1)[1] = -2.0  # less noise than signal from the first step on
             self.template[-1] = 0.0
+            if self.prior is not None:
+                last = self.prior[-1]
+                assert isinstance(last, nn.Linear)
+                last.weight.mul_(0.1)
+                last.bias.view(2, -1)[1] = -2.0  # less noise than signal from the first step on
 
     def embed(
         self,
@@ -284,6 +300,8 @@ class TransformerVAE(nn.Module):
 
     def prior_of(self, c: Float[Tensor, "n two_c"]) -> Gaussian:
         """p(z | condition)."""
+        if self.prior is None:
+            return Gaussian(*torch.zeros(2, len(c), self.d_latent))
         mu, logvar = self.prior(c).float().chunk(2, 1)
         return Gaussian(mu, torch.clamp(logvar, -10, 4))
 
@@ -341,7 +359,7 @@ def structure_loss(logits: Structure, specs: Specs) -> dict[str, Float[Tensor, "
     """
     kind, number = patch_types(specs), patch_numbers(specs)
     present = specs.patch_mask.unsqueeze(2).to(logits.parent.dtype)
-    parent = functional.binary_cross_entropy_with_logits(logits.parent, specs.mask.to(present.dtype), reduction="none")
+    parent = -functional.logsigmoid(torch.where(specs.mask, logits.parent, -logits.parent))
     return {
         "type": functional.cross_entropy(logits.type.flatten(0, 1), kind.flatten()),
         "number": functional.cross_entropy(logits.number.flatten(0, 1), number.flatten()),

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netformer.networks import Networks
-from netformer.specs import ACTIVATIONS, activate
+from netformer.specs import ACTIVATIONS, activate, sigmoid
 
 _MAX_CHUNK_ELEMENTS = 2**22  # networks x rows x units at a time: 16 MB a float32 tensor, of which a few are alive
 
@@ -81,7 +81,7 @@ def _slope(a: Float[Tensor, "n rows width"], codes: Int[Tensor, " n"]) -> Float[
         elif name == "tanh":
             d = 1 - torch.tanh(z).square()
         elif name == "sigmoid":
-            d = torch.sigmoid(z) * torch.sigmoid(-z)
+            d = sigmoid(z) * sigmoid(-z)
         else:  # gelu: d/dz z Phi(z) = Phi(z) + z phi(z)
             phi = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
             d = (1 + torch.erf(z / math.sqrt(2))) / 2 + z * phi

@@ -22,12 +22,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+
+def sigmoid(a: Tensor) -> Tensor:
+    """1 / (1 + exp(-a)) by way of tanh: `torch.sigmoid` rounds the end of each thread's share in another way."""
+    return 0.5 + 0.5 * torch.tanh(0.5 * a)
+
+
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "gelu")
 _FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda a: a,
     functional.relu,
     torch.tanh,
-    torch.sigmoid,
+    sigmoid,
     functional.gelu,
 )
 

@@ -27,6 +27,7 @@ from netformer.observation import (
     transform_target,
     uniform,
 )
+from netformer.specs import sigmoid
 from netformer.tasks import TEST, TRAIN, VALID, Task, TaskStack, canonicalize_tasks
 
 # One namespace of random numbers a use: a batch of one is never a batch of another.
@@ -136,7 +137,7 @@ def _saturation(u: Tensor, w: Tensor, g: Generator) -> Tensor:
     n, _, features = u.shape
     steep = log_uniform(0.7, 5.0, n, 1, features, g=g)
     curve = torch.tanh(steep * (u - uniform(-1.0, 1.0, n, 1, features, g=g)))
-    gate = torch.sigmoid(3 * standardize(_linear(u, w, g)))
+    gate = sigmoid(3 * standardize(_linear(u, w, g)))
     return (curve @ (w * normal(n, features, g=g)).unsqueeze(2)).squeeze(2) * (1 + uniform(0.0, 1.5, n, 1, g=g) * gate)
 
 
@@ -149,9 +150,7 @@ def _composition(u: Tensor, w: Tensor, g: Generator) -> Tensor:
     a = standardize(direct[int(first)](u, w, g))
     b = standardize(direct[int(second)](u, _importance(n, w.shape[1], w.abs() >= 0, g) * (w > 0) + w / 2, g))
     how = torch.randint(3, (n, 1), generator=g)
-    return torch.where(
-        how == 0, a + b, torch.where(how == 1, a * (1 + 0.5 * b), torch.tanh(2 * a) * torch.sigmoid(2 * b))
-    )
+    return torch.where(how == 0, a + b, torch.where(how == 1, a * (1 + 0.5 * b), torch.tanh(2 * a) * sigmoid(2 * b)))
 
 
 _DIRECT = {
@@ -333,7 +332,8 @@ def stream_batch(
     """Batch `index` of the endless stream, canonical: context rows are TRAIN, the rows asked about are TEST.
 
     Tasks have between `min_rows` and `max_rows` context rows (log-uniform, one draw a batch) and as many as
-    `max_rows` / 2 query rows.
+    `max_rows` / 2 query rows. Query rows hold the clean target, the mean of the noisy one, unless the target was
+    transformed after the noise.
     """
     g = batch_generator(seed, stream, index)
     context = round(float(log_uniform(float(min_rows), float(max_rows), 1, g=g)))
@@ -341,4 +341,5 @@ def stream_batch(
     drawn = draw(n, context + query, max_features=max_features, families=families, prior=prior, generator=g)
     rows = torch.full((n, context + query), TEST)
     rows[:, :context] = TRAIN
-    return canonicalize_tasks(drawn.x, drawn.y, rows, max_features)
+    clean = (rows == TEST) & drawn.clean.isfinite()
+    return canonicalize_tasks(drawn.x, torch.where(clean, drawn.clean, drawn.y), rows, max_features)

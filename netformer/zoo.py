@@ -8,6 +8,7 @@ bits as training it in any stack, on any number of threads.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -73,13 +74,14 @@ def train_networks(
     evaluations: int = 10,
     seed: int = 0,
     chunk: int = 64,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Networks:
     """Train every network on its task; network i reads task `task_index[i]`.
 
     steps: Adam steps. lr: peak learning rate. weight_decay: decoupled (AdamW). evaluations: how often the valid rows
     are looked at; the best weights seen there are kept (the initial ones included). chunk: networks a thread takes at
-    once, of as many threads as torch has (`torch.set_num_threads`); both change the speed, not the result.
+    once. workers: threads, None: one a core. Both change the speed, not the result.
     """
     from netformer import kernel  # numba takes longer to import than the rest of this module
 
@@ -114,7 +116,7 @@ def train_networks(
     )
     parts = [np.arange(start, min(start + chunk, n)) for start in range(0, n, chunk)]
     done = 0
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         jobs = {pool.submit(kernel.train, part, *arguments): len(part) for part in parts}
         for job in as_completed(jobs):
             job.result()
@@ -170,6 +172,7 @@ def build_zoo(
     min_valid_r2: float,
     max_gap: float,
     seed: int,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Zoo, dict[str, int]]:
     """Draw, train and filter `networks_per_task` networks a task.
@@ -196,6 +199,7 @@ def build_zoo(
         batch_size=batch_size,
         weight_decay=weight_decay,
         seed=seed,
+        workers=workers,
         progress=progress,
     )
     r2s = scores(trained, tasks, task_index)

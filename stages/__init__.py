@@ -1,12 +1,25 @@
-"""Stages: read, call one library function, write. Run as `python -m stages.NAME` from the repository's root."""
+"""Stages: read, call one library function, write. Run as `python -m stages.NAME` from the repository's root.
+
+Torch works on one thread here: a sum that threads share differs in its last bits with their number. Processes and
+threads that share networks or tasks, as many as the cores or `NETFORMER_WORKERS`, change no result.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
+
+torch.set_num_threads(1)
+
+
+def n_workers() -> int:
+    """How many processes or threads share the work of a stage."""
+    return int(os.environ.get("NETFORMER_WORKERS", os.cpu_count() or 1))
 
 
 def run(main: Callable[[Path], None]) -> None:

@@ -1,6 +1,5 @@
 """evaluate: zoo, reconstruction, samples and baselines under one evaluator; metrics, table, pictures, a page."""
 
-import os
 from pathlib import Path
 
 from netformer import evaluation, plots, reportpictures, reportviews
@@ -10,7 +9,7 @@ from netformer.report import write as write_page
 from netformer.scored import read_samples, read_scored
 from netformer.tasks import stack_tasks
 from netformer.tokens import detokenize_networks, exact_share, tokenize_networks
-from stages import Bar, run
+from stages import Bar, n_workers, run
 
 
 def main(root: Path = Path()) -> None:
@@ -27,7 +26,7 @@ def main(root: Path = Path()) -> None:
         read_table(data / "samples.parquet"), tasks, layout, params.sample.n_seeds, params.sample.n_samples
     )
     bar = Bar("evaluate")
-    workers = int(os.environ.get("NETFORMER_WORKERS", os.cpu_count() or 1))
+    workers = n_workers()
     train_nets, held = zoo.part("train").networks, zoo.part("test")
     scores = samples.scores() | evaluation.baseline_scores(
         samples.stack,

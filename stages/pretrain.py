@@ -27,9 +27,8 @@ WORK, PACKAGE, PARAMS = Path("build/pretrained"), Path("netformer/pretrained"), 
 PREPARATION = ("download", "zoo", "tokenize", "metafeatures")
 
 
-def once(repository: Path, stage: str) -> None:
-    """Run a stage under `build/pretrained/` unless what `dvc.yaml` says it depends on is as it was."""
-    root = repository / WORK
+def once(repository: Path, root: Path, stage: str) -> None:
+    """Run a stage under `root` unless what `dvc.yaml` says it depends on is as it was."""
     plan = YAML(typ="safe").load((repository / "dvc.yaml").read_text())["stages"][stage]
     params = YAML(typ="safe").load((root / "params.yaml").read_text())
     digest = hashlib.sha256()
@@ -56,7 +55,7 @@ def prepare(repository: Path) -> Path:
     load_params(root)
     shutil.copyfile(repository / "data" / "sample.csv", root / "data" / "sample.csv")
     for stage in PREPARATION:
-        once(repository, stage)
+        once(repository, root, stage)
     return root
 
 

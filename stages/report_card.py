@@ -7,7 +7,6 @@ pipeline's own stages, with the weights of the package.
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from netformer.report import write as write_page
 from netformer.sampling import NetFormer
 from netformer.scored import read_samples, read_scored, sets_of
 from netformer.tokens import detokenize_networks
-from stages import Bar, run
+from stages import Bar, n_workers, run
 from stages.pretrain import PACKAGE, once, prepare
 from stages.report import evidence
 
@@ -57,8 +56,7 @@ def references(root: Path, tasks: list) -> pd.DataFrame:
     key, kept = sha256([root / "data" / "tasks.parquet"]), root / "stamps" / "references.csv"
     stamp = kept.with_suffix(".key")
     if not (kept.exists() and stamp.exists() and stamp.read_text() == key):
-        workers = int(os.environ.get("NETFORMER_WORKERS", os.cpu_count() or 1))
-        reference_scores(tasks, workers=workers, progress=Bar("references")).to_csv(kept, index=False)
+        reference_scores(tasks, workers=n_workers(), progress=Bar("references")).to_csv(kept, index=False)
         stamp.write_text(key)
     return pd.read_csv(kept)
 
@@ -70,7 +68,7 @@ def main(repository: Path = Path()) -> None:
     for name in ("model.safetensors", "config.json"):
         shutil.copyfile(repository / PACKAGE / name, root / "models" / "netformer" / name)
     for stage in ("sample", "evaluate"):
-        once(repository, stage)
+        once(repository, root, stage)
     data, layout = root / "data", params.zoo.layout
     model, transform = load_model(root / "models" / "netformer")
     tasks = read_tasks(data / "tasks.parquet")

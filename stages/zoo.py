@@ -6,7 +6,7 @@ from netformer.artifacts import networks_table, read_tasks, write_json, write_ta
 from netformer.config import load_params
 from netformer.tasks import stack_tasks
 from netformer.zoo import build_zoo
-from stages import Bar, run
+from stages import Bar, n_workers, run
 
 
 def main(root: Path = Path()) -> None:
@@ -23,6 +23,7 @@ def main(root: Path = Path()) -> None:
         min_valid_r2=p.min_valid_r2,
         max_gap=p.max_gap,
         seed=p.seed,
+        workers=n_workers(),
         progress=Bar("zoo"),
         **p.optimizer,
     )

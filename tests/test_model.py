@@ -17,7 +17,7 @@ from netformer.symmetry import canonicalize
 from netformer.synthetic import stream_batch, synthetic_tasks
 from netformer.tasks import TaskStack, stack_tasks
 from netformer.training import Corpus, LossWeights, train
-from netformer.zoo import build_zoo, initialize
+from netformer.zoo import build_zoo, initialize, scores
 
 torch.set_num_threads(1)
 
@@ -247,11 +247,11 @@ def corpus():
 
 
 def run(corpus, steps, checkpoint=None, seed=0, **options):
+    small = {"stream_tasks": 4, "min_rows": 20, "max_rows": 30, "precision": "32-true"}
     return train(
         corpus, {"condition": "both", **TINY}, steps=steps, lr=1e-3, weight_decay=0.01, zoo_tasks=3,
-        networks_per_task=2, stream_tasks=4, min_rows=20, max_rows=30, budget_share=0.5,
-        condition_dropout=0.2, metafeature_noise=0.5, loss=LossWeights(),
-        precision="32-true", seed=seed, checkpoint=checkpoint, checkpoint_every=2, **options,
+        networks_per_task=2, budget_share=0.5, condition_dropout=0.2, metafeature_noise=0.5, loss=LossWeights(),
+        seed=seed, checkpoint=checkpoint, checkpoint_every=2, **(small | options),
     )  # fmt: skip
 
 
@@ -265,6 +265,24 @@ def test_a_resumed_run_is_the_straight_run(corpus, tmp_path):
         assert torch.equal(value, resumed.state_dict()[name]), name
         assert torch.equal(value, again.state_dict()[name]), name
     assert not torch.equal(straight.type_head.weight, other.type_head.weight)
+
+
+def test_the_number_of_threads_changes_no_bit(corpus):
+    """Large enough for torch to share every kind of work among its threads, one of them with an odd share."""
+    trained, scored, before = [], [], torch.get_num_threads()
+    index = torch.arange(5).repeat(400)
+    g = torch.Generator().manual_seed(0)
+    networks = initialize(draw_specs(corpus.tasks.n_features[index], layout=LAYOUT, generator=g), index)
+    try:
+        for threads in (1, 2, 3, 7):
+            torch.set_num_threads(threads)
+            model = run(corpus, 2, stream_tasks=96, min_rows=150, max_rows=300, precision="bf16-mixed")
+            trained.append(torch.cat([value.flatten() for value in model.state_dict().values()]))
+            scored.append(scores(networks, corpus.tasks, index))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(trained[0], other) for other in trained[1:])
+    assert all(torch.equal(scored[0], other) for other in scored[1:])
 
 
 def test_logged_losses_are_means_of_the_steps_they_cover_after_a_resume_too(corpus, tmp_path):

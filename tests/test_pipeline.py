@@ -12,10 +12,12 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
+from netformer.ablation import ARMS, TOLD_BOTH
 from netformer.config import load_params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,6 +131,25 @@ def test_same_params_same_bytes(root: Path, tmp_path: Path, monkeypatch: pytest.
         second = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (tmp_path / "root").glob(kind)}
         assert first
         assert first == second
+
+
+def test_every_ablation_is_trained_measured_and_not_repeated(root: Path, tmp_path: Path) -> None:
+    for name in ("netformer", "stages", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("params.yaml", "data"):
+        (tmp_path / name).symlink_to(root / name)
+    ablate = import_module("stages.ablate").main
+    ablate(tmp_path, steps=2, seeds=1)
+    runs = pd.read_csv(tmp_path / "reports" / "ablations" / "runs.csv")
+    assert list(runs["arm"]) == [*list(ARMS)[:1], TOLD_BOTH, *list(ARMS)[1:]]
+    assert runs[["single", "raw"]].notna().all().all()
+    assert len(runs.drop_duplicates(["single", "raw"])) == len(runs), "an arm is no other arm's copy"
+    models = {p: p.stat().st_mtime_ns for p in (tmp_path / "build").rglob("model.safetensors")}
+    assert len(models) == len(ARMS)
+    first = (tmp_path / "reports" / "ablations" / "ablations.csv").read_bytes()
+    ablate(tmp_path, steps=2, seeds=1)
+    assert models == {p: p.stat().st_mtime_ns for p in (tmp_path / "build").rglob("model.safetensors")}
+    assert (tmp_path / "reports" / "ablations" / "ablations.csv").read_bytes() == first
 
 
 @pytest.mark.parametrize(

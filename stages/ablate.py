@@ -1,0 +1,88 @@
+"""ablate: train the model with one part of the method left out at a time, small budget, several seeds.
+
+    python -m stages.ablate [--steps 300] [--seeds 3]
+
+No stage of the pipeline. Works on the pipeline's tasks, zoo, tokens and meta-features with its own `tokenize` and
+`train`, under `build/ablations/`; what is finished is not repeated, an interrupted training resumes. Writes
+`reports/ablations/`: every run, and mean and deviation over the seeds.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from netformer import ablation
+from netformer.artifacts import load_model, metafeature_values, read_table, read_tasks
+from netformer.config import load_params
+from netformer.scored import read_scored
+from netformer.tokens import detokenize_networks
+from stages import Bar, run
+from stages.pretrain import once
+
+WORK, FOLDER = Path("build/ablations"), Path("reports/ablations")
+DATA = ("tasks.parquet", "zoo.parquet", "metafeatures.parquet", "tokens.parquet")
+
+
+def prepare(repository: Path, root: Path, changes: dict[str, object]) -> None:
+    """A root of its own: the pipeline's params with `changes`, its data by link, tokens made anew if they differ."""
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    yaml = YAML()
+    params = yaml.load((repository / "params.yaml").read_text())
+    for where, value in changes.items():
+        *sections, key = where.split(".")
+        part = params
+        for section in sections:
+            part = part[section]
+        part[key] = value
+    yaml.dump(params, root / "params.yaml")
+    own_tokens = load_params(root).tokenize != load_params(repository).tokenize
+    for name in DATA[: 3 if own_tokens else 4]:
+        source, link = repository / "data" / name, root / "data" / name
+        if not source.exists():
+            raise FileNotFoundError(f"{source} does not exist; run dvc repro tokenize metafeatures first")
+        link.unlink(missing_ok=True)
+        os.symlink(source.resolve(), link)
+    if own_tokens:
+        once(repository, root, "tokenize")
+
+
+def measure(root: Path) -> list[dict[str, float]]:
+    params, data = load_params(root), root / "data"
+    model, transform = load_model(root / "models" / "netformer")
+    tasks = read_tasks(data / "tasks.parquet")
+    known = transform(metafeature_values(read_table(data / "metafeatures.parquet"), [t.task_id for t in tasks]))
+    tokens = read_table(data / "tokens.parquet")
+    zoo = read_scored(read_table(data / "zoo.parquet"), tasks, detokenize_networks(tokens, params.zoo.layout))
+    p = params.sample
+    return ablation.measure(model, zoo, tasks, known, n_samples=p.n_samples, seed=p.seed)
+
+
+def main(repository: Path = Path(), steps: int = 300, seeds: int = 3) -> None:
+    bar, found = Bar("ablate"), []
+    for number, (arm, changes) in enumerate(ablation.ARMS.items()):
+        for seed in range(seeds):
+            root = repository / WORK / f"{number}-{seed}"
+            prepare(repository, root, {"train.steps": steps, "train.seed": seed, **changes})
+            once(repository, root, "train")
+            names = (arm, ablation.TOLD_BOTH)
+            found += [{"arm": name, "seed": seed, **row} for name, row in zip(names, measure(root), strict=False)]
+            bar(number * seeds + seed + 1, len(ablation.ARMS) * seeds)
+    runs = pd.DataFrame(found).round(4)
+    folder = repository / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    runs.to_csv(folder / "runs.csv", index=False)
+    summary = ablation.summarize(runs).round(4)
+    summary.to_csv(folder / "ablations.csv")
+    ablation.plot(runs, folder / "ablations.png")
+    print(summary.to_string())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=300, help="training steps of every run")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of every arm")
+    arguments = parser.parse_args()
+    run(lambda root: main(root, arguments.steps, arguments.seeds))
