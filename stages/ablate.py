@@ -67,7 +67,7 @@ def main(repository: Path = Path(), steps: int = 300, seeds: int = 3) -> None:
             root = repository / WORK / f"{number}-{seed}"
             prepare(repository, root, {"train.steps": steps, "train.seed": seed, **changes})
             once(repository, root, "train")
-            names = (arm, ablation.TOLD_BOTH)
+            names = (arm, ablation.TOLD_BOTH) if arm == "full" else (arm,)
             found += [{"arm": name, "seed": seed, **row} for name, row in zip(names, measure(root), strict=False)]
             bar(number * seeds + seed + 1, len(ablation.ARMS) * seeds)
     runs = pd.DataFrame(found).round(4)
