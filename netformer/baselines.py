@@ -1,7 +1,7 @@
 """Baselines: what solves a task without the model.
 
 Each takes a `TaskStack` and returns predictions (t, rows) for every row. Fits read train rows alone; choices read valid
-rows, except in `random_head`, which chooses by leave-one-out on train rows, and `retrieval`, which reads both.
+rows, except in `random_head`, which weighs by leave-one-out on train rows, and `retrieval`, which reads both.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from netformer.head import trust
 from netformer.networks import SKLEARN_NAMES, Networks
 from netformer.specs import ACTIVATIONS, activate, slots
 from netformer.tasks import PAD, TEST, TRAIN, VALID, TaskStack, r2
@@ -47,8 +48,9 @@ def random_head(
     """One hidden layer of random weights, with the output solved by ridge on [1, x, h] (without x: no skip).
 
     Weights are N(0, 1) / sqrt(features of the task), biases N(0, 1); one draw serves all tasks, so a task's result does
-    not depend on its stack. Of `PENALTIES` the one with the least leave-one-out error on train rows is used; the
-    intercept is free. units: hidden units, the same for all tasks or one number a task. chunk: tasks solved together.
+    not depend on its stack. The fits under `PENALTIES` are averaged as those of written networks are, by `head.trust`
+    of their leave-one-out errors on train rows; the intercept is free. units: hidden units, the same for all tasks or
+    one number a task. chunk: tasks solved together.
     """
     count = torch.as_tensor(units).expand(len(tasks))
     largest, features = int(count.max()), tasks.x.shape[2]
@@ -63,7 +65,8 @@ def random_head(
         a = x @ drawn[:, 1:].T * scale + drawn[:, 0]
         h = activate(a, torch.full((len(part),), code)) * (torch.arange(largest) < n_units.view(-1, 1, 1))
         predicted, leverage = ridge_path(torch.cat([x, h], 2) if skip else h, y, part.train)
-        parts.append(_pick(predicted, leave_one_out(predicted, leverage, y, part.train)))
+        weight = trust(leave_one_out(predicted, leverage, y, part.train) / _squares(y, part.train))
+        parts.append((predicted * weight.unsqueeze(1)).sum(2))
     return torch.cat(parts)
 
 
@@ -96,6 +99,13 @@ def leave_one_out(
     """Sum over train rows of the squared error of the fit without that row: (residual / (1 - leverage))^2."""
     left = (y.unsqueeze(2) - predicted) / (1 - leverage).clamp(min=1e-12)
     return torch.where(train.unsqueeze(2), left, 0.0).square().sum(1)
+
+
+def _squares(y: Float[Tensor, "t rows"], train: Bool[Tensor, "t rows"]) -> Float[Tensor, "t 1"]:
+    """Sum of squares of y about its mean over the train rows."""
+    keep = train.to(y.dtype)
+    mean = (y * keep).sum(1, keepdim=True) / keep.sum(1, keepdim=True).clamp(min=1)
+    return ((y - mean).square() * keep).sum(1, keepdim=True).clamp(min=1e-12)
 
 
 def _pick(predicted: Float[Tensor, "t rows penalties"], error: Float[Tensor, "t penalties"]) -> Float[Tensor, "t rows"]:

@@ -1,7 +1,7 @@
 """The output layer in closed form: ridge regression on the hidden units of a written network.
 
-Training solves it under the model's own penalties (`solve_head`); what is delivered also chooses, network by network,
-how far to trust them and the written output layer (`choose_head`).
+Training solves it under the model's own penalties (`solve_head`); what is delivered also weighs, network by network,
+how far to trust them and the written output layer (`weigh_heads`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from torch import Tensor
 from netformer.networks import Networks
 from netformer.tasks import TaskStack
 
-FACTORS, SHARES = (0.3, 1.0, 3.0, 10.0), (0.0, 0.5, 1.0)  # what `choose_head` chooses from
+FACTORS, SHARES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), (0.0, 0.5, 1.0)  # what `weigh_heads` weighs
+TRUST = 40.0
 
 
 def solve_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]) -> Networks:
@@ -33,15 +34,16 @@ def solve_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n
     return _with_output(networks, networks.weight[:, -1] + step)
 
 
-def choose_head(
+def weigh_heads(
     networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]
 ) -> tuple[Networks, Float[Tensor, " n"]]:
-    """Output layers as in `solve_head`, for each network the best of `FACTORS` times the penalties and `SHARES` of the
-    written output layer to shrink toward.
+    """Output layers as in `solve_head`, for each network a mean over `FACTORS` times the penalties and `SHARES` of the
+    written output layer to shrink toward, weighed by `trust`.
 
-    The best has the least leave-one-out squared error on the train rows, in closed form (PRESS, Allen 1974). It guards
-    networks for tasks unlike those of training, whose written output layer or penalty is off. Also returns one minus
-    that error over the variance of y, an estimate of R2 that is a little high: the hidden layers have seen every row.
+    The errors are leave-one-out on the train rows, in closed form (PRESS, Allen 1974). The mean guards networks for
+    tasks unlike those of training, whose written output layer or penalty is off, and is steadier than the best alone.
+    Also returns one minus the mean error over the variance of y, an estimate of R2 that is a little high: the hidden
+    layers have seen every row.
     """
     with torch.no_grad():
         read = tasks.train.any(0)
@@ -51,21 +53,27 @@ def choose_head(
         start = networks.weight[:, -1:].transpose(1, 2)
         target = torch.cat([(tasks.y * tasks.train).unsqueeze(2), design @ start], 2)
         gram, moment = across @ design / m, across @ target / m
-        least = torch.full((len(networks),), torch.inf)
-        output = networks.weight[:, -1]
+        errors, outputs = [], []
         for times in FACTORS:
             factor = torch.linalg.cholesky(gram + _ridge(gram, edges, times * penalties))
             leverage = torch.linalg.solve_triangular(factor, across, upper=False).square().sum(1) / m.squeeze(2)
             solution = torch.cholesky_solve(moment, factor)
             remainder = (target - design @ solution) / (1 - leverage).clamp(min=1e-3).unsqueeze(2)
             for share in SHARES:
-                error = (remainder[:, :, 0] - share * remainder[:, :, 1]).square().sum(1)
-                better = error < least
-                least = torch.where(better, error, least)
-                candidate = (share * start + solution[:, :, :1] - share * solution[:, :, 1:]).squeeze(2) * edges
-                output = torch.where(better.unsqueeze(1), candidate, output)
-        total = target[:, :, 0].square().sum(1).clamp(min=1e-12)
-        return _with_output(networks, output), 1 - least / total
+                errors.append((remainder[:, :, 0] - share * remainder[:, :, 1]).square().sum(1))
+                outputs.append((share * start + solution[:, :, :1] - share * solution[:, :, 1:]).squeeze(2) * edges)
+        error = torch.stack(errors, 1) / target[:, :, 0].square().sum(1, keepdim=True).clamp(min=1e-12)
+        weight = trust(error)
+        output = (torch.stack(outputs, 1) * weight.unsqueeze(2)).sum(1)
+        return _with_output(networks, output), 1 - (error * weight).sum(1)
+
+
+def trust(error: Float[Tensor, "*n candidates"]) -> Float[Tensor, "*n candidates"]:
+    """Weights of several fits of the same rows, adding up to 1: a unit of R2 by leave-one-out is worth exp(TRUST).
+
+    error: sums of squared leave-one-out errors over the sum of squares about the mean.
+    """
+    return torch.softmax(-TRUST * error, -1)
 
 
 def _design(

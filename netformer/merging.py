@@ -2,8 +2,8 @@
 
 The mean of k networks is again a network: their bodies side by side under one output layer. `widen` weighs that mean by
 what leave-one-out on the train rows says of each network's hidden layers, and gives the output layer a second opinion:
-it is solved once more over the hidden units of all samples together, ridge with the penalty of least leave-one-out
-error, and the result is half of each. No gradient step, and nothing but train rows is read.
+it is solved once more over the hidden units of all samples together, by ridge under several penalties, weighed in the
+same way, and the result is half of each. No gradient step, and nothing but train rows is read.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from netformer.baselines import PENALTIES, leave_one_out, ridge_path
+from netformer.head import trust
 from netformer.networks import Networks, SkipNetwork
 from netformer.specs import Specs
 from netformer.tasks import TaskStack
 
 PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
-TRUST = 40.0  # a network's weight in the mean grows by exp(TRUST) a unit of leave-one-out R2
 
 
 def widen(networks: Networks, tasks: TaskStack, count: int, share: float = 0.5) -> Networks:
@@ -62,12 +62,12 @@ def _trust(
     y: Float[Tensor, " rows"],
     train: Bool[Tensor, " rows"],
 ) -> Float[Tensor, " n"]:
-    """Softmax of TRUST times the leave-one-out R2 of ridge on [x, hidden] at its best penalty, for each network."""
+    """`head.trust` of ridge on [x, hidden] at its best penalty, for each network."""
     n = len(hidden)
     design = torch.cat([x.expand(n, -1, -1), hidden], 2)[:, train].double()
     target, every = y[train].double().expand(n, -1), torch.ones(n, int(train.sum()), dtype=torch.bool)
     error = leave_one_out(*ridge_path(design, target, every), target, every).min(1).values
-    return torch.softmax(-TRUST * error / target[0].square().sum().clamp(min=1e-12), 0)
+    return trust(error / target[0].square().sum().clamp(min=1e-12))
 
 
 def _joint_head(
@@ -89,7 +89,7 @@ def _joint_head(
     predicted, leverage = y_mean + rotated @ moment, 1 / len(z) + rotated.square() @ inverse
     every = torch.ones(1, len(z), dtype=torch.bool)
     error = leave_one_out(predicted[None], leverage[None], y[train][None], every)[0]
-    w = basis @ moment[:, error.argmin()]
+    w = basis @ (moment @ trust(error / (y[train] - y_mean).square().sum().clamp(min=1e-12)))
     skip, head = w[: x.shape[1]], w[x.shape[1] :] * scale
     return y_mean - centre @ w, skip, head
 

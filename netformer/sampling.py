@@ -12,7 +12,7 @@ from torch import Tensor
 
 from netformer.artifacts import load_model
 from netformer.grammar import read_structure
-from netformer.head import choose_head
+from netformer.head import weigh_heads
 from netformer.metafeatures import MetaFeatureTransform, get_meta_features, limit_table
 from netformer.model import TransformerVAE
 from netformer.networks import Networks, concatenate
@@ -60,7 +60,7 @@ def sample_networks(
             written, estimate = model.write(z, c, specs), torch.full((len(c),), torch.nan)
             if solve:
                 index = torch.arange(len(part)).repeat_interleave(n_samples)
-                written, estimate = choose_head(written, part[index], model.penalties(c))
+                written, estimate = weigh_heads(written, part[index], model.penalties(c))
             parts.append(written)
             estimates.append(estimate)
     return concatenate(parts), torch.cat(estimates)
@@ -103,7 +103,7 @@ def sample_arm(
 class Population:
     """Networks that read the raw columns of a table and answer in the units of its target.
 
-    expected_r2: of each on new rows, by leave-one-out of its output layer; a little high, see `head.choose_head`.
+    expected_r2: of each on new rows, by leave-one-out of its output layer; a little high, see `head.weigh_heads`.
     """
 
     networks: Networks

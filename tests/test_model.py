@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 from netformer.grammar import dense_params, read_structure, shapes
-from netformer.head import FACTORS, SHARES, choose_head, solve_head
+from netformer.head import FACTORS, SHARES, TRUST, solve_head, weigh_heads
 from netformer.metrics import validity
 from netformer.model import Gaussian, Structure, TransformerVAE, patch_numbers, patch_types
 from netformer.networks import Networks
@@ -151,17 +151,17 @@ def shrunk_ridge(design, y, prior, start):
     return start + np.linalg.solve(design.T @ design + prior, design.T @ (y - design @ start))
 
 
-def test_chosen_head_has_the_least_leave_one_out_error():
+def test_heads_are_weighed_by_their_leave_one_out_errors():
     """Against refitting without each train row, for every factor of the penalties and share of the written layer."""
     tasks = stream_batch(0, 4, seed=3, max_features=10, min_rows=12, max_rows=14)
     specs = draw_specs(tasks.n_features, layout=LAYOUT, generator=torch.Generator().manual_seed(1))
     networks = initialize(specs, torch.arange(4))
     networks.weight[0, -1] *= 30  # a written output layer that is far off
     penalties = 0.01 + 0.1 * torch.rand(4, LAYOUT.n_slots, generator=torch.Generator().manual_seed(2))
-    chosen, estimate = choose_head(networks, tasks, penalties)
+    chosen, estimate = weigh_heads(networks, tasks, penalties)
     assert torch.equal(chosen.weight[:, :-1], networks.weight[:, :-1])
     assert not bool(chosen.weight[~specs.mask].any())
-    hidden, picked = networks.hidden(tasks.x)[-1], []
+    hidden, best = networks.hidden(tasks.x)[-1], []
     for i in range(4):
         keep, edges = tasks.train[i].numpy(), specs.mask[i, -1].numpy()
         x, h, y = (part[i].numpy()[keep].astype(float) for part in (tasks.x, hidden, tasks.y))
@@ -176,12 +176,15 @@ def test_chosen_head_has_the_least_leave_one_out_error():
                 without = shrunk_ridge(np.delete(design, r, 0), np.delete(y, r), prior, start)
                 error += (y[r] - row @ without) ** 2
             fits[factor, share] = error, shrunk_ridge(design, y, prior, start)
-        best = min(fits, key=lambda key: fits[key][0])
-        picked.append(best)
-        assert float(estimate[i]) == pytest.approx(1 - fits[best][0] / np.square(y).sum(), abs=1e-3)
-        np.testing.assert_allclose(chosen.weight[i, -1].numpy()[edges], fits[best][1], atol=2e-3)
-    assert picked[0][1] == 0.0, "shrinks toward a layer that is far off"
-    assert len(set(picked)) > 1, picked
+        error = np.array([fit[0] for fit in fits.values()]) / np.square(y).sum()
+        weight = np.exp(-TRUST * (error - error.min()))
+        weight /= weight.sum()
+        expected = sum(w * fit[1] for w, fit in zip(weight, fits.values(), strict=True))
+        best.append(list(fits)[error.argmin()])
+        assert float(estimate[i]) == pytest.approx(1 - float(weight @ error), abs=1e-3)
+        np.testing.assert_allclose(chosen.weight[i, -1].numpy()[edges], expected, atol=2e-3)
+    assert best[0][1] == 0.0, "shrinks toward a layer that is far off"
+    assert len(set(best)) > 1, best
 
 
 def test_condition_none_reads_nothing():
