@@ -43,9 +43,22 @@ def canonicalize(networks: Networks) -> Networks:
 
     The function is kept up to rounding (computed in float64); doing it twice changes no bit.
     """
-    dtype = networks.weight.dtype
     # Rounding moves a norm of 1 by less than this: such a row is left alone, else no result would be final.
-    tolerance = 4 * torch.finfo(dtype).eps
+    tolerance = 4 * torch.finfo(networks.weight.dtype).eps
+    if networks.weight.dtype not in (torch.float32, torch.float64):
+        return _walk(networks, _representative(networks.weight.dtype, tolerance))
+    from netformer import edges  # numba takes longer to import than the rest of this module
+
+    specs = networks.specs
+    weight = networks.weight.detach().clone(memory_format=torch.contiguous_format)
+    mask = specs.mask.clone(memory_format=torch.contiguous_format)
+    widths, activations = specs.widths.contiguous(), specs.activations.contiguous()
+    edges.canonical(weight.numpy(), mask.numpy(), widths.numpy(), activations.numpy(), tolerance)
+    return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), weight)
+
+
+def _representative(dtype: torch.dtype, tolerance: float) -> _Decide:
+    """What `edges.canonical` decides, in torch: for half precision, which numba lacks, and as a reference."""
 
     def decide(rows: Tensor, code: Tensor, exists: Tensor, reflectable: Tensor) -> tuple[Tensor, Tensor]:
         norm = rows.norm(dim=2)
@@ -61,7 +74,7 @@ def canonicalize(networks: Networks) -> Networks:
         order = by_value.gather(1, torch.argsort(parent, dim=1, stable=True))
         return torch.where(negative, -scale, scale), order
 
-    return _walk(networks, decide)
+    return decide
 
 
 def orbit_sample(networks: Networks, generator: torch.Generator) -> Networks:

@@ -271,32 +271,35 @@ def tokenize_networks(networks: Networks, sensitivity: Float[Tensor, "n patches"
 
     Raises ValueError for weights that are not float32, and for vertex numbers above 32767.
     """
-    specs, layout = networks.specs, networks.layout
+    specs = networks.specs
     if networks.weight.dtype != torch.float32:
         raise ValueError(f"tokens.weight is stored as float32, got {networks.weight.dtype}; convert the stack first")
     first = _first_numbers(specs.n_inputs, specs.widths)
     if len(first) and int(first.max()) > _MAX_NUMBER:
         raise ValueError(f"vertex numbers must be at most {_MAX_NUMBER}, got {int(first.max())}; reduce n_inputs")
-    net, patch, slot = specs.mask.nonzero(as_tuple=True)
-    layer, n_layers, features = patch // layout.max_width, layout.max_hidden_layers, layout.max_features
-    vertex = first[net, layer] + patch % layout.max_width
-    above = torch.where(layer == n_layers, specs.depth[net], layer) - 1
-    parent = torch.where(slot <= features, slot, first[net, above.clamp(min=0)] + slot - 1 - features)
-    types = nn.functional.pad(specs.activations, (0, 1))[net, layer]
-    edges, depth = specs.n_params, specs.depth
-    present = specs.widths > 0
-    columns = {
-        "n_inputs": pa.array(specs.n_inputs.numpy(), pa.int32()),
-        "widths": _lists(specs.widths[present], depth, np.int16),
-        "activations": _lists(specs.activations[present], depth, np.int16),
-        "parent": _lists(parent, edges, np.int16),
-        "vertex": _lists(vertex, edges, np.int16),
-        "type": _lists(types, edges, np.int16),
-        "weight": _lists(networks.weight[net, patch, slot], edges, np.float32),
+    from netformer import edges  # numba takes longer to import than the rest of this module
+
+    mask, widths, activations = (part.contiguous().numpy() for part in (specs.mask, specs.widths, specs.activations))
+    start = _offsets(np.count_nonzero(mask, axis=(1, 2)))
+    parent, vertex, types = np.empty((3, start[-1]), np.int16)
+    weight, felt = np.empty((2, start[-1]), np.float32)
+    known = torch.empty(0, 0) if sensitivity is None else sensitivity.float()
+    sources = (networks.weight.detach(), specs.n_inputs, known)
+    values, n_inputs, known_values = (part.contiguous().numpy() for part in sources)
+    edges.write(mask, values, n_inputs, widths, activations, known_values, start, parent, vertex, types, weight, felt)
+    layers = _offsets(np.count_nonzero(widths, axis=1))
+    lists = {
+        "widths": (layers, widths[widths > 0].astype(np.int16)),
+        "activations": (layers, activations[widths > 0].astype(np.int16)),
+        "parent": (start, parent),
+        "vertex": (start, vertex),
+        "type": (start, types),
+        "weight": (start, weight),
     }
     if sensitivity is not None:
-        columns["sensitivity"] = _lists(sensitivity[net, patch], edges, np.float32)
-    return pa.table(columns)
+        lists["sensitivity"] = (start, felt)
+    columns = {name: pa.ListArray.from_arrays(offsets, pa.array(values)) for name, (offsets, values) in lists.items()}
+    return pa.table({"n_inputs": pa.array(specs.n_inputs.numpy(), pa.int32()), **columns})
 
 
 def detokenize_networks(table: pa.Table, layout: Layout) -> Networks:
@@ -384,9 +387,12 @@ def _fits(good: Bool[Tensor, " n"], rule: str) -> None:
         raise ValueError(f"{rule}; row {int((~good).int().argmax())} of the table has others")
 
 
-def _lists(values: Tensor, counts: Int[Tensor, " n"], dtype: type) -> pa.ListArray:
-    offsets = np.concatenate([[0], counts.cumsum(0).numpy()]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, values.numpy().astype(dtype))
+def _offsets(counts: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n+1"]:
+    """Where each of n lists begins in their concatenation, and where the last one ends."""
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    if ends[-1] > np.iinfo(np.int32).max:
+        raise ValueError(f"a table must have at most 2^31 - 1 edges, got {ends[-1]}; tokenize the stack in parts")
+    return ends.astype(np.int32)
 
 
 def _values(table: pa.Table, name: str) -> Tensor:

@@ -8,7 +8,7 @@ from drawn import draw
 
 from netformer.networks import Networks
 from netformer.specs import ACTIVATIONS, Layout, Specs
-from netformer.symmetry import canonicalize, orbit_sample
+from netformer.symmetry import _representative, _walk, canonicalize, orbit_sample
 
 LAYOUT = Layout()
 
@@ -49,6 +49,25 @@ def test_canonicalize_twice_changes_no_bit(dtype):
     twice = canonicalize(once)
     assert torch.equal(once.weight, twice.weight)
     assert torch.equal(once.specs.mask, twice.specs.mask)
+
+
+@pytest.mark.parametrize("sparse_share", [0.0, 1.0])
+def test_the_kernel_gives_the_bits_of_the_reference_in_torch(sparse_share):
+    networks = orbit_sample(draw(1000, sparse_share=sparse_share, min_width=1), torch.Generator().manual_seed(3))
+    found = canonicalize(networks)
+    expected = _walk(networks, _representative(torch.float32, 4 * torch.finfo(torch.float32).eps))
+    assert torch.equal(found.specs.mask, expected.specs.mask)
+    assert torch.equal(found.weight.view(torch.int32), expected.weight.view(torch.int32))
+
+
+def test_any_dtype_and_any_strides():
+    networks = draw(30)
+    half = canonicalize(Networks(networks.specs, networks.weight.half()))
+    assert half.weight.dtype == torch.float16
+    assert same_function(Networks(networks.specs, networks.weight.half()), half, 0.02)
+    assert len(canonicalize(networks[:0])) == 0
+    strided = networks[torch.arange(0, 30, 2)]
+    assert torch.equal(canonicalize(networks[::2]).weight, canonicalize(strided).weight)
 
 
 def tied(networks):

@@ -80,6 +80,16 @@ def test_a_thousand_random_networks_round_trip_exactly(tmp_path):
     assert torch.equal(detokenize_sensitivity(table, LAYOUT), sensitivity)
 
 
+def test_strided_and_empty_stacks_become_tokens_too():
+    networks = draw(20)
+    sensitivity = torch.rand(20, LAYOUT.n_patches)
+    contiguous = tokenize_networks(networks[torch.arange(0, 20, 2)], sensitivity[::2].contiguous())
+    assert tokenize_networks(networks[::2], sensitivity[::2]).equals(contiguous)
+    nothing = tokenize_networks(networks[:0], sensitivity[:0])
+    assert nothing.schema == contiguous.schema
+    assert len(detokenize_networks(nothing, LAYOUT)) == 0
+
+
 def test_a_slice_of_a_table_is_a_slice_of_the_stack():
     networks = draw(20)
     table = tokenize_networks(networks)
