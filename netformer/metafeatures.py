@@ -14,7 +14,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,21 +64,12 @@ def quantile_bins(target: Float[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"
     return np.unique(bin_of_value[inverse], return_inverse=True)[1]
 
 
-def _crosstab(index: np.ndarray, columns: np.ndarray, normalize: bool) -> SimpleNamespace:
-    """`pandas.crosstab(..., normalize=True).values`, which is four fifths of pymfe's time, by counting."""
-    assert normalize
-    rows, row = np.unique(index, return_inverse=True)
-    names, column = np.unique(columns, return_inverse=True)
-    counts = np.bincount(row * len(names) + column, minlength=len(rows) * len(names))
-    return SimpleNamespace(values=counts.reshape(len(rows), len(names)) / len(index))
-
-
 def get_meta_features(parameters: Any, target: Any) -> MetaFeatures:
     """The 37 meta-features of a table.
 
     parameters: array or DataFrame of numbers, (rows, features). target: numbers, (rows,). Deterministic, leaves numpy's
-    global generator as it was, and warns of nothing. Counting replaces pandas' crosstab inside pymfe, with equal
-    values. Not for several threads at once: pymfe's module is patched during the call.
+    global generator as it was, and warns of nothing. Values differ from pymfe's own by rounding alone, at most 1e-6 of
+    their scale (`netformer.measures`). About 4 ms for 300 x 10, of which pymfe takes 400.
 
     Raises ValueError when the table is empty, not numeric or not finite, or the lengths differ.
     """
@@ -88,20 +78,18 @@ def get_meta_features(parameters: Any, target: Any) -> MetaFeatures:
         raise ValueError(f"parameters and target must have the same number of rows, got {len(x)} and {len(y)}")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        from pymfe import info_theory
-        from pymfe.mfe import MFE
+        from netformer.measures import measure
 
-        state, pandas = np.random.get_state(), info_theory.pd  # pymfe seeds the global generator
-        try:
-            info_theory.pd = SimpleNamespace(crosstab=_crosstab)
-            mfe = MFE(groups="all", features=FEATURES, summary=("mean", "sd"), random_state=RANDOM_STATE)
-            # of what pymfe can share between features only this serves ours; the rest (silhouettes, ...) is for others
-            mfe.fit(x, quantile_bins(y), precomp_groups=("info-theory", "model-based"), suppress_warnings=True)
-            found = dict(zip(*mfe.extract(suppress_warnings=True), strict=True))
-        finally:
-            np.random.set_state(state)
-            info_theory.pd = pandas
-    values = {name: float(found.get(name, np.nan)) for name in NAMES}
+        found = measure(x, quantile_bins(y), RANDOM_STATE)
+        values = dict.fromkeys(NAMES, float("nan"))
+        for feature in FEATURES:
+            measured = found.get(feature, np.nan)
+            if feature in _SUMMARISED:
+                listed = np.atleast_1d(measured)
+                values[f"{feature}.mean"] = float(np.mean(listed))
+                values[f"{feature}.sd"] = float(np.std(listed, ddof=1)) if len(listed) > 1 else float("nan")
+            else:
+                values[feature] = float(measured) if np.ndim(measured) == 0 else float("nan")
     filled = tuple(name for name, value in values.items() if not np.isfinite(value))
     return MetaFeatures(values | dict.fromkeys(filled, FILL), filled)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import sklearn.datasets
 import torch
 
 from netformer.metafeatures import (
@@ -136,16 +137,19 @@ def degenerate(name):
         "repeated rows": (np.repeat(x[:4], 10, axis=0), np.repeat(y[:4], 10), set()),
         "repeated columns": (np.hstack([x, x]), y, set()),
         "huge values": (x * 1e200, y, {"cov.mean", "gravity", "tree_depth.mean"}),
+        "two values": (np.where(x > 0, 10.0, [9.0, -1.5, 2e-7]), y, set()),
+        "offset": (np.round(x) + 1e6, np.round(y), set()),
+        "float32 overflow": (x * 1e40, y, {"tree_depth.mean", "nodes_per_attr"}),
     }[name]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("one feature", "five rows", "one row", "constant target", "constant column", "all constant"),
-        *("repeated rows", "repeated columns", "huge values"),
-    ],
+DEGENERATE = (
+    *("one feature", "five rows", "one row", "constant target", "constant column", "all constant"),
+    *("repeated rows", "repeated columns", "huge values", "two values", "offset", "float32 overflow"),
 )
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
 def test_degenerate_tables_give_finite_values_and_name_the_filled(name, capfd):
     x, y, must_be_filled = degenerate(name)
     with np.errstate(all="raise"):
@@ -156,6 +160,33 @@ def test_degenerate_tables_give_finite_values_and_name_the_filled(name, capfd):
     assert all(found[filled] == 0.0 for filled in found.filled)
     assert found["nr_attr"] == x.shape[1]
     assert capfd.readouterr() == ("", "")
+
+
+def real(name):
+    x, y = getattr(sklearn.datasets, f"load_{name}")(return_X_y=True)
+    return x, (y if y.ndim == 1 else y[:, 0]).astype(float)
+
+
+@pytest.mark.parametrize("name", [*DEGENERATE, "diabetes", "linnerud", "wine", "breast_cancer"])
+def test_every_value_is_that_of_an_unpatched_call(name):
+    """The documented call with pymfe's own pandas; what it cannot compute is filled here and nothing else is."""
+    x, y = degenerate(name)[:2] if name in DEGENERATE else real(name)
+    state = np.random.get_state()
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        from pymfe.mfe import MFE
+
+        mfe = MFE(groups="all", features=MISSION, random_state=0)
+        # the rest of what pymfe can share fails on tables of one row
+        mfe.fit(x, quantile_bins(y), precomp_groups=("info-theory", "model-based"))
+        expected = dict(zip(*mfe.extract(suppress_warnings=True), strict=True))
+    np.random.set_state(state)
+    found = get_meta_features(x, y)
+    for value in NAMES:
+        known = float(expected.get(value, math.nan))
+        assert (value in found.filled) == (not math.isfinite(known)), value
+        if value not in found.filled:
+            assert found[value] == pytest.approx(known, rel=1e-9, abs=1e-12), value
 
 
 def test_nothing_is_filled_in_an_ordinary_table():
