@@ -1,4 +1,7 @@
-"""NetFormerRegressor: the package's weights behind scikit-learn's interface."""
+"""NetFormerRegressor: the package's weights behind scikit-learn's interface.
+
+Importing this module must not import torch, which takes a second: what needs it is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -9,38 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from netformer.bundle import Bundle, constant_network, merged, standardize
-from netformer.merging import widen
-from netformer.networks import concatenate
-from netformer.refinement import refine
-from netformer.sampling import NetFormer, Population
-from netformer.specs import ACTIVATIONS
-from netformer.tasks import TRAIN, TaskStack, Views
-
-VIEWS = 4  # of a table with more columns than a network reads
+import netformer
 
 
 @cache
-def _model() -> NetFormer:
+def _model() -> netformer.NetFormer:
+    from netformer.sampling import NetFormer
+
     return NetFormer.load()
-
-
-def _views(strength: Float[np.ndarray, " features"], size: int, count: int) -> list[Int[np.ndarray, " k"]]:
-    """Columns of each view: of a narrow table one with all, else the stronger half of `size` in each, and others in
-    turn, in order of |correlation with y|."""
-    order = np.argsort(-strength, kind="stable")
-    if len(order) <= size:
-        return [order]
-    half = size // 2
-    rest = order[half:]
-    used = min(count, -(-len(rest) // (size - half)))
-    return [np.concatenate([order[:half], rest[v::used][: size - half]]) for v in range(used)]
 
 
 class NetFormerRegressor(RegressorMixin, BaseEstimator):
@@ -90,6 +74,9 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> NetFormerRegressor:
         """X: (rows, features), y: (rows,), at least 2 rows. Raises ValueError for missing or infinite values."""
+        from netformer.bundle import merged, standardize
+        from netformer.delivery import deliver
+
         if self.n_samples < 1:
             raise ValueError(f"n_samples must be at least 1, got {self.n_samples}")
         if self.refine_steps < 0:
@@ -104,14 +91,9 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         center, scale = _center_and_scale(y[:, None])
         self.target_center_, self.target_scale_ = float(center[0]), float(scale[0])
         z, t = standardize(X, self.center_, self.scale_), (y - self.target_center_) / self.target_scale_
-        if t.std() == 0 or not (z.std(0) > 0).any():
-            self.wide_ = constant_network(z.shape[1])
-            self.networks_ = Population(self.wide_, torch.zeros(1))
-        else:
-            self.networks_, tasks = self._write(z, t, seed, constraints)
-            # Networks that each read a part of the columns are no answer in the mean, only together.
-            share = 1.0 if z.shape[1] > _model().model.layout.max_features else 0.5
-            self.wide_ = widen(self.networks_.networks, tasks, self.n_samples, share)
+        self.networks_, self.wide_ = deliver(
+            z, t, _model, n_samples=self.n_samples, refine_steps=self.refine_steps, seed=seed, **constraints
+        )
         self.network_ = merged(self.wide_)
         self.noise_ = float(np.sqrt(np.square(self.network_.predict(z) - t).mean())) * self.target_scale_
         return self
@@ -125,6 +107,8 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         the networks written (not of a table read in several views, where these differ by what they read). How often its
         intervals hold is measured in `reports/pretrained/metrics.json`, calibration.
         """
+        from netformer.bundle import standardize
+
         check_is_fitted(self, "center_")
         X = validate_data(self, _advise(X), dtype=np.float64, reset=False)
         z = standardize(X, self.center_, self.scale_)
@@ -136,9 +120,11 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
             spread = self.networks_.predict(z).astype(np.float64).std(0) * self.target_scale_
         return predicted, np.hypot(spread, self.noise_)
 
-    def to_bundle(self, columns: Sequence[str] | None = None, target: str = "y") -> Bundle:
+    def to_bundle(self, columns: Sequence[str] | None = None, target: str = "y") -> netformer.Bundle:
         """What was fitted, to save or export (`exports.export`). columns: names, None for those of the DataFrame that
         was fitted, else x0, x1, ... `about` keeps the parameters; a random_state that is no whole number as None."""
+        from netformer.bundle import Bundle
+
         check_is_fitted(self, "center_")
         named = getattr(self, "feature_names_in_", None)
         if columns is None:
@@ -172,6 +158,11 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
     def load(cls, folder: str | Path) -> NetFormerRegressor:
         """A fitted regressor from a folder of `save` or of `Bundle.save`; it predicts what the saved one predicts.
         Raises ValueError, one line, for a folder that is incomplete, damaged or of another format."""
+        import torch
+
+        from netformer.bundle import Bundle, merged
+        from netformer.sampling import Population
+
         bundle = Bundle.load(folder)
         parameters = bundle.about.get("estimator", {"n_samples": len(bundle.networks)})
         if not isinstance(parameters, dict) or not set(parameters) <= set(cls().get_params()):
@@ -193,6 +184,8 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
 
     def _constraints(self) -> dict[str, Any]:
         """What `grammar.read_structure` is told; it names bounds that nobody can meet."""
+        from netformer.specs import ACTIVATIONS
+
         for name in ("max_params", "max_hidden_layers"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, Integral) or value < 1):
@@ -203,30 +196,6 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
                 raise ValueError(f"activations must be None or a list of {', '.join(ACTIVATIONS)}, got {names!r}")
             names = tuple(str(name) for name in names)
         return {"max_params": self.max_params, "max_hidden_layers": self.max_hidden_layers, "activations": names}
-
-    def _write(
-        self,
-        z: Float[np.ndarray, "rows features"],
-        t: Float[np.ndarray, " rows"],
-        seed: int,
-        constraints: dict[str, Any],
-    ) -> tuple[Population, TaskStack]:
-        """Networks on all standardised columns, and the table as the task they share."""
-        model, n_features = _model(), z.shape[1]
-        views = _views(np.abs(z.T @ t), model.model.layout.max_features, min(VIEWS, self.n_samples))
-        counts = [len(part) for part in np.array_split(np.arange(self.n_samples), len(views))]
-        written, expected = [], []
-        for number, (columns, count) in enumerate(zip(views, counts, strict=True)):
-            seen = np.zeros_like(z)
-            seen[:, columns] = z[:, columns]
-            tasks, networks, estimates = model.write(
-                seen, t, count, random_state=(seed + number) % 2**31, **constraints
-            )
-            if self.refine_steps:
-                networks = refine(networks, tasks, torch.zeros(count, dtype=torch.long), steps=self.refine_steps)
-            written.append(tasks.views[[0] * count].fold(networks, n_features))
-            expected.append(estimates)
-        return Population(concatenate(written), torch.cat(expected)), _as_task(z, t)
 
 
 def _advise(X: Any) -> Any:
@@ -251,18 +220,3 @@ def _center_and_scale(X: Float[np.ndarray, "rows features"]) -> tuple[np.ndarray
     center, scale = unit.mean(0), unit.std(0)
     flat = scale <= 1e-9 * np.maximum(np.abs(center), 1e-300)
     return center * size, np.where(flat, 1.0, scale) * np.where(flat, 1.0, size)
-
-
-def _as_task(z: Float[np.ndarray, "rows features"], t: Float[np.ndarray, " rows"]) -> TaskStack:
-    x, y = torch.from_numpy(z).float()[None], torch.from_numpy(t).float()[None]
-    f = z.shape[1]
-    views = Views(
-        torch.arange(f)[None],
-        torch.ones(1, f),
-        torch.zeros(1, f),
-        torch.ones(1, f),
-        torch.tensor([f]),
-        torch.zeros(1),
-        torch.ones(1),
-    )
-    return TaskStack(x, y, torch.full((1, len(t)), TRAIN), views)

@@ -132,6 +132,20 @@ def test_public_names_load_neither_pipeline_nor_plots_nor_compilers():
     assert not heavy & loaded
 
 
+def test_the_estimator_is_there_before_torch_is():
+    """torch takes a second to import: it waits for fit, predict or load."""
+    loaded = set(run("import sys; from netformer import NetFormerRegressor as R; R(); print(*sys.modules)").split())
+    assert "netformer.estimator" in loaded
+    assert "torch" not in loaded
+
+
+def test_type_checkers_see_every_public_name():
+    source = ast.parse(Path(netformer.__file__).read_text())
+    shown = next(node for node in source.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+    homes = {n.names[0].name: n.module for n in shown.body if isinstance(n, ast.ImportFrom)}
+    assert homes == {name: f"netformer.{home}" for name, home in netformer._HOMES.items()}
+
+
 def test_import_has_no_side_effects():
     """Global generators, threads, dtype, environment stay as they were; no file is written, no process or socket."""
     names = "\n".join(["import netformer", *(f"netformer.{name}" for name in netformer.__all__)])
