@@ -24,6 +24,9 @@ Rounding = Callable[[np.ndarray], np.ndarray]
 TOLERANCE = 2e-6  # of the target's spread: what written digits may change, on the rows of `_probe`
 EXACT_DIGITS = 17
 _SINGLE_DIGITS = range(4, 10)  # 9 digits tell all float32 apart
+# Of coded weights: printable ASCII but for ! and ", and for ? and \, which mean something in a C string.
+ALPHABET = "".join(chr(code) for code in range(35, 127) if chr(code) not in "?\\")
+_CHARACTERS = range(3, 7)
 _ACTIVATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda a: a,
     "relu": lambda a: np.maximum(a, 0.0),
@@ -122,13 +125,58 @@ def fewest_digits(formula: Formula) -> tuple[int, bool]:
 
     The fewest, from 4 on, that move no answer by more than TOLERANCE on 1,000 rows twice as wide as the table.
     """
-    z = 2 * np.random.default_rng(0).standard_normal((1000, len(formula.columns)))
-    expected = formula.inner(z)
+    moved = _probe(formula)
     for digits in _SINGLE_DIGITS:
-        found = formula.map(_rounding(digits)).inner(z)
-        if np.isfinite(found).all() and np.abs(found - expected).max() <= TOLERANCE:
+        if moved(_rounding(digits)) <= TOLERANCE:
             return digits, True
     return EXACT_DIGITS, False
+
+
+def fewest_characters(formula: Formula) -> tuple[int, float] | None:
+    """Characters of ALPHABET a coded weight needs, and the step it counts (`coded`); None where 6 do not suffice.
+
+    The fewest, from 3 on, that move no answer by more than TOLERANCE on the same rows.
+    """
+    moved, largest = _probe(formula), 0.0
+
+    def look(values: np.ndarray) -> np.ndarray:
+        nonlocal largest
+        largest = max(largest, np.abs(values).max(initial=0.0))
+        return values
+
+    formula.map(look)
+    for count in _CHARACTERS:
+        step = float(f"{largest / _half(count) * 1.000001:.9g}") or 1.0
+        if moved(_steps(step)) <= TOLERANCE:
+            return count, step
+    return None
+
+
+def coded(value: float, count: int, step: float) -> str:
+    """round(value / step) + half as `count` digits of base 90, the highest first; half is what makes a 0 the middle:
+    (90^count - 1) // 2."""
+    rest, text = round(value / step) + _half(count), ""
+    for _ in range(count):
+        rest, digit = divmod(rest, len(ALPHABET))
+        text = ALPHABET[digit] + text
+    return text
+
+
+def _half(count: int) -> int:
+    return (len(ALPHABET) ** count - 1) // 2
+
+
+def _probe(formula: Formula) -> Callable[[Rounding], float]:
+    """Tells how far a change of the weights moves an answer at most, on 1,000 rows twice as wide as the table; nan
+    where it is not finite."""
+    z = 2 * np.random.default_rng(0).standard_normal((1000, len(formula.columns)))
+    expected = formula.inner(z)
+
+    def moved(change: Rounding) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.abs(formula.map(change).inner(z) - expected).max())
+
+    return moved
 
 
 def decimal(value: float, digits: int) -> str:
@@ -143,6 +191,10 @@ def decimal(value: float, digits: int) -> str:
     if mantissa == "0":
         sign = ""
     return f"{sign}{mantissa}e{int(exponent)}" if exponent else f"{sign}{mantissa}"
+
+
+def _steps(step: float) -> Rounding:
+    return lambda values: np.round(values / step) * step
 
 
 def _rounding(digits: int) -> Rounding:

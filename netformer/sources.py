@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from netformer.bundle import LARGEST
-from netformer.formula import EXACT_DIGITS, Formula, decimal, fewest_digits
+from netformer.formula import ALPHABET, EXACT_DIGITS, Formula, coded, decimal, fewest_characters, fewest_digits
 
 _WIDTH = 116  # of a line of numbers
+PLAIN_C = 10_000  # bytes of a C file up to which its weights stand in it as decimal numbers
 _C_KINDS = {
     "relu": "a < 0 ? 0 : a",
     "tanh": "tanh(a)",
@@ -32,23 +33,59 @@ def c_source(formula: Formula) -> str:
     """One C99 file: `double predict(const double x[N])`, no allocation, no state, only <math.h>.
 
     Arithmetic is in double, since float could not hold a raw column far from 0. Weights are stored as float where that
-    changes no answer by more than `formula.TOLERANCE`, with no more digits than that takes.
+    changes no answer by more than `formula.TOLERANCE`, with no more digits than that takes. A file that would be
+    larger than PLAIN_C has them as text instead, a few characters each, as precise.
     """
     digits, single = fewest_digits(formula)
+    values, real = _c_values(formula), "float" if single else "double"
+    plain = _c_file(formula, len(values), _c_array(real, "weights", values, digits), "weights[{}]")
+    code = fewest_characters(formula) if len(plain) > PLAIN_C else None
+    if code is None:
+        return plain
+    return min(plain, _c_file(formula, len(values), _c_coded(values, *code), "weight({})"), key=len)
+
+
+def _c_values(formula: Formula) -> list[float]:
+    """All weights as `_c_file` reads them: bias, skip, then of each body its layers, unit by unit, and its head."""
+    values = [formula.bias, *(formula.skip if formula.skip.any() else [])]
+    for body, head in zip(formula.bodies, formula.heads, strict=True):
+        for layer in body:
+            values += np.column_stack([layer.bias, layer.weight]).ravel().tolist()
+        values += head.tolist()
+    return values
+
+
+def _c_coded(values: Sequence[float], count: int, step: float) -> list[str]:
+    """The weights as strings, none longer than a C compiler must take, and the function that reads one."""
+    row, base = _WIDTH // count, len(ALPHABET)
+    text = "".join(coded(value, count, step) for value in values)
+    rows = [text[at : at + row * count] for at in range(0, len(text), row * count)]
+    return [
+        f"/* {count} characters a weight, base {base}, counting steps of {step:.9g} */",
+        f"static const char weights[{len(rows)}][{row * count + 1}] = {{",
+        *(f'"{part}",' for part in rows),
+        "};",
+        "static double weight(int i) {",
+        f"    const char *text = weights[i / {row}] + {count} * (i % {row});",
+        "    double k = 0;",
+        f"    for (int j = 0; j < {count}; j++) k = {base} * k + text[j] - 35 - (text[j] > 63) - (text[j] > 92);",
+        f"    return (k - {(base**count - 1) // 2}.0) * {step:.9g};",
+        "}",
+    ]
+
+
+def _c_file(formula: Formula, n_values: int, weights: Sequence[str], read: str) -> str:
+    """weights: the lines that hold them. read: the expression for weight number {}."""
     n, deepest = len(formula.columns), max(len(body) for body in formula.bodies)
     width = max(len(layer.bias) for body in formula.bodies for layer in body)
-    real, skip = "float" if single else "double", bool(formula.skip.any())
-    values = [formula.bias, *(formula.skip if skip else [])]
-    calls = []
+    calls = [f"    p = dot(p, {n}, z, &y); /* straight from the columns */"] if formula.skip.any() else []
     for body, head in zip(formula.bodies, formula.heads, strict=True):
         source = "z"
         for number, layer in enumerate(body):
-            values += np.column_stack([layer.bias, layer.weight]).ravel().tolist()
             kind, out = formula.activations.index(layer.activation), "ab"[number % 2]
             units, inputs = layer.weight.shape
             calls.append(f"    p = layer(p, {kind}, {inputs}, {units}, {source}, {out}); /* {layer.activation} */")
             source = out
-        values += head.tolist()
         calls.append(f"    p = dot(p, {len(head)}, {source}, &y);")
     kinds = [
         f"        case {kind}: a = {_C_KINDS[name]}; break;"
@@ -57,26 +94,26 @@ def c_source(formula: Formula) -> str:
     ]
     names = [f" * x[{i}]: {_comment(name)}" for i, name in enumerate(formula.columns)]
     lines = [
-        f"/* {_comment(formula.target)}, predicted by a NetFormer network of {len(values)} weights; C99, -lm.",
+        f"/* {_comment(formula.target)}, predicted by a NetFormer network of {n_values} weights; C99, -lm.",
         " * double predict(const double x[]) reads raw columns and answers in units of the target:",
         *names,
         " */",
         "#include <math.h>",
         "",
-        *_c_array(real, "weights", values, digits),
+        *weights,
         *_c_array("double", "center", formula.center, EXACT_DIGITS),
         *_c_array("double", "scale", formula.scale, EXACT_DIGITS),
         "",
-        "/* y += weights . x */",
-        f"static const {real} *dot(const {real} *p, int n, const double *x, double *y) {{",
-        "    for (int i = 0; i < n; i++) *y += *p++ * x[i];",
+        "/* y += weights . x; p: the first of its weights, returned: the first of the next ones */",
+        "static int dot(int p, int n, const double *x, double *y) {",
+        f"    for (int i = 0; i < n; i++) *y += {read.format('p++')} * x[i];",
         "    return p;",
         "}",
         "",
         "/* h = activation(bias + weights . x), a unit after the other: its bias, its weights */",
-        f"static const {real} *layer(const {real} *p, int kind, int inputs, int units, const double *x, double *h) {{",
+        "static int layer(int p, int kind, int inputs, int units, const double *x, double *h) {",
         "    for (int u = 0; u < units; u++) {",
-        "        double a = *p++;",
+        f"        double a = {read.format('p++')};",
         "        p = dot(p, inputs, x, &a);",
         "        switch (kind) {",
         *kinds,
@@ -89,13 +126,12 @@ def c_source(formula: Formula) -> str:
         "",
         f"double predict(const double x[{n}]) {{",
         f"    double z[{n}], a[{width}]{f', b[{width}]' if deepest > 1 else ''};",
-        f"    const {real} *p = weights;",
         f"    for (int i = 0; i < {n}; i++) {{",
         "        double s = (x[i] - center[i]) / scale[i];",
         f"        z[i] = s < -{LARGEST:g} ? -{LARGEST:g} : s > {LARGEST:g} ? {LARGEST:g} : s;",
         "    }",
-        "    double y = *p++;",
-        *([f"    p = dot(p, {n}, z, &y); /* straight from the columns */"] if skip else []),
+        f"    double y = {read.format('0')};",
+        "    int p = 1;",
         *calls,
         "    (void)p;",
         f"    return y * {_double(formula.target_scale)} + {_double(formula.target_center)};",

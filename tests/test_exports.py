@@ -18,7 +18,7 @@ from drawn import draw
 from netformer import Bundle, export
 from netformer.bundle import LARGEST, constant_network
 from netformer.exports import FORMATS, SCHEMA, to_sklearn
-from netformer.formula import TOLERANCE, decimal, fewest_digits, formula_of
+from netformer.formula import ALPHABET, TOLERANCE, coded, decimal, fewest_characters, fewest_digits, formula_of
 from netformer.networks import Networks
 from netformer.specs import ACTIVATIONS, Layout
 
@@ -38,13 +38,16 @@ FUNCTIONS = {
 
 def bundled(networks, wide=None, offset=1e4, **about):
     """Columns with scales from 1e-6 to 1e6, up to `offset` scales away from 0."""
-    scale = np.logspace(-6, 6, F)
-    center = scale * np.linspace(-offset, offset, F)
-    return Bundle(networks, wide, center, scale, -3e7, 250.0, COLUMNS, 'the "target" */', about)
+    features = networks.layout.max_features
+    scale = np.logspace(-6, 6, features)
+    center = scale * np.linspace(-offset, offset, features)
+    names = (*COLUMNS, *(f"x{i}" for i in range(F, features)))
+    return Bundle(networks, wide, center, scale, -3e7, 250.0, names, 'the "target" */', about)
 
 
 def rows(bundle, n=1000, seed=0):
-    z = np.random.default_rng(seed).normal(size=(n, F)) * np.linspace(0.5, 3, F)
+    z = np.random.default_rng(seed).normal(size=(n, len(bundle.columns)))
+    z *= np.linspace(0.5, 3, len(bundle.columns))
     return bundle.center + bundle.scale * z
 
 
@@ -203,14 +206,42 @@ def test_a_missing_value_gives_no_answer(tmp_path, format):
         assert np.isnan(ANSWERS[format](path, X)).tolist() == [True, False]
 
 
-def test_the_c_of_one_network_is_small(tmp_path):
-    """The largest network of the default layout, every edge in it."""
-    options = {"min_hidden_layers": 3, "min_width": 8, "sparse_share": 0.0, "skip_share": 1.0, "bias_share": 1.0}
-    bundle = bundled(scaled(draw(3, 7, inputs=F, layout=Layout(), **options)))
-    for which in range(3):
+@pytest.mark.parametrize("layout", [Layout(), Layout(16, 2, 32)], ids=["pipeline", "package"])
+def test_the_c_of_one_network_is_small(tmp_path, layout):
+    """The largest network of a layout, every edge in it: 251 weights in the pipeline's, 1,649 in the package's, which
+    stand in the file as characters."""
+    sizes = {"min_hidden_layers": layout.max_hidden_layers, "min_width": layout.max_width}
+    options = sizes | {"sparse_share": 0.0, "skip_share": 1.0, "bias_share": 1.0}
+    bundle = bundled(scaled(draw(4, 7, inputs=layout.max_features, layout=layout, **options)))
+    for which in range(4):
         difference, size = disagreement(bundle, which, "c", tmp_path, rows(bundle))
         assert difference < 1e-5
         assert size < 10_000
+        text = (tmp_path / f"net_{which}_c.c").read_text()
+        assert ("static const char weights" in text) == (layout.max_width == 32)
+
+
+def test_a_coded_weight_is_the_nearest_step():
+    assert len(set(ALPHABET)) == 90
+    digit = {character: ord(character) - 35 - (character > "?") - (character > "\\") for character in ALPHABET}
+    assert sorted(digit.values()) == list(range(90))
+    for count in (3, 4, 5, 6):
+        half = (90**count - 1) // 2
+        for k in (-half, -half + 1, -1, 0, 1, 91, half):
+            text = coded(0.25 * k, count, 0.25)
+            assert len(text) == count
+            assert sum(digit[c] * 90**i for i, c in enumerate(reversed(text))) - half == k
+        assert coded(0.25 * 7 + 0.12, count, 0.25) == coded(0.25 * 7, count, 0.25)
+
+
+def test_coded_weights_are_as_few_characters_as_the_answers_allow():
+    networks = scaled(draw(1, 10, inputs=F))
+    few, step = fewest_characters(formula_of(bundled(networks), 0))
+    more = formula_of(bundled(Networks(networks.specs, networks.weight * 30)), 0)
+    assert 3 <= few <= fewest_characters(more)[0]
+    assert networks.weight.abs().max() <= step * (90**few // 2)
+    nothing = formula_of(bundled(constant_network(F)), 0)
+    assert fewest_characters(nothing) == (3, 1.0)
 
 
 def test_the_python_file_needs_the_standard_library_alone(tmp_path):
