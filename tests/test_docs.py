@@ -152,14 +152,17 @@ def test_the_columns_of_a_zoo_are_those_of_the_schema() -> None:
     assert re.findall(r"`(\w+)`", " ".join(rows)) == NETWORKS.names
 
 
-@pytest.mark.skipif(find_spec("mkdocs") is None or find_spec("mkdocstrings") is None, reason="extra docs not installed")
+@pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("mkdocs", "mkdocstrings", "nbclient", "ipykernel")),
+    reason="extra docs not installed",
+)
 def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
     env = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     pages = sorted((tmp_path / "site").rglob("*.html"))
-    assert len(pages) >= 11
+    assert len(pages) >= 13
     for page in pages:
         fetched = re.findall(r"<(?:script|img|iframe|source)[^>]+src=\"?(https?://[^\s\">]+)", page.read_text())
         fetched += re.findall(
@@ -167,6 +170,10 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
         )
         assert fetched == []
     assert (tmp_path / "site" / "pictures" / "evaluate" / "graphs.png").is_file()
+    for notebook in (ROOT / "docs" / "notebooks").glob("*.ipynb"):
+        shown = (tmp_path / "site" / "notebooks" / f"{notebook.stem}.html").read_text()
+        assert shown.count('class="language-python') == notebook.read_text().count('"cell_type": "code"')
+        assert 'class="language-text' in shown, "no cell answered"
 
 
 @pytest.mark.skipif(find_spec("nbclient") is None or find_spec("ipykernel") is None, reason="extra docs not installed")
