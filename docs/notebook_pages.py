@@ -9,6 +9,7 @@ import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -29,7 +30,8 @@ def _page(text: str, root: Path) -> str:
     notebook = nbformat.reads(text, as_version=4)
     own = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     with TemporaryDirectory() as folder:
-        client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": folder}})
+        local = Config(KernelManager={"transport": "ipc", "ip": str(Path(folder, "kernel"))})  # no port is opened
+        client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": folder}}, config=local)
         client.execute(env=os.environ | own)
     parts = []
     for cell in notebook.cells:

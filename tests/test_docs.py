@@ -172,8 +172,8 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "site" / "pictures" / "evaluate" / "graphs.png").is_file()
     for notebook in (ROOT / "docs" / "notebooks").glob("*.ipynb"):
         shown = (tmp_path / "site" / "notebooks" / f"{notebook.stem}.html").read_text()
-        assert shown.count('class="language-python') == notebook.read_text().count('"cell_type": "code"')
-        assert 'class="language-text' in shown, "no cell answered"
+        cells = notebook.read_text().count('"cell_type": "code"')
+        assert cells < shown.count('<div class="highlight">') <= 2 * cells, "code, and answers to some of it"
 
 
 @pytest.mark.skipif(find_spec("nbclient") is None or find_spec("ipykernel") is None, reason="extra docs not installed")

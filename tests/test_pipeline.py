@@ -92,6 +92,15 @@ def test_every_declared_picture_is_a_png(root: Path) -> None:
     assert all((root / name).read_bytes().startswith(b"\x89PNG") for name in declared)
 
 
+def test_plots_name_columns_that_the_stages_write_and_templates_that_exist(root: Path) -> None:
+    for plot in YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["plots"]:
+        (spec,) = plot.values()
+        assert (ROOT / ".dvc" / "plots" / f"{spec['template']}.json").is_file()
+        for name, column in [*spec["y"].items(), *(spec["x"].items() if isinstance(spec["x"], dict) else ())]:
+            written = pd.read_csv(root / name, sep="\t" if name.endswith(".tsv") else ",")
+            assert {column, *([spec["x"]] if isinstance(spec["x"], str) else [])} <= set(written.columns)
+
+
 def test_show_prints_every_set_and_says_when_there_is_nothing(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
