@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test lint repro show bench docs pretrain report-card report-check ablations
+.PHONY: help test lint repro show bench docs pretrain scale report-card report-check ablations
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
@@ -29,6 +29,11 @@ docs: .venv/done  ## the documentation, into build/site/
 
 bench: .venv/done  ## speed of the zoo engine against a plain torch loop, and of generation
 	$(PY) -m netformer.bench --out reports/bench.json
+
+scale: .venv/done  ## half an hour: zoos of ten thousand to a million networks, reports/scale.json
+	for n in 10000 100000 1000000; do $(PY) -m stages.scale --networks $$n --networks-per-task 50 --steps 200 \
+	  --out build/scale/$$n --report reports/scale.json || exit; done
+	$(PY) -m stages.scale --networks 10000 --networks-per-task 50 --out build/scale/full --report reports/scale.json
 
 pretrain: .venv/done  ## hours: train the weights of the package (params/pretrained.yaml), resumable
 	$(PY) -m stages.pretrain $(if $(INIT),--init $(INIT))

@@ -62,12 +62,12 @@ NETWORKS = pa.schema(
 )
 
 
-def write_table(table: pa.Table, path: Path) -> None:
-    """Parquet, zstd, under a temporary name first."""
+def write_table(table: pa.Table, path: Path, row_group: int | None = None) -> None:
+    """Parquet, zstd, under a temporary name first. row_group: rows that can be read alone, None: a million."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     try:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", row_group_size=row_group)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

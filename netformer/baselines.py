@@ -17,6 +17,7 @@ from netformer.head import trust
 from netformer.networks import SKLEARN_NAMES, Networks
 from netformer.specs import ACTIVATIONS, activate, slots
 from netformer.tasks import PAD, TEST, TRAIN, VALID, TaskStack, r2
+from netformer.workers import spread
 
 PENALTIES = torch.logspace(-3, 3, 13, dtype=torch.float64)
 MLP_PENALTIES = (1e-3, 1e-1, 1.0, 10.0)
@@ -115,14 +116,10 @@ def _pick(predicted: Float[Tensor, "t rows penalties"], error: Float[Tensor, "t 
 
 def mlp_lbfgs(tasks: TaskStack, workers: int = 1, seed: int = 0) -> Float[Tensor, "t rows"]:
     """scikit-learn's MLPRegressor, two tanh layers of 8 units, L-BFGS; the penalty is the best on valid rows."""
-    from joblib import Parallel, delayed
-
     x, y, rows = tasks.x.double().numpy(), tasks.y.double().numpy(), tasks.rows.numpy()
     used = tasks.n_features.clamp(min=1).tolist()
-    done = Parallel(n_jobs=workers)(
-        delayed(_fit_mlp)(x[i, :, : used[i]], y[i], rows[i], (8, 8), "tanh", MLP_PENALTIES, seed) for i in range(len(x))
-    )
-    return torch.from_numpy(np.stack(done))
+    jobs = [(x[i, :, : used[i]], y[i], rows[i], (8, 8), "tanh", MLP_PENALTIES, seed) for i in range(len(x))]
+    return torch.from_numpy(np.stack(spread(_fit, jobs, workers=workers)))
 
 
 def mlp_same_spec(
@@ -132,8 +129,6 @@ def mlp_same_spec(
 
     Left out is what MLPRegressor cannot fit: a skip, missing edges or biases, GELU, activations that differ.
     """
-    from joblib import Parallel, delayed
-
     specs, n = networks.specs, len(networks)
     every = torch.ones(n, dtype=torch.bool)
     known = torch.tensor([name in SKLEARN_NAMES for name in ACTIVATIONS])
@@ -151,9 +146,13 @@ def mlp_same_spec(
         name = SKLEARN_NAMES[ACTIVATIONS[int(first[i, 0])]]
         return x[at, :, : int(specs.n_inputs[i])], y[at], rows[at], widths, name, (1e-4,), seed
 
-    done = Parallel(n_jobs=workers)(delayed(_fit_mlp)(*job(i)) for i in index.tolist())
+    done = spread(_fit, [job(i) for i in index.tolist()], workers=workers)
     at = task_index[index]
     return r2(tasks.y[at], torch.from_numpy(np.stack(done)), tasks.rows[at] == TEST), index
+
+
+def _fit(job: tuple) -> Float[np.ndarray, " rows"]:
+    return _fit_mlp(*job)
 
 
 def _fit_mlp(

@@ -285,10 +285,16 @@ def synthetic_tasks(
     families: Sequence[str] = FAMILIES,
     prior: Prior = DEFAULT,
     batch_size: int = 25,
+    first: int = 0,
 ) -> list[Task]:
-    """n stored tasks of one stream; rows log-uniform, one draw a batch; columns get random units and offsets."""
+    """n stored tasks of one stream; rows log-uniform, one draw a batch; columns get random units and offsets.
+
+    first: number of the first one, a multiple of `batch_size`.
+    """
+    if first % batch_size:
+        raise ValueError(f"first must be a multiple of {batch_size}, got {first}")
     tasks: list[Task] = []
-    for index in range(math.ceil(n / batch_size)):
+    for index in range(first // batch_size, math.ceil((first + n) / batch_size)):
         g = batch_generator(seed, stream, index)
         rows = round(float(log_uniform(float(min_rows), float(max_rows), 1, g=g)))
         if stream == "heldout_family":

@@ -12,17 +12,21 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from netformer.networks import Networks
+from netformer.networks import Networks, concatenate
 from netformer.specs import Layout, Specs, draw_specs
 from netformer.tasks import TEST, TRAIN, VALID, TaskStack, r2
+from netformer.workers import on_cluster, spread
 
 Progress = Callable[[int, int], None]
+_PIECE = 512  # networks a call on a cluster: seconds of work, a few MB
 
 
 def _hash_uniform(keys: Int[np.ndarray, " n"], count: int) -> Float[np.ndarray, "n count"]:
@@ -81,8 +85,15 @@ def train_networks(
 
     steps: Adam steps. lr: peak learning rate. weight_decay: decoupled (AdamW). evaluations: how often the valid rows
     are looked at; the best weights seen there are kept (the initial ones included). chunk: networks a thread takes at
-    once. workers: threads, None: one a core. Both change the speed, not the result.
+    once. workers: threads, None: one a core. Both change the speed, not the result, and so does a Dask cluster
+    (`netformer.workers`), which gets `_PIECE` networks a call.
     """
+    if on_cluster():
+        options: dict[str, Any] = {"steps": steps, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay}
+        options |= {"evaluations": evaluations, "seed": seed}
+        pieces = [_piece(initial, tasks, task_index, at) for at in torch.arange(len(initial)).split(_PIECE)]
+        return concatenate(spread(partial(_train_piece, **options), pieces, progress=progress))
+
     from netformer import kernel  # numba takes longer to import than the rest of this module
 
     specs, features, n = initial.specs, tasks.x.shape[2], len(initial)
@@ -126,6 +137,18 @@ def train_networks(
     trained = torch.zeros_like(initial.weight)
     trained[specs.mask] = torch.from_numpy(weight)
     return Networks(specs, trained)
+
+
+def _piece(
+    initial: Networks, tasks: TaskStack, task_index: Int[Tensor, " n"], at: Int[Tensor, " k"]
+) -> tuple[Networks, TaskStack, Tensor]:
+    """The networks `at` with their own tasks alone."""
+    used, local = torch.unique(task_index[at], return_inverse=True)
+    return initial[at], tasks[used], local
+
+
+def _train_piece(piece: tuple[Networks, TaskStack, Tensor], **options: Any) -> Networks:
+    return train_networks(*piece, workers=1, **options)
 
 
 def _offsets(counts: Int[Tensor, " n"]) -> Int[np.ndarray, " n+1"]:

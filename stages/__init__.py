@@ -1,14 +1,16 @@
 """Stages: read, call one library function, write. Run as `python -m stages.NAME` from the repository's root.
 
 Torch works on one thread here: a sum that threads share differs in its last bits with their number. Processes and
-threads that share networks or tasks, as many as the cores or `NETFORMER_WORKERS`, change no result.
+threads that share networks or tasks, as many as the cores or `NETFORMER_WORKERS`, change no result, and neither does
+the Dask cluster that `NETFORMER_DASK` names.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,6 +22,15 @@ torch.set_num_threads(1)
 def n_workers() -> int:
     """How many processes or threads share the work of a stage."""
     return int(os.environ.get("NETFORMER_WORKERS", os.cpu_count() or 1))
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """What a stage spreads goes to the Dask scheduler `NETFORMER_DASK` names, or stays here when there is none."""
+    from netformer.workers import cluster  # not a dep of stages that spread nothing
+
+    with cluster(os.environ.get("NETFORMER_DASK", ""), n_workers()):
+        yield
 
 
 def run(main: Callable[[Path], None]) -> None:

@@ -9,9 +9,10 @@ from netformer.report import write as write_page
 from netformer.scored import read_samples, read_scored
 from netformer.tasks import stack_tasks
 from netformer.tokens import detokenize_networks, exact_share, tokenize_networks
-from stages import Bar, n_workers, run
+from stages import Bar, n_workers, run, shared
 
 
+@shared()
 def main(root: Path = Path()) -> None:
     params = load_params(root)
     p, layout, data = params.evaluate, params.zoo.layout, root / "data"

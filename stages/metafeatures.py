@@ -1,20 +1,27 @@
 """metafeatures: pymfe on the train rows of every task. NETFORMER_WORKERS sets the number of processes."""
 
+from functools import partial
 from pathlib import Path
+
+import pyarrow as pa
 
 from netformer.artifacts import read_tasks, write_table
 from netformer.config import load_params
 from netformer.metafeatures import meta_features_frame
-from stages import Bar, n_workers, run
+from netformer.workers import spread
+from stages import Bar, n_workers, run, shared
+
+PIECE = 8  # tasks a call
 
 
+@shared()
 def main(root: Path = Path()) -> None:
     p = load_params(root).metafeatures
     tasks = read_tasks(root / "data" / "tasks.parquet")
-    table = meta_features_frame(
-        tasks, n_workers(), progress=Bar("metafeatures"), max_rows=p.max_rows, max_features=p.max_features
-    )
-    write_table(table, root / "data" / "metafeatures.parquet")
+    pieces = [tasks[start : start + PIECE] for start in range(0, max(1, len(tasks)), PIECE)]
+    describe = partial(meta_features_frame, workers=1, max_rows=p.max_rows, max_features=p.max_features)
+    tables = spread(describe, pieces, workers=n_workers(), progress=Bar("metafeatures"))
+    write_table(pa.concat_tables(tables).combine_chunks(), root / "data" / "metafeatures.parquet")
 
 
 if __name__ == "__main__":

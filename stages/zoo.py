@@ -6,9 +6,10 @@ from netformer.artifacts import networks_table, read_tasks, write_json, write_ta
 from netformer.config import load_params
 from netformer.tasks import stack_tasks
 from netformer.zoo import build_zoo
-from stages import Bar, n_workers, run
+from stages import Bar, n_workers, run, shared
 
 
+@shared()
 def main(root: Path = Path()) -> None:
     p = load_params(root).zoo
     tasks = [
