@@ -27,7 +27,7 @@ show: .venv/done  ## print the last results again
 docs: .venv/done  ## the documentation, into build/site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q
 
-bench: .venv/done  ## speed of the zoo engine against a plain torch loop, and of generation
+bench: .venv/done  ## speed of every part as ratios measured in one run, into reports/bench.json and .png
 	$(PY) -m netformer.bench --out reports/bench.json
 
 scale: .venv/done  ## half an hour: zoos of ten thousand to a million networks, reports/scale.json

@@ -1,40 +1,98 @@
-"""Speed of the zoo engine against a plain torch loop a network, and of generation, measured in one run.
+"""Speed, as ratios measured in one run: ours and what it is held against take turns, the fastest of each counts.
 
     python -m netformer.bench [--quick] [--out reports/bench.json]
 
-Both sides train the same networks on the same tasks, with the same batch size and steps, on one thread, in turns; the
-fastest round of each counts, so other load on the machine hits both alike. The unit is the net-step: one Adam step of
-one network. The engine gets many copies of the networks in one call, as a zoo does; its time covers all of the call,
-with its looks at valid rows, which the loop does not pay for. Compilation, once a machine, is left out.
-Generation is of 16 networks for a table of 300 x 10, by a model of default size. Its weights are untrained, which does
-not change its speed.
+Everything runs on one thread unless its key says otherwise. The machine's own limits (large matrix products, memory
+bandwidth) are measured in the same run; fractions of peak count the multiply-adds that a result needs, padding and
+biases not among them. Other load hits all sides alike, but absolute times are those of a shared machine. Compilation,
+once a machine, is left out. Keys of `scale.` in the file are kept: that run takes hours and writes its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from netformer.artifacts import write_json
-from netformer.metafeatures import NAMES, MetaFeatureTransform
-from netformer.model import TransformerVAE
 from netformer.networks import Networks
-from netformer.sampling import NetFormer
-from netformer.specs import Layout, draw_specs
+from netformer.specs import Layout, Specs, draw_specs
 from netformer.synthetic import synthetic_tasks
 from netformer.tasks import TEST, TRAIN, TaskStack, r2, stack_tasks
 from netformer.zoo import initialize, scores, train_networks
 
-BATCH_SIZE, LR = 50, 0.01
+BATCH_SIZE, LR, WEIGHT_DECAY = 50, 0.01, 0.05
+ASKED = {  # mark, and whether more is better
+    "zoo.speedup_vs_loop": (400, True),
+    "zoo.fraction_of_peak": (0.06, True),
+    "zoo.seconds_to_quality_ratio": (500, True),
+    "tokenize.networks_per_second": (100_000, True),
+    "metafeatures.speedup_vs_pymfe": (30, True),
+    "metafeatures.max_abs_difference": (1e-6, False),
+    "train.fraction_of_peak": (0.4, True),
+    "train.speedup_vs_edge_sequence": (20, True),
+    "sample.networks_per_second": (3000, True),
+    "sample.ms_first_16": (50, False),
+    "scale.exponent": (1.05, False),
+}
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Wall time of a call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def in_turns(rounds: int, **works: Callable[[], Any]) -> dict[str, float]:
+    """Seconds of each work, the fastest of `rounds`; they take turns, so that other load hits all alike."""
+    best = dict.fromkeys(works, float("inf"))
+    for _ in range(rounds):
+        for name, work in works.items():
+            best[name] = min(best[name], seconds(work))
+    return best
+
+
+def product(size: int, dtype: torch.dtype) -> tuple[Callable[[], Any], float]:
+    """A large matrix product, and its multiply-adds."""
+    a, b = (torch.randn(size, size, generator=torch.Generator().manual_seed(i)).to(dtype) for i in (0, 1))
+    out = torch.empty_like(a)
+    torch.mm(a, b, out=out)
+    return lambda: torch.mm(a, b, out=out), float(size) ** 3
+
+
+def measure_machine(*, size: int, megabytes: int, rounds: int) -> dict[str, float]:
+    """Limits: 10^9 multiply-adds a second of products in float32 and bfloat16, on one thread and on all; GB a second
+    read and written by a copy that no cache holds."""
+    threads, found = torch.get_num_threads(), {}
+    source = torch.ones(megabytes * 2**18)
+    target = torch.empty_like(source)
+    for label, count in (("", 1), ("_all_threads", threads)):
+        torch.set_num_threads(count)
+        try:
+            works = {"fp32": product(size, torch.float32), "bf16": product(size, torch.bfloat16)}
+            spent = in_turns(rounds, copy=lambda: target.copy_(source), **{k: work for k, (work, _) in works.items()})
+        finally:
+            torch.set_num_threads(threads)
+        for name, (_, operations) in works.items():
+            found[f"machine.{name}_gmacs{label}"] = operations / spent[name] / 1e9
+        found[f"machine.copy_gb{label}"] = 2 * source.nbytes / spent["copy"] / 1e9
+    return found | {"machine.threads": threads}
+
+
+def multiply_adds(specs: Specs, batch_size: int) -> Tensor:
+    """(n,) multiply-adds one training step of each network needs: an edge and row one forward, one for the gradient of
+    its weight and, where it comes from a hidden unit, one for that unit's gradient. Bias edges need none."""
+    hidden = specs.mask[:, :, 1 + specs.layout.max_features :].sum((1, 2))
+    return batch_size * (2 * specs.mask[:, :, 1:].sum((1, 2)) + hidden)
 
 
 def train_by_loop(initial: Networks, tasks: TaskStack, steps: int) -> list[nn.Module]:
@@ -64,98 +122,118 @@ def median_test_r2(modules: list[nn.Module], initial: Networks, tasks: TaskStack
     return float(r2(tasks.y, torch.stack(y), tasks.rows == TEST).median())
 
 
-def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Wall time of a call, and its result."""
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
+def measure_zoo(*, networks: int, copies: int, steps: int, rounds: int, seed: int = 0) -> dict[str, float]:
+    """Engine against loop: the same networks on the same tasks, one task a network, batches of 50.
 
-
-def measure(*, networks: int, copies: int, steps: int, rounds: int, seed: int = 0) -> dict[str, float]:
-    """Times in microseconds a net-step, and ratios; one task a network, `copies` of each network for the engine.
-
-    `speedup_vs_loop`: time of the loop over time of the engine, on one thread, for one net-step. `speedup_to_quality`:
-    the same for the steps the engine needs (doubling, at most 4 `steps`, each time a whole one-cycle schedule) to reach
-    the loop's median test R2.
+    `speedup_vs_loop`: time of a net-step (one Adam step of one network). The engine gets many copies of the networks
+    in one call, as a zoo does; its time covers all of the call, looks at valid rows too, which the loop does not pay
+    for. `fraction_of_peak`: multiply-adds a second against a large product. `seconds_to_quality_ratio`: seconds of the
+    loop over seconds of the engine to the loop's own final median test R2, for the shortest whole schedule that gets
+    there (lengths grow by a fifth; AdamW at its zoo settings). Networks have no missing edges: `nn.Linear` has none.
     """
     made = synthetic_tasks(
         networks, seed=seed, stream="train", split="train", max_features=10, min_rows=150, max_rows=300
     )
     tasks = stack_tasks(made, 10)
     generator = torch.Generator().manual_seed(seed)
-    specs = draw_specs(tasks.n_features.clamp(min=1), layout=Layout(), sparse_share=0.0, generator=generator)
+    specs = draw_specs(
+        tasks.n_features.clamp(min=1), layout=Layout(), skip_share=0.9, sparse_share=0.0, generator=generator
+    )
     initial, index = initialize(specs, torch.arange(networks)), torch.arange(networks)
     threads, many = torch.get_num_threads(), index.repeat(copies)
+    modules: list[nn.Module] = []
 
     def engine(at: Int[Tensor, " n"], steps: int, workers: int = 1) -> Networks:
-        return train_networks(initial[at], tasks, at, steps=steps, lr=3 * LR, batch_size=BATCH_SIZE, workers=workers)
+        return train_networks(
+            initial[at],
+            tasks,
+            at,
+            steps=steps,
+            lr=3 * LR,
+            batch_size=BATCH_SIZE,
+            weight_decay=WEIGHT_DECAY,
+            workers=workers,
+        )
+
+    def loop() -> None:
+        modules[:] = train_by_loop(initial, tasks, steps)
 
     engine(index, 2)
-    loop_s, engine_s, parallel_s = [], [], []
-    for _ in range(rounds):
-        torch.set_num_threads(1)
-        try:
-            spent, modules = seconds(lambda: train_by_loop(initial, tasks, steps))
-            loop_s.append(spent)
-            engine_s.append(seconds(lambda: engine(many, steps))[0])
-        finally:
-            torch.set_num_threads(threads)
-        parallel_s.append(seconds(lambda: engine(many, steps, threads))[0])
-    loop_us, engine_us, parallel_us = (
-        1e6 * min(times) / (steps * n)
-        for times, n in ((loop_s, networks), (engine_s, len(many)), (parallel_s, len(many)))
-    )
-    quality, needed = median_test_r2(modules, initial, tasks), max(1, steps // 8)
-    while float(scores(engine(index, needed), tasks, index)[:, TEST].median()) < quality and needed < 4 * steps:
-        needed *= 2
+    multiply, operations = product(2048, torch.float32)
+    torch.set_num_threads(1)
+    try:
+        spent = in_turns(rounds, loop=loop, engine=lambda: engine(many, steps), peak=multiply)
+        quality, needed = median_test_r2(modules, initial, tasks), max(1, steps // 16)
+        while float(scores(engine(index, needed), tasks, index)[:, TEST].median()) < quality and needed < 4 * steps:
+            needed += max(1, needed // 5)
+        to_quality = min(seconds(lambda: engine(many, needed)) for _ in range(rounds)) / copies
+    finally:
+        torch.set_num_threads(threads)
+    parallel = min(seconds(lambda: engine(many, steps, threads)) for _ in range(rounds))
+    loop_us, engine_us = 1e6 * spent["loop"] / (steps * networks), 1e6 * spent["engine"] / (steps * len(many))
+    rate = float(multiply_adds(specs, BATCH_SIZE).double().mean()) / (engine_us / 1e6)
     return {
         "zoo.loop_us": loop_us,
         "zoo.engine_us": engine_us,
-        "zoo.engine_all_threads_us": parallel_us,
-        "zoo.threads": threads,
+        "zoo.engine_all_threads_us": 1e6 * parallel / (steps * len(many)),
+        "zoo.engine_gmacs": rate / 1e9,
+        "zoo.fraction_of_peak": rate / (operations / spent["peak"]),
         "zoo.speedup_vs_loop": loop_us / engine_us,
         "zoo.loop_median_test_r2": quality,
         "zoo.engine_steps_to_quality": needed,
-        "zoo.speedup_to_quality": loop_us * steps / (engine_us * needed),
+        "zoo.loop_steps": steps,
+        "zoo.seconds_to_quality_ratio": spent["loop"] / to_quality,
     }
 
 
-def measure_generation(rounds: int) -> dict[str, float]:
-    """Milliseconds from table to 16 networks, without and with meta-features: best of `rounds` warm calls."""
-    layout = Layout()
-    model = TransformerVAE(
-        max_features=layout.max_features,
-        max_hidden_layers=layout.max_hidden_layers,
-        max_width=layout.max_width,
-        n_metafeatures=len(NAMES),
-    ).eval()
-    netformer = NetFormer(model, MetaFeatureTransform((0.0,) * len(NAMES), (1.0,) * len(NAMES)))
-    table = np.random.default_rng(0).normal(size=(300, 11))
-    result = {}
-    for name, known in (("sample.ms_first_16", False), ("sample.ms_first_16_with_metafeatures", True)):
+def write_picture(numbers: dict[str, float], path: Path) -> None:
+    """Reached over asked for every mark (the other way round where less is better), and multiply-adds a second."""
+    from netformer.plots import BLUE, GREEN, ORANGE, _save, plt
 
-        def generate(known: bool = known) -> Any:
-            return netformer.generate(table[:, 1:], table[:, 0], 16, metafeatures=known)
-
-        generate()
-        result[name] = 1e3 * min(seconds(generate)[0] for _ in range(rounds))
-    return result
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.6), width_ratios=[3, 2])
+    names = [name for name in ASKED if name in numbers][::-1]
+    for at, name in enumerate(names):
+        asked, more = ASKED[name]
+        ratio = numbers[name] / asked if more else asked / numbers[name]
+        left.plot([1, ratio], [at, at], color=GREEN if ratio >= 1 else ORANGE, linewidth=3)
+        left.plot(ratio, at, "o" if ratio >= 1 else "X", color=GREEN if ratio >= 1 else ORANGE)
+        left.annotate(f"{numbers[name]:.3g}  (asked {asked:g})", (ratio, at), (7, -4), textcoords="offset points")
+    left.axvline(1, color="black", linewidth=1)
+    left.set(xscale="log", yticks=range(len(names)), yticklabels=names, xlabel="times the mark; reached right of 1")
+    left.set_xlim(left.get_xlim()[0], left.get_xlim()[1] * 30)
+    rates = {name: value for name, value in numbers.items() if name.endswith("_gmacs")}
+    right.barh(list(rates)[::-1], list(rates.values())[::-1], color=BLUE)
+    right.set(xscale="log", xlabel="10^9 multiply-adds a second, one thread")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(figure, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Zoo engine against a plain torch loop, and generation, in one run.")
-    parser.add_argument("--quick", action="store_true", help="a few seconds instead of about a minute")
-    parser.add_argument("--out", type=Path, help="write the numbers as JSON")
+    from netformer import benchmodel
+
+    parser = argparse.ArgumentParser(description="Speed of every part, as ratios measured in one run.")
+    parser.add_argument("--quick", action="store_true", help="under 3 minutes instead of about 6")
+    parser.add_argument("--out", type=Path, help="write the numbers as JSON, and a picture beside it")
     arguments = parser.parse_args()
-    if arguments.quick:
-        numbers = measure(networks=8, copies=64, steps=200, rounds=2)
-    else:
-        numbers = measure(networks=25, copies=40, steps=500, rounds=3)
-    numbers |= measure_generation(rounds=10)
-    for name, value in numbers.items():
-        print(f"{name:30} {value:.4g}")
+    quick = arguments.quick
+    numbers = measure_machine(size=2048, megabytes=256, rounds=5)
+    numbers |= measure_zoo(networks=8 if quick else 25, copies=64 if quick else 40, steps=500, rounds=2 if quick else 3)
+    numbers |= benchmodel.measure_tokens(networks=20_000, rounds=5)
+    numbers |= benchmodel.measure_metafeatures(tables=2 if quick else 6, rounds=2 if quick else 3)
+    numbers |= benchmodel.measure_train(steps=5 if quick else 12)
+    numbers |= benchmodel.measure_edge_sequence(networks=64, rounds=2 if quick else 4)
+    numbers |= benchmodel.measure_sampling(tasks=64, rounds=3 if quick else 10)
     if arguments.out:
+        if arguments.out.exists():
+            earlier = json.loads(arguments.out.read_text())
+            numbers = {name: value for name, value in earlier.items() if name.startswith("scale.")} | numbers
         write_json(numbers, arguments.out)
+        write_picture(numbers, arguments.out.with_suffix(".png"))
+    for name, value in sorted(numbers.items()):
+        asked, more = ASKED.get(name, (None, True))
+        print(f"{name:36} {value:<10.4g}" + (f" asked {'>=' if more else '<='} {asked:g}" if asked is not None else ""))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from netformer import bench, kernel
+from netformer import kernel
 from netformer.networks import Networks
 from netformer.specs import ACTIVATIONS, Layout, activate, draw_specs
 from netformer.synthetic import synthetic_tasks
@@ -194,10 +194,3 @@ def test_a_duplicate_starts_from_a_net_with_its_own_initialisation(tasks):
         assert not bool(copied[zoo.init_seed].any())
         assert bool(copied.any()) == (share > 0)
     assert int(copied.sum()) == 39
-
-
-def test_the_benchmark_measures_both_sides():
-    numbers = bench.measure(networks=2, copies=2, steps=3, rounds=1)
-    assert all(np.isfinite(value) for value in numbers.values())
-    assert numbers["zoo.speedup_vs_loop"] == numbers["zoo.loop_us"] / numbers["zoo.engine_us"]
-    assert -1 <= numbers["zoo.loop_median_test_r2"] <= 1
