@@ -98,13 +98,29 @@ def _gather(x, row, value):
 
 @njit(**_FAST)
 @no_type_check
-def _forward(units, code, first, source, weight, value, slope):
+def _runs(units, code, first, source):
+    """Whether unit k ends a run: neighbours of one activation that do not read one another, activated in one loop."""
+    run, begin = np.ones(len(units), np.bool_), 0
+    for k in range(len(units) - 1):
+        apart = units[k + 1] != units[k] + 1 or code[k + 1] != code[k]
+        for e in range(first[k + 1], first[k + 2]):
+            apart = apart or source[e] >= units[begin]
+        run[k] = apart
+        if apart:
+            begin = k + 1
+    return run
+
+
+@njit(**_FAST)
+@no_type_check
+def _forward(units, code, first, source, run, weight, value, slope):
     """Values and slopes (vertices, rows) of the units and the output, from the inputs in `value`.
 
     units: vertices that have a value, in order. code: activation of each. first, source: the edges into unit k are
-    first[k]..first[k + 1], from the vertices source[e].
+    first[k]..first[k + 1], from the vertices source[e]. run: see `_runs`.
     """
     rows = value.shape[1]
+    values, slopes, begin = value.reshape(-1), slope.reshape(-1), 0
     for k in range(len(units)):
         u, e, stop = units[k], first[k], first[k + 1]
         for r in range(rows):
@@ -120,7 +136,10 @@ def _forward(units, code, first, source, weight, value, slope):
             for r in range(rows):
                 value[u, r] += p * value[a, r]
             e += 1
-        activate(code[k], value[u], slope[u])
+        if run[k]:
+            some = slice(units[begin] * rows, (u + 1) * rows)
+            activate(code[k], values[some], slopes[some])
+            begin = k + 1
 
 
 @njit(**_FAST)
@@ -128,7 +147,8 @@ def _forward(units, code, first, source, weight, value, slope):
 def _backward(units, first, source, hidden, weight, value, slope, delta, gradient):
     """Gradient (edges) of the loss, from the derivative to the output in the last row of `delta` (vertices, rows).
 
-    hidden: the first vertex that is a unit; no derivative is taken to the bias and the inputs.
+    hidden: the first vertex that is a unit; no derivative is taken to the bias and the inputs, the first sources of a
+    unit (edges are sorted by source).
     """
     rows = value.shape[1]
     for k in range(len(units) - 1):
@@ -155,11 +175,20 @@ def _backward(units, first, source, hidden, weight, value, slope, delta, gradien
                 p += delta[u, r] * value[a, r]
             gradient[e] = p
             e += 1
-        for e in range(first[k], stop):
+        e = first[k]
+        while e < stop and source[e] < hidden:
+            e += 1
+        while e + 2 <= stop:
+            a, b, p, q = source[e], source[e + 1], weight[e], weight[e + 1]
+            for r in range(rows):
+                delta[a, r] += p * delta[u, r]
+                delta[b, r] += q * delta[u, r]
+            e += 2
+        while e < stop:
             a, p = source[e], weight[e]
-            if a >= hidden:
-                for r in range(rows):
-                    delta[a, r] += p * delta[u, r]
+            for r in range(rows):
+                delta[a, r] += p * delta[u, r]
+            e += 1
 
 
 def adam_rates(step: int, lr: float, weight_decay: float) -> tuple[float, float, float]:
@@ -181,14 +210,14 @@ def _adam(weight, gradient, mean, square, keep, step_size, correction):
 
 @njit(**_FAST)
 @no_type_check
-def _squared_error(units, code, first, source, weight, x, y, start, stop, value, slope, row):
+def _squared_error(units, code, first, source, run, weight, x, y, start, stop, value, slope, row):
     """Sum of squared errors on rows start..stop, one batch at a time; the last one repeats its final row."""
     total, size = 0.0, len(row)
     for begin in range(start, stop, size):
         for r in range(size):
             row[r] = min(begin + r, stop - 1)
         _gather(x, row, value)
-        _forward(units, code, first, source, weight, value, slope)
+        _forward(units, code, first, source, run, weight, value, slope)
         for r in range(min(size, stop - begin)):
             total += np.float64(value[units[-1], r] - y[begin + r]) ** 2
     return total
@@ -218,21 +247,22 @@ def train(networks, task, n_inputs, first_unit, units, code, first, source, weig
         begin, end = first[a], first[b]
         fs, ss, w = first[a : b + 1] - begin, source[begin:end], weight[begin:end]
         xs, ys, n, n_valid = x[at, : n_inputs[i]], y[at], counts[at, 0], counts[at, 1]
+        run = _runs(us, cs, fs, ss)
         gradient, mean, square = np.empty_like(w), np.zeros_like(w), np.zeros_like(w)
         best, out = w.copy(), us[-1]
-        least = _squared_error(us, cs, fs, ss, w, xs, ys, n, n + n_valid, value, slope, row)
+        least = _squared_error(us, cs, fs, ss, run, w, xs, ys, n, n + n_valid, value, slope, row)
         for step in range(steps):
             for r in range(size):
                 row[r] = min(np.int64(draws[step, r] * np.float32(n)), n - 1)
             _gather(xs, row, value)
-            _forward(us, cs, fs, ss, w, value, slope)
+            _forward(us, cs, fs, ss, run, w, value, slope)
             scale = np.float32(2.0 / size)
             for r in range(size):
                 delta[out, r] = scale * (value[out, r] - ys[row[r]])
             _backward(us, fs, ss, hidden, w, value, slope, delta, gradient)
             _adam(w, gradient, mean, square, rates[step, 0], rates[step, 1], rates[step, 2])
             if looks[step]:
-                loss = _squared_error(us, cs, fs, ss, w, xs, ys, n, n + n_valid, value, slope, row)
+                loss = _squared_error(us, cs, fs, ss, run, w, xs, ys, n, n + n_valid, value, slope, row)
                 if loss < least:
                     least = loss
                     best[:] = w

@@ -194,3 +194,9 @@ def test_a_duplicate_starts_from_a_net_with_its_own_initialisation(tasks):
         assert not bool(copied[zoo.init_seed].any())
         assert bool(copied.any()) == (share > 0)
     assert int(copied.sum()) == 39
+
+
+def test_runs_end_where_a_unit_reads_its_run_or_activation_or_number_changes():
+    units, code = np.array([3, 4, 5, 6, 8, 9]), np.array([2, 2, 2, 1, 1, 1])
+    first, source = np.array([0, 1, 2, 3, 4, 5, 6]), np.array([1, 2, 3, 0, 0, 0])
+    assert kernel._runs(units, code, first, source).tolist() == [False, True, True, True, False, True]
