@@ -102,7 +102,7 @@ def _from_cluster(client: Any, call: Callable[[Any], Any], items: Sequence[Any])
     """In the order of completion. Items travel inside their tasks, so that no worker's death loses them."""
     from distributed import KilledWorker, as_completed
 
-    futures = client.map(call, items, pure=False)
+    futures = [client.submit(call, item, pure=False) for item in items]
     index = {future.key: i for i, future in enumerate(futures)}
     waiting = as_completed(futures, with_results=True)
     del futures  # a result leaves the cluster as soon as it is here
