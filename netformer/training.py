@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from netformer.grammar import dense_params, read_structure
 from netformer.head import solve_head
@@ -191,6 +192,7 @@ def total_loss(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
     )
 
 
+@sdpa_kernel(SDPBackend.MATH)  # flash attention is slow backward on a few dozen tokens
 def train(
     corpus: Corpus,
     model_arguments: dict[str, Any],
