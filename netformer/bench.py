@@ -215,16 +215,19 @@ def write_picture(numbers: dict[str, float], path: Path) -> None:
     names = [name for name in ASKED if name in numbers][::-1]
     for at, name in enumerate(names):
         asked, more = ASKED[name]
-        ratio = numbers[name] / asked if more else asked / numbers[name]
+        ratio = numbers[name] / asked if more else asked / max(numbers[name], 1e-300)
+        ratio = min(ratio, 30.0)  # rounding errors would stretch the axis
         left.plot([1, ratio], [at, at], color=GREEN if ratio >= 1 else ORANGE, linewidth=3)
         left.plot(ratio, at, "o" if ratio >= 1 else "X", color=GREEN if ratio >= 1 else ORANGE)
-        left.annotate(f"{numbers[name]:.3g}  (asked {asked:g})", (ratio, at), (7, -4), textcoords="offset points")
+        left.annotate(
+            f"{numbers[name]:.3g}  (asked {asked:g})", (max(ratio, 1), at), (7, -4), textcoords="offset points"
+        )
     left.axvline(1, color="black", linewidth=1)
     left.set(xscale="log", yticks=range(len(names)), yticklabels=names, xlabel="times the mark; reached right of 1")
     left.set_xlim(left.get_xlim()[0], left.get_xlim()[1] * 30)
     rates = {name: value for name, value in numbers.items() if name.endswith("_gmacs")}
     right.barh(list(rates)[::-1], list(rates.values())[::-1], color=BLUE)
-    right.set(xscale="log", xlabel="10^9 multiply-adds a second, one thread")
+    right.set(xscale="log", xlim=(1, None), xlabel="10^9 multiply-adds a second, one thread")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
