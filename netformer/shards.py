@@ -3,9 +3,9 @@
 A shard holds `TASKS` tasks of the train stream, the networks trained on them and their tokens. It is a function of the
 settings and its number alone, and the first tasks are those of the pipeline. In the folder:
 
-    settings.json                      what every shard was made from; another zoo needs another folder
-    tasks/ zoo/ tokens/ 00012.parquet  schemas of the pipeline, row groups of `ROW_GROUP` rows
-    done/00012.json                    SHA-256 of the three and counts, written last: without it the shard is made again
+    settings.json                       what every shard was made from; another zoo needs another folder
+    tasks/ zoo/ tokens/ 000012.parquet  schemas of the pipeline, row groups of `ROW_GROUP` rows
+    done/000012.json                    SHA-256 of the three, and counts; written last: without it a shard is made again
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def make_shard(
     if not (folder / "settings.json").exists():
         raise OSError(f"a worker does not find {folder}; it must be on a disk that all workers share")
     _return_memory()
-    start, name = time.process_time(), f"{index:05d}"
+    start, name = time.process_time(), f"{index:06d}"
     files = {kind: folder / kind / f"{name}.parquet" for kind in KINDS}
     done = folder / "done" / f"{name}.json"
     record = _complete(done, files)
@@ -113,7 +113,7 @@ def make_shard(
     }
 
 
-def open_shards(folder: Path, kind: str) -> Dataset:
+def open_shards(folder: Path | str, kind: str) -> Dataset:
     """The tasks, zoo or tokens of all complete shards as one `pyarrow.dataset`: columns and row groups are read when
     they are asked for, without looking at their SHA-256.
 

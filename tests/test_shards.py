@@ -60,7 +60,7 @@ def test_a_run_that_stopped_goes_on_where_it_was(made: Path, tmp_path: Path, mon
     write = shards.write_table
 
     def stop(table: pa.Table, path: Path, row_group: int | None = None) -> None:
-        if path == tmp_path / "tokens" / "00001.parquet":
+        if path == tmp_path / "tokens" / "000001.parquet":
             raise KeyboardInterrupt
         write(table, path, row_group)
 
@@ -68,14 +68,14 @@ def test_a_run_that_stopped_goes_on_where_it_was(made: Path, tmp_path: Path, mon
         patch.setattr(shards, "write_table", stop)
         with pytest.raises(KeyboardInterrupt):
             make_shards(3, tmp_path, **SETTINGS)
-    assert [path.name for path in (tmp_path / "done").iterdir()] == ["00000.json"]
-    assert open_shards(tmp_path, "zoo").count_rows() == json.loads((made / "done" / "00000.json").read_text())["kept"]
+    assert [path.name for path in (tmp_path / "done").iterdir()] == ["000000.json"]
+    assert open_shards(tmp_path, "zoo").count_rows() == json.loads((made / "done" / "000000.json").read_text())["kept"]
     assert make_shards(1, tmp_path, **SETTINGS)["made"] == 0
     assert make_shards(3, tmp_path, **SETTINGS)["made"] == 2
     assert contents(tmp_path) == contents(made)
 
 
-@pytest.mark.parametrize("name", ["tasks/00001.parquet", "zoo/00001.parquet", "tokens/00001.parquet"])
+@pytest.mark.parametrize("name", ["tasks/000001.parquet", "zoo/000001.parquet", "tokens/000001.parquet"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
 def test_a_damaged_shard_is_made_again(made: Path, name: str, damage: str) -> None:
     before, path = contents(made), made / name
@@ -91,13 +91,13 @@ def test_a_damaged_shard_is_made_again(made: Path, name: str, damage: str) -> No
 def test_a_damaged_record_costs_its_shard_alone(made: Path) -> None:
     before = contents(made)
     for text in ("{", "[]", "{}"):
-        (made / "done" / "00002.json").write_text(text)
+        (made / "done" / "000002.json").write_text(text)
         assert make_shards(3, made, **SETTINGS)["made"] == 1
     assert contents(made) == before
 
 
 def test_shards_are_the_pipelines_tasks_networks_and_tokens(made: Path) -> None:
-    tasks = [task for k in range(3) for task in read_tasks(made / "tasks" / f"{k:05d}.parquet")]
+    tasks = [task for k in range(3) for task in read_tasks(made / "tasks" / f"{k:06d}.parquet")]
     plain = synthetic_tasks(150, stream="train", split="train", **DRAW)
     assert [task.task_id for task in tasks] == [task.task_id for task in plain]
     assert all((a.X == b.X).all() and (a.y == b.y).all() for a, b in zip(tasks, plain, strict=True))
@@ -115,7 +115,7 @@ def test_shards_are_the_pipelines_tasks_networks_and_tokens(made: Path) -> None:
 def test_row_groups_are_read_alone(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "ROW_GROUP", 40)
     make_shards(1, tmp_path, **SETTINGS)
-    whole, file = pq.read_table(made / "zoo" / "00000.parquet"), pq.ParquetFile(tmp_path / "zoo" / "00000.parquet")
+    whole, file = pq.read_table(made / "zoo" / "000000.parquet"), pq.ParquetFile(tmp_path / "zoo" / "000000.parquet")
     assert file.num_row_groups == -(-len(whole) // 40)
     assert file.read_row_group(1).equals(whole.slice(40, 40))
     good = open_shards(made, "zoo").to_table(columns=["net_id"], filter=ds.field("valid_r2") > 0.5)
