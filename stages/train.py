@@ -16,7 +16,7 @@ from netformer.observation import Prior
 from netformer.tasks import stack_tasks
 from netformer.tokens import detokenize_networks, detokenize_sensitivity
 from netformer.training import Corpus, LossWeights, train
-from stages import Bar, n_workers, run
+from stages import Bar, run
 
 INPUTS = ("data/tasks.parquet", "data/tokens.parquet", "data/metafeatures.parquet")
 SECTIONS = {"download", "zoo", "metafeatures", "model", "train"}
@@ -68,8 +68,6 @@ def main(root: Path = Path(), initial: TransformerVAE | None = None) -> None:
         "n_metafeatures": len(NAMES),
         **params.model.model_dump(),
     }
-    # In bf16 the number of threads changes no bit (tests/test_model.py); in float32 it does.
-    torch.set_num_threads(n_workers() if p.precision == "bf16-mixed" else 1)
     with Live(str(root / "reports" / "train"), dvcyaml=False, save_dvc_exp=False) as live:
 
         def log(step: int, losses: dict[str, float]) -> None:
@@ -88,7 +86,6 @@ def main(root: Path = Path(), initial: TransformerVAE | None = None) -> None:
             initial=initial,
             **p.model_dump(exclude={"loss"}),
         )
-    torch.set_num_threads(1)
     save_model(model, transform, root / "models" / "netformer")
 
 

@@ -270,22 +270,19 @@ def test_a_resumed_run_is_the_straight_run(corpus, tmp_path):
     assert not torch.equal(straight.type_head.weight, other.type_head.weight)
 
 
-def test_the_number_of_threads_changes_no_bit(corpus):
-    """Large enough for torch to share every kind of work among its threads, one of them with an odd share."""
-    trained, scored, before = [], [], torch.get_num_threads()
-    index = torch.arange(5).repeat(400)
+def test_the_number_of_threads_changes_no_score(corpus):
+    """Large enough for torch to share the work among its threads, one of them with an odd share."""
+    before, index = torch.get_num_threads(), torch.arange(5).repeat(400)
     g = torch.Generator().manual_seed(0)
     networks = initialize(draw_specs(corpus.tasks.n_features[index], layout=LAYOUT, generator=g), index)
+    found = []
     try:
         for threads in (1, 2, 3, 7):
             torch.set_num_threads(threads)
-            model = run(corpus, 2, stream_tasks=96, min_rows=150, max_rows=300, precision="bf16-mixed")
-            trained.append(torch.cat([value.flatten() for value in model.state_dict().values()]))
-            scored.append(scores(networks, corpus.tasks, index))
+            found.append(scores(networks, corpus.tasks, index))
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(trained[0], other) for other in trained[1:])
-    assert all(torch.equal(scored[0], other) for other in scored[1:])
+    assert all(torch.equal(found[0], other) for other in found[1:])
 
 
 def test_logged_losses_are_means_of_the_steps_they_cover_after_a_resume_too(corpus, tmp_path):
