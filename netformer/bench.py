@@ -5,7 +5,8 @@
 Everything runs on one thread unless its key says otherwise. The machine's own limits (large matrix products, memory
 bandwidth) are measured in the same run; fractions of peak count the multiply-adds that a result needs, padding and
 biases not among them. Other load hits all sides alike, but absolute times are those of a shared machine. Compilation,
-once a machine, is left out. Keys of `scale.` in the file are kept: that run takes hours and writes its own.
+once a machine, is left out. `scale.exponent`, of seconds against networks, is that of `scale.json` beside the output
+(`make scale`).
 """
 
 from __future__ import annotations
@@ -250,9 +251,10 @@ def main() -> None:
     numbers |= benchmodel.measure_edge_sequence(networks=64, rounds=2 if quick else 4)
     numbers |= benchmodel.measure_sampling(tasks=64, rounds=3 if quick else 10)
     if arguments.out:
-        if arguments.out.exists():
-            earlier = json.loads(arguments.out.read_text())
-            numbers = {name: value for name, value in earlier.items() if name.startswith("scale.")} | numbers
+        scale = arguments.out.with_name("scale.json")
+        if scale.exists():
+            groups = json.loads(scale.read_text())["exponent"].values()
+            numbers["scale.exponent"] = max(group["seconds"] for group in groups)
         write_json(numbers, arguments.out)
         write_picture(numbers, arguments.out.with_suffix(".png"))
     for name, value in sorted(numbers.items()):

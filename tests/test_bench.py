@@ -78,13 +78,15 @@ def test_an_edge_sees_only_those_before_it():
     torch.testing.assert_close(seen[0], seen[1])
 
 
-def test_the_file_keeps_the_numbers_of_scale(tmp_path, monkeypatch, capsys):
+def test_the_file_has_the_exponent_of_scale_and_nothing_stale(tmp_path, monkeypatch, capsys):
     for name in ("measure_machine", "measure_zoo"):
         monkeypatch.setattr(bench, name, lambda **_: {"zoo.speedup_vs_loop": 2.0, "machine.fp32_gmacs": 3.0})
     for name in ("tokens", "metafeatures", "train", "edge_sequence", "sampling"):
         monkeypatch.setattr(benchmodel, f"measure_{name}", lambda **_: {})
     out = tmp_path / "bench.json"
-    out.write_text(json.dumps({"scale.exponent": 1.01, "zoo.stale": 5.0}))
+    out.write_text(json.dumps({"zoo.stale": 5.0}))
+    exponents = {"200_steps": {"seconds": 1.01, "cpu_seconds": 0.9}, "1500_steps": {"seconds": 0.8, "cpu_seconds": 0.7}}
+    (tmp_path / "scale.json").write_text(json.dumps({"exponent": exponents}))
     monkeypatch.setattr(sys, "argv", ["bench", "--quick", "--out", str(out)])
     bench.main()
     numbers = json.loads(out.read_text())
