@@ -28,6 +28,7 @@ DATA = ("tasks.parquet", "zoo.parquet", "metafeatures.parquet", "tokens.parquet"
 
 def prepare(repository: Path, root: Path, changes: dict[str, object]) -> None:
     """A root of its own: the pipeline's params with `changes`, its data by link, tokens made anew if they differ."""
+    usual = load_params(repository)  # bad params are one line, before anything is written
     (root / "data").mkdir(parents=True, exist_ok=True)
     yaml = YAML()
     params = yaml.load((repository / "params.yaml").read_text())
@@ -38,7 +39,7 @@ def prepare(repository: Path, root: Path, changes: dict[str, object]) -> None:
             part = part[section]
         part[key] = value
     yaml.dump(params, root / "params.yaml")
-    own_tokens = load_params(root).tokenize != load_params(repository).tokenize
+    own_tokens = load_params(root).tokenize != usual.tokenize
     for name in DATA[: 3 if own_tokens else 4]:
         source, link = repository / "data" / name, root / "data" / name
         if not source.exists():
