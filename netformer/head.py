@@ -53,19 +53,21 @@ def weigh_heads(
         start = networks.weight[:, -1:].transpose(1, 2)
         target = torch.cat([(tasks.y * tasks.train).unsqueeze(2), design @ start], 2)
         gram, moment = across @ design / m, across @ target / m
-        errors, outputs = [], []
+        unit = torch.eye(design.shape[2]).expand_as(gram)  # inverting the small factor beats solving for every row
+        mixes = torch.stack([torch.ones(len(SHARES)), -torch.tensor(SHARES)])  # of y and what the written layer says
+        errors, solutions = [], []
         for times in FACTORS:
             factor = torch.linalg.cholesky(gram + _ridge(gram, edges, times * penalties))
-            leverage = torch.linalg.solve_triangular(factor, across, upper=False).square().sum(1) / m.squeeze(2)
-            solution = torch.cholesky_solve(moment, factor)
-            remainder = (target - design @ solution) / (1 - leverage).clamp(min=1e-3).unsqueeze(2)
-            for share in SHARES:
-                errors.append((remainder[:, :, 0] - share * remainder[:, :, 1]).square().sum(1))
-                outputs.append((share * start + solution[:, :, :1] - share * solution[:, :, 1:]).squeeze(2) * edges)
-        error = torch.stack(errors, 1) / target[:, :, 0].square().sum(1, keepdim=True).clamp(min=1e-12)
-        weight = trust(error)
-        output = (torch.stack(outputs, 1) * weight.unsqueeze(2)).sum(1)
-        return _with_output(networks, output), 1 - (error * weight).sum(1)
+            inverse = torch.linalg.solve_triangular(factor, unit, upper=False)
+            leverage = (inverse @ across).square_().sum(1) / m.squeeze(2)
+            solutions.append(torch.cholesky_solve(moment, factor))
+            remainder = (target - design @ solutions[-1]) / (1 - leverage).clamp(min=1e-3).unsqueeze(2)
+            errors.append((remainder @ mixes).square_().sum(1))
+        error = torch.stack(errors, 1) / target[:, :, 0].square().sum(1).clamp(min=1e-12).view(-1, 1, 1)
+        weight = trust(error.flatten(1)).view(error.shape)
+        step = torch.einsum("nfs,nfcj,js->nc", weight, torch.stack(solutions, 1), mixes)
+        written = -(weight @ mixes[1]).sum(1, keepdim=True) * start.squeeze(2)
+        return _with_output(networks, (written + step) * edges), 1 - (error * weight).sum((1, 2))
 
 
 def trust(error: Float[Tensor, "*n candidates"]) -> Float[Tensor, "*n candidates"]:

@@ -158,7 +158,7 @@ class NetFormer:
         X: numeric, finite. y: finite, not constant. max_params, max_hidden_layers, activations: constraints that always
         hold, see `grammar.read_structure`. target_r2: of several times as many samples, drawn at rising temperatures,
         those whose `expected_r2` is nearest to it. temperature: diversity of the samples, 1 is the whole prior, None
-        what the model was trained to be sampled at. metafeatures: tell the model what pymfe says too: 0.1 to 0.3 s, no
+        what the model was trained to be sampled at. metafeatures: tell the model what pymfe says too: some 10 ms, no
         better on tasks like those of training and worse on others. Of more columns than the model takes, those most
         correlated with y are read. Raises ValueError otherwise, with one line.
         """
