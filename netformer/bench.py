@@ -104,7 +104,8 @@ def train_by_loop(initial: Networks, tasks: TaskStack, steps: int) -> list[nn.Mo
     for i in range(len(initial)):
         net, keep = initial.to_torch(i), tasks.rows[i] == TRAIN
         rows = TensorDataset(tasks.x[i][keep][:, : int(initial.specs.n_inputs[i])], tasks.y[i][keep])
-        loader = DataLoader(rows, BATCH_SIZE, shuffle=True, drop_last=True)
+        order = torch.Generator().manual_seed(i)
+        loader = DataLoader(rows, BATCH_SIZE, shuffle=True, drop_last=True, generator=order)
         optimizer, left = torch.optim.Adam(net.parameters(), lr=LR), steps
         while left:
             for x, y in loader:
@@ -132,7 +133,8 @@ def measure_zoo(
 
     `speedup_vs_loop`: time of a net-step (one Adam step of one network). The engine gets many copies of the networks
     in one call, as a zoo does; its time covers all of the call, looks at valid rows too, which the loop does not pay
-    for. `_all_threads`: torch with all of its threads in the loop, one network a thread in the engine.
+    for. `_all_threads`: torch with all of its threads in the loop, one network a thread in the engine;
+    only on an idle machine, elsewhere torch's threads wait for one another.
     `fraction_of_peak`: multiply-adds a second against a large product. `seconds_to_quality_ratio`: seconds of the
     loop over seconds of the engine to the loop's own final median test R2 over `judged` networks, the timed ones first
     (a median over few hangs on one task), for the shortest whole schedule that gets there (lengths grow by a fifth to
