@@ -104,7 +104,8 @@ def train_by_loop(initial: Networks, tasks: TaskStack, steps: int) -> list[nn.Mo
     for i in range(len(initial)):
         net, keep = initial.to_torch(i), tasks.rows[i] == TRAIN
         rows = TensorDataset(tasks.x[i][keep][:, : int(initial.specs.n_inputs[i])], tasks.y[i][keep])
-        loader = DataLoader(rows, BATCH_SIZE, shuffle=True, drop_last=True)
+        order = torch.Generator().manual_seed(i)
+        loader = DataLoader(rows, BATCH_SIZE, shuffle=True, drop_last=True, generator=order)
         optimizer, left = torch.optim.Adam(net.parameters(), lr=LR), steps
         while left:
             for x, y in loader:
@@ -125,29 +126,33 @@ def scores_of_modules(modules: list[nn.Module], initial: Networks, tasks: TaskSt
     return r2(tasks.y, torch.stack(y), tasks.rows == TEST)
 
 
-def measure_zoo(*, networks: int, copies: int, steps: int, rounds: int, seed: int = 0) -> dict[str, float]:
+def measure_zoo(
+    *, networks: int, copies: int, steps: int, rounds: int, judged: int | None = None, seed: int = 0
+) -> dict[str, float]:
     """Engine against loop: the same networks on the same tasks, one task a network, batches of 50.
 
     `speedup_vs_loop`: time of a net-step (one Adam step of one network). The engine gets many copies of the networks
     in one call, as a zoo does; its time covers all of the call, looks at valid rows too, which the loop does not pay
-    for. `fraction_of_peak`: multiply-adds a second against a large product. `seconds_to_quality_ratio`: seconds of the
-    loop over seconds of the engine to the loop's own final median test R2, for the shortest whole schedule that gets
-    there (lengths grow by a fifth to four times the loop's steps, which count even if they do not get there; AdamW,
-    peak rate SHORT_LR). That median hangs on the one task in the middle: beside it the same to the loop's mean
-    (`mean_`), and until the median network is as good as its own copy from the loop (`paired_`). Networks have no
-    missing edges: `nn.Linear` has none.
+    for. `_all_threads`: torch with all of its threads in the loop, one network a thread in the engine;
+    only on an idle machine, elsewhere torch's threads wait for one another.
+    `fraction_of_peak`: multiply-adds a second against a large product. `seconds_to_quality_ratio`: seconds of the
+    loop over seconds of the engine to the loop's own final median test R2 over `judged` networks, the timed ones first
+    (a median over few hangs on one task), for the shortest whole schedule that gets there (lengths grow by a fifth to
+    four times the loop's steps, which count even if they do not get there; AdamW, peak rate SHORT_LR); the loop's
+    seconds are those of its net-step. Beside it the same to the loop's mean (`mean_`), and until the median network is
+    as good as its own copy from the loop (`paired_`). Networks have no missing edges: `nn.Linear` has none.
     """
+    judged = max(networks, judged or 0)
     made = synthetic_tasks(
-        networks, seed=seed, stream="train", split="train", max_features=10, min_rows=150, max_rows=300
+        judged, seed=seed, stream="train", split="train", max_features=10, min_rows=150, max_rows=300
     )
     tasks = stack_tasks(made, 10)
     generator = torch.Generator().manual_seed(seed)
     specs = draw_specs(
         tasks.n_features.clamp(min=1), layout=Layout(), skip_share=0.9, sparse_share=0.0, generator=generator
     )
-    initial, index = initialize(specs, torch.arange(networks)), torch.arange(networks)
+    initial, every, index = initialize(specs, torch.arange(judged)), torch.arange(judged), torch.arange(networks)
     threads, many = torch.get_num_threads(), index.repeat(copies)
-    modules: list[nn.Module] = []
 
     def engine(at: Int[Tensor, " n"], steps: int, workers: int = 1, lr: float = ENGINE_LR) -> Networks:
         return train_networks(
@@ -161,15 +166,14 @@ def measure_zoo(*, networks: int, copies: int, steps: int, rounds: int, seed: in
             workers=workers,
         )
 
-    def loop() -> None:
-        modules[:] = train_by_loop(initial, tasks, steps)
+    def loop() -> list[nn.Module]:
+        return train_by_loop(initial[index], tasks[index], steps)
 
     engine(index, 2)
     multiply, operations = product(2048, torch.float32)
     torch.set_num_threads(1)
     try:
-        spent = in_turns(rounds, loop=loop, engine=lambda: engine(many, steps), peak=multiply)
-        quality, needed, to_quality = scores_of_modules(modules, initial, tasks), {}, {}
+        quality, needed = scores_of_modules(train_by_loop(initial, tasks, steps), initial, tasks), {}
         reached: dict[str, Callable[[Tensor], bool]] = {
             "": lambda found: bool(found.median() >= quality.median()),
             "mean_": lambda found: bool(found.mean() >= quality.mean()),
@@ -178,34 +182,39 @@ def measure_zoo(*, networks: int, copies: int, steps: int, rounds: int, seed: in
         for name, enough in reached.items():
             length = max(1, steps // 16)
             while length < 4 * steps:
-                if enough(scores(engine(index, length, lr=SHORT_LR), tasks, index)[:, TEST]):
+                if enough(scores(engine(every, length, lr=SHORT_LR), tasks, every)[:, TEST]):
                     break
                 length += max(1, length // 5)
-            spans = in_turns(rounds, engine=partial(engine, many, length, lr=SHORT_LR))
-            needed[name], to_quality[name] = length, spans["engine"] / copies
+            needed[name] = length
+        whole = every.repeat(max(1, copies * networks // judged))
+        to_quality = {
+            f"to_{name}quality": partial(engine, whole, length, lr=SHORT_LR) for name, length in needed.items()
+        }
+        spent = in_turns(rounds, loop=loop, engine=lambda: engine(many, steps), peak=multiply, **to_quality)
     finally:
         torch.set_num_threads(threads)
-    parallel = min(seconds(lambda: engine(many, steps, threads)) for _ in range(rounds))
+    parallel = in_turns(rounds, loop=loop, engine=lambda: engine(many, steps, threads))
     loop_us, engine_us = 1e6 * spent["loop"] / (steps * networks), 1e6 * spent["engine"] / (steps * len(many))
-    rate = float(multiply_adds(specs, BATCH_SIZE).double().mean()) / (engine_us / 1e6)
-    return {
+    rate = float(multiply_adds(specs[index], BATCH_SIZE).double().mean()) / (engine_us / 1e6)
+    found = {
         "zoo.loop_us": loop_us,
         "zoo.engine_us": engine_us,
-        "zoo.engine_all_threads_us": 1e6 * parallel / (steps * len(many)),
+        "zoo.loop_all_threads_us": 1e6 * parallel["loop"] / (steps * networks),
+        "zoo.engine_all_threads_us": 1e6 * parallel["engine"] / (steps * len(many)),
         "zoo.engine_gmacs": rate / 1e9,
         "zoo.fraction_of_peak": rate / (operations / spent["peak"]),
         "zoo.speedup_vs_loop": loop_us / engine_us,
+        "zoo.speedup_vs_loop_all_threads": copies * parallel["loop"] / parallel["engine"],
         "zoo.loop_median_test_r2": float(quality.median()),
         "zoo.loop_mean_test_r2": float(quality.mean()),
         "zoo.loop_steps": steps,
-    } | {
-        key: value
-        for name in reached
-        for key, value in (
-            (f"zoo.engine_steps_to_{name}quality", needed[name]),
-            (f"zoo.seconds_to_{name}quality_ratio", spent["loop"] / to_quality[name]),
-        )
+        "zoo.judged_networks": judged,
     }
+    for name, length in needed.items():
+        seconds_each = spent[f"to_{name}quality"] / len(whole)
+        found[f"zoo.engine_steps_to_{name}quality"] = length
+        found[f"zoo.seconds_to_{name}quality_ratio"] = spent["loop"] / networks / seconds_each
+    return found
 
 
 def write_picture(numbers: dict[str, float], path: Path) -> None:
@@ -239,12 +248,14 @@ def main() -> None:
     from netformer import benchmodel
 
     parser = argparse.ArgumentParser(description="Speed of every part, as ratios measured in one run.")
-    parser.add_argument("--quick", action="store_true", help="under a minute instead of about 3")
+    parser.add_argument("--quick", action="store_true", help="under 2 minutes instead of about 5")
     parser.add_argument("--out", type=Path, help="write the numbers as JSON, and a picture beside it")
     arguments = parser.parse_args()
     quick = arguments.quick
     numbers = measure_machine(size=2048, megabytes=256, rounds=5)
-    numbers |= measure_zoo(networks=16 if quick else 32, copies=32, steps=500, rounds=2 if quick else 3)
+    numbers |= measure_zoo(
+        networks=16 if quick else 32, copies=32, steps=500, rounds=2 if quick else 3, judged=32 if quick else 128
+    )
     numbers |= benchmodel.measure_tokens(networks=20_000, rounds=5)
     numbers |= benchmodel.measure_metafeatures(tables=2 if quick else 6, rounds=2 if quick else 3)
     numbers |= benchmodel.measure_train(steps=5 if quick else 12)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from netformer.bench import in_turns, product, seconds
@@ -193,7 +194,9 @@ def measure_edge_sequence(*, networks: int, rounds: int, **changes: Any) -> dict
     """Networks a second of a training step that encodes and decodes networks: ours against an edge a step.
 
     Both: the same networks, bf16, forward, backward and AdamW; one batch, sorted by nothing. Ours writes structure and
-    weights for patches; neither side embeds a task or runs networks on rows.
+    weights for patches; neither side embeds a task or runs networks on rows. Ours computes attention as
+    `training.train` does, an edge a step in the faster of two ways. `multiply_adds_vs_edge_sequence`: a network's, of
+    matrix products and attention, theirs over ours: the ratio at an equal fraction of peak.
     """
     stack = canonicalize(_random_networks(networks))
     with torch.random.fork_rng():
@@ -228,14 +231,23 @@ def measure_edge_sequence(*, networks: int, rounds: int, **changes: Any) -> dict
         return once
 
     def work() -> dict[str, float]:
-        ours, theirs = step(model, by_patches), step(plain, lambda: plain(*edges, c, eps))
-        in_turns(1, ours=ours, theirs=theirs)
-        spent = in_turns(rounds, theirs=theirs, ours=lambda: [ours() for _ in range(4)])
-        spent["ours"] /= 4
+        flash = step(plain, lambda: plain(*edges, c, eps))
+        ours, formula = (sdpa_kernel(SDPBackend.MATH)(once) for once in (step(model, by_patches), flash))
+        counted = []
+        for once in (ours, formula):
+            with FlopCounterMode(display=False) as counter:
+                once()
+            counted.append(counter.get_total_flops() / 2)
+        in_turns(1, ours=ours, flash=flash)
+        spent = in_turns(rounds, flash=flash, formula=formula, ours=lambda: [ours() for _ in range(4)])
+        mine, theirs = spent["ours"] / 4, min(spent["flash"], spent["formula"])
         return {
-            "train.networks_per_second": networks / spent["ours"],
-            "train.edge_sequence_networks_per_second": networks / spent["theirs"],
-            "train.speedup_vs_edge_sequence": spent["theirs"] / spent["ours"],
+            "train.networks_per_second": networks / mine,
+            "train.edge_sequence_networks_per_second": networks / theirs,
+            "train.speedup_vs_edge_sequence": theirs / mine,
+            "train.network_gmac": counted[0] / networks / 1e9,
+            "train.edge_sequence_network_gmac": counted[1] / networks / 1e9,
+            "train.multiply_adds_vs_edge_sequence": counted[1] / counted[0],
         }
 
     return _on_one_thread(work)

@@ -14,7 +14,7 @@ from netformer.specs import Layout, draw_specs
 TINY_MODEL = {"d_model": 16, "n_heads": 2, "d_row": 16, "d_slot": 2, "d_condition": 16, "d_writer": 16}
 PIECES = {
     "machine": lambda: bench.measure_machine(size=16, megabytes=1, rounds=1),
-    "zoo": lambda: bench.measure_zoo(networks=2, copies=2, steps=3, rounds=1),
+    "zoo": lambda: bench.measure_zoo(networks=2, copies=2, steps=3, rounds=1, judged=3),
     "tokenize": lambda: benchmodel.measure_tokens(networks=5, rounds=1),
     "metafeatures": lambda: benchmodel.measure_metafeatures(tables=2, rounds=1, n_rows=30, n_features=2),
     "train": lambda: (
@@ -40,6 +40,9 @@ def test_every_piece_gives_finite_numbers_under_its_name(piece):
 def test_ratios_are_those_of_their_parts():
     numbers = PIECES["zoo"]()
     assert numbers["zoo.speedup_vs_loop"] == numbers["zoo.loop_us"] / numbers["zoo.engine_us"]
+    both = numbers["zoo.loop_all_threads_us"] / numbers["zoo.engine_all_threads_us"]
+    assert numbers["zoo.speedup_vs_loop_all_threads"] == pytest.approx(both)
+    assert numbers["zoo.judged_networks"] == 3
     assert -1 <= numbers["zoo.loop_median_test_r2"] <= 1
 
 

@@ -44,13 +44,14 @@ def test_each_network_gets_its_own_activation():
     torch.testing.assert_close(activate(a, codes), expected, rtol=1e-6, atol=1e-7)
 
 
-def test_a_stack_trains_as_single_networks_in_torch(tasks):
+@pytest.mark.parametrize("batch_size", [16, 80])
+def test_a_stack_trains_as_single_networks_in_torch(tasks, batch_size):
     """Sparse or dense, 30 steps of AdamW on the same batches; tolerance 1e-4 absolute on every weight."""
     steps, lr, decay, n = 30, 0.02, 0.01, 24
     specs, at = draw(n, tasks, sparse_share=0.5, skip_share=0.5, bias_share=0.7)
     initial = initialize(specs, torch.arange(n))
     done = train_networks(
-        initial, tasks, at, steps=steps, lr=lr, batch_size=16, weight_decay=decay, evaluations=1, seed=3
+        initial, tasks, at, steps=steps, lr=lr, batch_size=batch_size, weight_decay=decay, evaluations=1, seed=3
     )
     for i in range(n):
         net, edges = initial.to_torch(i), exists(specs, i)
@@ -60,7 +61,7 @@ def test_a_stack_trains_as_single_networks_in_torch(tasks):
         with torch.no_grad():
             before = (net(x).squeeze(1) - y)[valid].square().sum()
         for step in range(steps):
-            rows = batch_rows(train.sum().view(1), step, 16, 3)[0]
+            rows = batch_rows(train.sum().view(1), step, batch_size, 3)[0]
             optimizer.param_groups[0]["lr"] = learning_rate(step, steps, lr)
             optimizer.zero_grad()
             (net(x[train][rows]).squeeze(1) - y[train][rows]).square().mean().backward()
@@ -108,8 +109,10 @@ def test_inputs_are_left_alone_and_missing_edges_stay_zero(tasks):
 def test_compiled_activations_and_slopes_are_those_of_torch(code, name):
     """Absolute tolerance 2e-6 on values and derivatives, relative 2e-6 where values are large."""
     a = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e4, -50.0, 50.0, 1e4])])
-    value, slope = a.numpy().copy(), np.empty(len(a), np.float32)
-    kernel.activate(code, value, slope)
+    a = torch.cat([a, a.new_zeros(-len(a) % 64)])
+    value, slope = a.numpy().reshape(-1, 64).copy(), np.empty((len(a) // 64, 64), np.float32)
+    kernel.activate(code, value, slope, 0, len(value))
+    value, slope = value.ravel(), slope.ravel()
     exact = a.double().requires_grad_()
     expected = activate(exact.view(1, -1, 1), torch.tensor([code])).flatten()
     (derivative,) = torch.autograd.grad(expected.sum(), exact)
