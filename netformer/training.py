@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from netformer.batches import Corpus, draw_batch
+from netformer.batches import Corpus, ahead, draw_batch
 from netformer.losses import PARTS, LossWeights, Objective, shares
 from netformer.model import TransformerVAE, weight_scale
 from netformer.observation import Prior
@@ -129,8 +129,8 @@ def train(
         max_rows=max_rows,
         prior=prior,
     )
-    for step in range(start, steps):
-        value, parts = objective(*shares(draw(step), rank, world))
+    for step, batch in ahead(draw, range(start, steps)):
+        value, parts = objective(*shares(batch, rank, world))
         model.zero_grad(set_to_none=True)
         value.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import save
 from torch import Tensor
 
-from netformer.batches import Corpus, draw_batch
+from netformer.batches import Corpus, ahead, draw_batch
 from netformer.losses import PARTS, shares
 from netformer.processes import launch, processes
 from netformer.specs import Layout
@@ -141,6 +142,25 @@ def test_the_parts_of_a_batch_add_up_to_it(corpus: Corpus) -> None:
             assert torch.equal(part.eps.view(-1, 2, 11), batch.eps.view(-1, 2, 11)[rank::world])
     assert shares(batch, 0, 1)[0] is batch
     assert set(shares(batch, 0, 1)[1].values()) == {1.0}
+
+
+def test_a_batch_is_drawn_ahead_in_order_by_a_thread_like_the_callers() -> None:
+    seen: list[int] = []
+
+    def draw(step: int) -> tuple[int, int]:
+        if step == 6:
+            raise ValueError("step 6 has no data")
+        seen.append(step)
+        return threading.get_ident(), torch.get_num_threads()
+
+    found = []
+    with pytest.raises(ValueError, match="step 6 has no data"):
+        for step, (thread, threads) in ahead(draw, range(2, 9)):
+            assert (thread != threading.get_ident(), threads) == (True, torch.get_num_threads())
+            assert max(seen) <= step + 1
+            found.append(step)
+    assert found == seen == [2, 3, 4, 5]
+    assert list(ahead(draw, range(0))) == []
 
 
 def test_two_processes_learn_what_one_learns(corpus: Corpus, alone: tuple, together: dict) -> None:
