@@ -153,13 +153,16 @@ def test_a_batch_is_drawn_ahead_in_order_by_a_thread_like_the_callers() -> None:
         seen.append(step)
         return threading.get_ident(), torch.get_num_threads()
 
-    found = []
+    drawn = ahead(draw, range(2, 9))
+    for expected in (2, 3, 4, 5):
+        step, (thread, threads) = next(drawn)
+        assert step == expected
+        assert thread != threading.get_ident()
+        assert threads == torch.get_num_threads()
+        assert max(seen) <= step + 1
     with pytest.raises(ValueError, match="step 6 has no data"):
-        for step, (thread, threads) in ahead(draw, range(2, 9)):
-            assert (thread != threading.get_ident(), threads) == (True, torch.get_num_threads())
-            assert max(seen) <= step + 1
-            found.append(step)
-    assert found == seen == [2, 3, 4, 5]
+        next(drawn)
+    assert seen == [2, 3, 4, 5]
     assert list(ahead(draw, range(0))) == []
 
 
