@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from netformer.bench import in_turns, product, seconds
 from netformer.edgesequence import EdgeSequence, edge_batch
+from netformer.losses import weight_loss
 from netformer.metafeatures import (
     FEATURES,
     NAMES,
@@ -34,7 +35,7 @@ from netformer.symmetry import canonicalize
 from netformer.synthetic import stream_batch, synthetic_tasks
 from netformer.tasks import stack_tasks
 from netformer.tokens import tokenize_networks
-from netformer.training import Corpus, LossWeights, train, weight_loss
+from netformer.training import Corpus, LossWeights, train
 from netformer.zoo import initialize
 
 LAYOUT = Layout()

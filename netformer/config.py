@@ -166,7 +166,18 @@ class Train(Section):
     condition_dropout: Share
     metafeature_noise: NonNegative
     precision: Literal["bf16-mixed", "32-true"]
+    devices: Count = 1  # params of the package's weights are older than these three
+    nodes: Count = 1
+    strategy: Literal["auto", "ddp"] = "auto"
     loss: Loss
+
+    @model_validator(mode="after")
+    def _processes(self) -> Train:
+        for name in ("zoo_tasks", "stream_tasks"):
+            if getattr(self, name) < self.devices * self.nodes:
+                most = f"{self.devices} x {self.nodes}"
+                raise ValueError(f"{name} must be at least devices x nodes, got {getattr(self, name)} < {most}")
+        return self
 
 
 class Sample(Section):

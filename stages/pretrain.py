@@ -52,7 +52,8 @@ def prepare(repository: Path) -> Path:
     root = repository / WORK
     (root / "data").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(repository / PARAMS, root / "params.yaml")
-    load_params(root)
+    if (nodes := load_params(root).train.nodes) > 1:
+        raise ValueError(f"train.nodes must be 1 for make pretrain, whose stages are not shared by nodes, got {nodes}")
     shutil.copyfile(repository / "data" / "sample.csv", root / "data" / "sample.csv")
     for stage in PREPARATION:
         once(repository, root, stage)

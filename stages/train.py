@@ -2,17 +2,20 @@
 
 import hashlib
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import torch
 from dvclive import Live
+from lightning_fabric import Fabric
 
 from netformer.artifacts import metafeature_values, read_table, read_tasks, save_model
 from netformer.config import Params, load_params
 from netformer.metafeatures import NAMES, MetaFeatureTransform
 from netformer.model import TransformerVAE
 from netformer.observation import Prior
+from netformer.processes import launch, processes
 from netformer.tasks import stack_tasks
 from netformer.tokens import detokenize_networks, detokenize_sensitivity
 from netformer.training import Corpus, LossWeights, train
@@ -20,6 +23,7 @@ from stages import Bar, run
 
 INPUTS = ("data/tasks.parquet", "data/tokens.parquet", "data/metafeatures.parquet")
 SECTIONS = {"download", "zoo", "metafeatures", "model", "train"}
+SHARING = {"devices", "nodes", "strategy"}
 
 
 def corpus_of(root: Path, params: Params) -> tuple[Corpus, MetaFeatureTransform]:
@@ -43,8 +47,9 @@ def corpus_of(root: Path, params: Params) -> tuple[Corpus, MetaFeatureTransform]
 
 
 def checkpoint_of(root: Path, params: Params, initial: TransformerVAE | None) -> Path:
-    """A file named after params, inputs, start and code: a checkpoint of anything else is never resumed."""
-    digest = hashlib.sha256(params.model_dump_json(include=SECTIONS).encode())
+    """A file named after params, inputs, start and code: a checkpoint of anything else is never resumed. One of another
+    number of processes is."""
+    digest = hashlib.sha256(params.model_dump_json(include=SECTIONS, exclude={"train": SHARING}).encode())
     for name in INPUTS:
         digest.update((root / name).read_bytes())
     for name in sorted(sys.modules):
@@ -55,12 +60,17 @@ def checkpoint_of(root: Path, params: Params, initial: TransformerVAE | None) ->
     return root / "build" / "checkpoints" / f"{digest.hexdigest()[:16]}.safetensors"
 
 
-def main(root: Path = Path(), initial: TransformerVAE | None = None) -> None:
-    params = load_params(root)
-    p = params.train
-    corpus, transform = corpus_of(root, params)
-    bar = Bar("train")
-    layout = params.zoo.layout
+def fit(
+    fabric: Fabric,
+    root: Path,
+    params: Params,
+    corpus: Corpus,
+    transform: MetaFeatureTransform,
+    initial: TransformerVAE | None,
+    checkpoint: Path,
+) -> None:
+    """Train in this process and those it shares the steps with; the first of them writes curve and model."""
+    p, layout = params.train, params.zoo.layout
     arguments = {
         "max_features": layout.max_features,
         "max_hidden_layers": layout.max_hidden_layers,
@@ -68,25 +78,40 @@ def main(root: Path = Path(), initial: TransformerVAE | None = None) -> None:
         "n_metafeatures": len(NAMES),
         **params.model.model_dump(),
     }
-    with Live(str(root / "reports" / "train"), dvcyaml=False, save_dvc_exp=False) as live:
+    log = None
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            live = stack.enter_context(Live(str(root / "reports" / "train"), dvcyaml=False, save_dvc_exp=False))
+            bar = Bar("train")
 
-        def log(step: int, losses: dict[str, float]) -> None:
-            live.step = step
-            for name, value in losses.items():
-                live.log_metric(name, value)
-            bar(step, p.steps)
+            def log(step: int, losses: dict[str, float]) -> None:
+                live.step = step
+                for name, value in losses.items():
+                    live.log_metric(name, value)
+                bar(step, p.steps)
 
         model = train(
             corpus,
             arguments,
             loss=LossWeights(**p.loss.model_dump()),
-            checkpoint=checkpoint_of(root, params, initial),
+            checkpoint=checkpoint,
             log=log,
             prior=Prior(**params.download.prior.model_dump()),
             initial=initial,
-            **p.model_dump(exclude={"loss"}),
+            fabric=fabric,
+            **p.model_dump(exclude={"loss", *SHARING}),
         )
-    save_model(model, transform, root / "models" / "netformer")
+    if fabric.is_global_zero:
+        save_model(model, transform, root / "models" / "netformer")
+    fabric.barrier()
+
+
+def main(root: Path = Path(), initial: TransformerVAE | None = None) -> None:
+    params = load_params(root)
+    p = params.train
+    fabric = processes(p.devices, p.nodes, p.strategy, p.precision)
+    corpus, transform = corpus_of(root, params)
+    launch(fabric, fit, root, params, corpus, transform, initial, checkpoint_of(root, params, initial))
 
 
 if __name__ == "__main__":

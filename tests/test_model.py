@@ -285,12 +285,17 @@ def test_the_number_of_threads_changes_no_score(corpus):
     assert all(torch.equal(found[0], other) for other in found[1:])
 
 
-def test_logged_losses_are_means_of_the_steps_they_cover_after_a_resume_too(corpus, tmp_path):
+@pytest.mark.parametrize("log_every", [1, 2, 3])
+def test_logged_losses_are_means_of_the_steps_they_cover_after_a_resume_too(corpus, tmp_path, log_every):
     path, every, straight, resumed = tmp_path / "state.safetensors", {}, {}, {}
-    run(corpus, 3, path, log=every.__setitem__, log_every=1)
-    run(corpus, 3, path, log=resumed.__setitem__, log_every=3)
-    run(corpus, 3, log=straight.__setitem__, log_every=3)
-    assert (list(every), list(resumed), list(straight)) == ([1, 2, 3], [3], [3])
-    for name, value in every[3].items():
-        assert resumed[3][name] == pytest.approx(value), name
-        assert straight[3][name] == pytest.approx(np.mean([every[step][name] for step in (1, 2, 3)])), name
+    run(corpus, 5, path, log=every.__setitem__, log_every=1)
+    run(corpus, 5, path, log=resumed.__setitem__, log_every=log_every)
+    run(corpus, 5, log=straight.__setitem__, log_every=log_every)
+    assert list(straight) == [step for step in (1, 2, 3, 4, 5) if step % log_every == 0 or step == 5]
+    assert resumed == straight, "steps before the checkpoint are told again"
+    before = 0
+    for step, means in straight.items():
+        for name, value in means.items():
+            covered = [every[step][name] for step in range(before + 1, step + 1)]
+            assert value == pytest.approx(np.mean(covered)), name
+        before = step

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -149,6 +150,67 @@ def test_stages_work_on_one_torch_thread_whatever_the_environment_says() -> None
     assert done.stdout.split() == ["1"]
 
 
+def copied(root: Path, folder: Path, changes: dict) -> Path:
+    """A root with the data of another, to train in."""
+    folder.mkdir()
+    (folder / "data").symlink_to(root / "data")
+    write_params(folder, {**TINY, "train": TINY["train"] | changes})
+    return folder
+
+
+def curve_of(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (root / "reports" / "train").rglob("*") if path.is_file()}
+
+
+def test_an_interrupted_training_ends_with_the_curve_of_an_uninterrupted_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC takes away the outputs of a stage before it runs; the checkpoint is none."""
+    stage = import_module("stages.train")
+    monkeypatch.setattr(stage, "train", partial(stage.train, checkpoint_every=2, log_every=1))
+    straight, resumed = (copied(root, tmp_path / name, {"steps": 6}) for name in ("straight", "resumed"))
+    stage.main(straight)
+    with monkeypatch.context() as patch:
+
+        class Interrupted:
+            def __init__(self, name: str) -> None:
+                pass
+
+            def __call__(self, done: int, total: int) -> None:
+                if done == 5:
+                    raise KeyboardInterrupt
+
+        patch.setattr(stage, "Bar", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stage.main(resumed)
+    shutil.rmtree(resumed / "reports")
+    drawn: list[int] = []
+    draw = import_module("netformer.training").draw_batch
+    monkeypatch.setattr(
+        "netformer.training.draw_batch", lambda step, **other: drawn.append(step) or draw(step, **other)
+    )
+    stage.main(resumed)
+    assert drawn == [4, 5]
+    assert len(curve_of(straight)) == 13
+    assert curve_of(resumed) == curve_of(straight)
+    weights = Path("models", "netformer", "model.safetensors")
+    assert (resumed / weights).read_bytes() == (straight / weights).read_bytes()
+
+
+def test_two_processes_share_the_stage_and_its_checkpoint(root: Path, tmp_path: Path) -> None:
+    stage, shared = import_module("stages.train"), copied(root, tmp_path / "shared", {"devices": 2})
+    stage.main(shared)
+    one, two = (json.loads((path / "reports" / "train" / "metrics.json").read_text()) for path in (root, shared))
+    assert list(one) == list(two)
+    assert two == pytest.approx(one, rel=0.02)  # bf16
+    assert set(curve_of(shared)) == set(curve_of(root))
+    assert (shared / "models" / "netformer" / "config.json").read_bytes() == (
+        root / "models" / "netformer" / "config.json"
+    ).read_bytes()
+    names = [stage.checkpoint_of(root, load_params(path), None).name for path in (root, shared)]
+    assert names[0] == names[1], "a training goes on with another number of processes"
+
+
 def test_every_ablation_is_trained_measured_and_not_repeated(root: Path, tmp_path: Path) -> None:
     for name in ("netformer", "stages", "dvc.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -173,6 +235,9 @@ def test_every_ablation_is_trained_measured_and_not_repeated(root: Path, tmp_pat
     [
         ("train", "lr", -0.1, r"train\.lr must be greater than 0, got -0\.1"),
         ("train", "lr", "fast", r"train\.lr must be a valid number"),
+        ("train", "devices", 0, r"train\.devices must be greater than or equal to 1, got 0"),
+        ("train", "devices", 8, "zoo_tasks must be at least devices x nodes, got 4 < 8 x 1"),
+        ("train", "strategy", "fsdp", r"train\.strategy must be 'auto' or 'ddp', got 'fsdp'"),
         ("zoo", "min_width", 9, "min_width must be at most max_width, got 9 > 8"),
         ("model", "condition", "all", "model.condition must be 'none', 'metafeatures', 'task' or 'both', got 'all'"),
         ("sample", "temperature", 1, r"sample\.temperature Extra inputs are not permitted"),
