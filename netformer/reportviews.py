@@ -15,6 +15,7 @@ from netformer.reportsvg import Points, ladder, plane
 
 ROWS = {  # without their number of samples, in the order shown
     "single": "one network as delivered: hidden layers written, output layer solved in closed form",
+    "expected_best": "the sample best by leave-one-out on train rows",
     "best_of": "the sample best on valid rows",
     "average": "mean prediction of the samples",
     "wide": "the samples merged, their output layer solved jointly",

@@ -68,8 +68,8 @@ def sample_networks(
 
 def sample_arm(
     model: TransformerVAE, tasks: TaskStack, metafeatures: Float[Tensor, "t k"], arm: str, n_samples: int, seed: int
-) -> Networks:
-    """Networks of one arm of the experiment.
+) -> tuple[Networks, Float[Tensor, " n"]]:
+    """Networks of one arm of the experiment, and the leave-one-out R2 of each, see `sample_networks`.
 
     single: one sample as delivered. raw: the same eps, every weight written by the decoder. Both are told of the task
     by its rows, and by meta-features only if the model has no other channel. Raw under another condition:
@@ -80,7 +80,7 @@ def sample_arm(
     empty = tasks[:0]
     delivered = metafeatures if model.condition == "metafeatures" else None
     if arm == "single":
-        return sample_networks(model, tasks, delivered, n_samples=n_samples, generator=g)[0]
+        return sample_networks(model, tasks, delivered, n_samples=n_samples, generator=g)
     if arm == "shuffled_condition":
         other = torch.roll(torch.arange(len(tasks)), 1)
         tasks_seen, known = tasks[other], None if delivered is None else delivered[other]
@@ -96,12 +96,12 @@ def sample_arm(
         raise ValueError(f"arm must be one of {', '.join(ARMS)}, got {arm!r}")
     return sample_networks(
         model, tasks, known, n_samples=n_samples, generator=g, solve=False, condition_tasks=tasks_seen
-    )[0]
+    )
 
 
 @dataclass(frozen=True)
 class Population:
-    """Networks that read the raw columns of a table and answer in the units of its target.
+    """Networks that read the raw columns of a table and answer in the units of its target, best first.
 
     expected_r2: of each on new rows, by leave-one-out of its output layer; a little high, see `head.weigh_heads`.
     """
@@ -153,14 +153,14 @@ class NetFormer:
         metafeatures: bool = False,
         random_state: int = 0,
     ) -> Population:
-        """Write networks for a table; every row given is read, none is held back.
+        """Write networks for a table, best first by `expected_r2`; every row given is read, none is held back.
 
         X: numeric, finite. y: finite, not constant. max_params, max_hidden_layers, activations: constraints that always
         hold, see `grammar.read_structure`. target_r2: of several times as many samples, drawn at rising temperatures,
-        those whose `expected_r2` is nearest to it. temperature: diversity of the samples, 1 is the whole prior, None
-        what the model was trained to be sampled at. metafeatures: tell the model what pymfe says too: some 10 ms, no
-        better on tasks like those of training and worse on others. Of more columns than the model takes, those most
-        correlated with y are read. Raises ValueError otherwise, with one line.
+        those whose `expected_r2` is nearest to it, nearest first. temperature: diversity of the samples, 1 is the whole
+        prior, None what the model was trained to be sampled at. metafeatures: tell the model what pymfe says too: some
+        10 ms, no better on tasks like those of training and worse on others. Of more columns than the model takes,
+        those most correlated with y are read. Raises ValueError otherwise, with one line.
         """
         X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
         if target_r2 is not None and not (target_r2 <= 1 and temperature is None):
@@ -184,10 +184,9 @@ class NetFormer:
         ]
         tasks, networks = drawn[0][0], concatenate([part for _, part, _ in drawn])
         expected = torch.cat([part for _, _, part in drawn])
-        if target_r2 is not None:
-            nearest = torch.argsort((expected - target_r2).abs(), stable=True)[:n_samples]
-            networks, expected = networks[nearest], expected[nearest]
-        return Population(tasks.views[[0] * n_samples].fold(networks, X.shape[1]), expected)
+        far = -expected if target_r2 is None else (expected - target_r2).abs()
+        order = torch.argsort(far, stable=True)[:n_samples]
+        return Population(tasks.views[[0] * n_samples].fold(networks[order], X.shape[1]), expected[order])
 
     def write(
         self,

@@ -68,8 +68,8 @@ class Samples:
     """What the `sample` stage wrote for the test tasks.
 
     networks: those of the arm `single`, by sampling seed, then task, then sample. r2: train, valid and test R2 of every
-    arm in the same order, controls with one sample a task. task_index: the task of each network, a position in `tasks`
-    and `stack`.
+    arm in the same order, controls with one sample a task. expected: R2 of `networks` by leave-one-out on the train
+    rows. task_index: the task of each network, a position in `tasks` and `stack`.
     """
 
     tasks: list[Task]
@@ -77,6 +77,7 @@ class Samples:
     networks: Networks
     task_index: Int[Tensor, " n"]
     r2: dict[str, Float[Tensor, "seeds t samples 3"]]
+    expected: Float[Tensor, "seeds t samples"]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -98,15 +99,17 @@ class Samples:
     def scores(self) -> dict[str, Float[np.ndarray, " t"]]:
         """Test R2 of our own rows on every task, means over the sampling seeds, and the known ceiling (or nan).
 
-        single and the controls: the first sample. best_of_n: chosen by valid rows. average_n: the mean prediction.
-        wide_n: the samples merged, their output layer solved jointly (`merging.widen`). distilled: one network of the
-        first sample's spec, in `DISTIL_STEPS` steps toward the wide one.
+        single and the controls: the first sample. expected_best_n: chosen by leave-one-out on the train rows, the first
+        network of `NetFormer.generate`. best_of_n: chosen by valid rows. average_n: the mean prediction. wide_n: the
+        samples merged, their output layer solved jointly (`merging.widen`). distilled: one network of the first
+        sample's spec, in `DISTIL_STEPS` steps toward the wide one.
         """
         seeds, t, n = self.shape
         single = self.r2["single"]
         result = {arm: values[:, :, 0, TEST].mean(0).numpy() for arm, values in self.r2.items()}
-        chosen = single[..., VALID].argmax(2, keepdim=True)
-        result[f"best_of_{n}"] = single[..., TEST].gather(2, chosen).squeeze(2).mean(0).numpy()
+        for name, known in (("expected_best", self.expected), ("best_of", single[..., VALID])):
+            chosen = known.argmax(2, keepdim=True)
+            result[f"{name}_{n}"] = single[..., TEST].gather(2, chosen).squeeze(2).mean(0).numpy()
         position = torch.arange(seeds * t * n).view(seeds, t, n)
         merged = {name: torch.zeros(t, dtype=torch.float64) for name in (f"average_{n}", f"wide_{n}", "distilled")}
         for at in torch.argsort(self.stack.n_rows, stable=True).split(16):
@@ -142,4 +145,5 @@ def read_samples(table: pa.Table, tasks: Sequence[Task], layout: Layout, n_seeds
     index = torch.arange(len(test)).repeat_interleave(n_samples).repeat(n_seeds)
     r2s = {arm: r2_of(part).view(n_seeds, len(test), -1, 3) for arm, part in parts.items()}
     networks = networks_of(parts["single"], layout)
-    return Samples(test, stack_tasks(test, layout.max_features), networks, index, r2s)
+    expected = torch.from_numpy(parts["single"]["expected_r2"].to_numpy()).view(n_seeds, len(test), n_samples)
+    return Samples(test, stack_tasks(test, layout.max_features), networks, index, r2s, expected)

@@ -34,16 +34,15 @@ def main(root: Path = Path()) -> None:
         count = 1 if arm in CONTROLS else p.n_samples
         index = torch.arange(len(tasks)).repeat_interleave(count)
         drawn = [sample_arm(model, stack, known, arm, count, p.seed + seed) for seed in range(p.n_seeds)]
-        networks, at = concatenate(drawn), index.repeat(p.n_seeds)
-        tables.append(
-            networks_table(
-                networks,
-                [ids[i] for i in at.tolist()],
-                r2=scores(networks, stack, at),
-                arm=[arm] * len(networks),
-                sampling_seed=torch.arange(p.n_seeds).repeat_interleave(len(index)),
-            )
+        networks, at = concatenate([part for part, _ in drawn]), index.repeat(p.n_seeds)
+        table = networks_table(
+            networks,
+            [ids[i] for i in at.tolist()],
+            r2=scores(networks, stack, at),
+            arm=[arm] * len(networks),
+            sampling_seed=torch.arange(p.n_seeds).repeat_interleave(len(index)),
         )
+        tables.append(table.append_column("expected_r2", pa.array(torch.cat([part for _, part in drawn]).numpy())))
         bar(number + 1, len(ARMS))
     table = pa.concat_tables(tables)
     table = table.set_column(0, "net_id", pa.array(range(table.num_rows), pa.int64()))

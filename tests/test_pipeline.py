@@ -72,7 +72,16 @@ def test_every_number_is_finite_and_named(root: Path) -> None:
     assert set(report) == {"zoo", "tokens", "reconstruction", "sampling", "zero_shot"}
     assert report["tokens"]["exact"] == 1.0
     assert set(report["zero_shot"]) == {"heldout_tasks", "heldout_family"}
-    ours = {"raw", "single", "best_of_3", "average_3", "shuffled_condition", "metafeatures_only", "unconditional"}
+    ours = {
+        "raw",
+        "single",
+        "expected_best_3",
+        "best_of_3",
+        "average_3",
+        "shuffled_condition",
+        "metafeatures_only",
+        "unconditional",
+    }
     ours.add("raw_with_metafeatures")
     theirs = {"constant", "ridge", "mlp", "scratch", "scratch_best", "random_ridge_head", "random128_ridge_head"}
     for rows in report["zero_shot"].values():

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import make_friedman1
 
 from netformer import NetFormer
@@ -50,6 +51,16 @@ def test_constraints_always_hold(model, table, constraint, kept):
 def test_a_constraint_nobody_can_meet_names_the_smallest_possible_value(model, table):
     with pytest.raises(ValueError, match="max_params must be at least 23 for these inputs, got 10"):
         model.generate(*table, max_params=10)
+
+
+def test_networks_come_best_first(model, table):
+    X, y = table
+    made = model.generate(X, y, n_samples=8)
+    assert torch.equal(made.expected_r2, made.expected_r2.sort(descending=True).values)
+    tasks, written, expected = model.write(X, y, 8)
+    best = tasks.views.fold(written[expected.argmax().view(1)], X.shape[1])
+    assert expected.argmax() > 0
+    assert torch.equal(best.weight[0], made.networks.weight[0])
 
 
 def test_a_target_r2_is_asked_for_and_told(model, table):

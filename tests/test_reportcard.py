@@ -36,7 +36,9 @@ def samples(n: int = 4, scale: float = 0.3) -> Samples:
     networks = draw(len(tasks) * n, inputs=10)
     small = type(networks)(networks.specs, scale * networks.weight)
     index = torch.arange(len(tasks)).repeat_interleave(n)
-    return Samples(tasks, stack, small, index, {"single": torch.zeros(1, len(tasks), n, 3)})
+    return Samples(
+        tasks, stack, small, index, {"single": torch.zeros(1, len(tasks), n, 3)}, torch.zeros(1, len(tasks), n)
+    )
 
 
 def test_committed_report_comes_from_the_committed_weights_params_and_evaluator():
@@ -55,7 +57,7 @@ def test_calibration_is_of_probabilities():
 def test_samples_that_all_agree_have_no_spread_to_rank_errors_by():
     made = samples(4)
     same = made.networks[torch.arange(6).repeat_interleave(4) * 4]
-    report = calibration(Samples(made.tasks, made.stack, same, made.task_index, made.r2))
+    report = calibration(Samples(made.tasks, made.stack, same, made.task_index, made.r2, made.expected))
     assert report["row_correlation"] == 0.0
     assert report["coverage_0.95"] > 0.6  # what the residuals of the train rows say
 
