@@ -26,9 +26,9 @@ from torch import Tensor
 from netformer.merging import MergedNetwork, merge
 from netformer.networks import Networks
 from netformer.specs import ACTIVATIONS, Specs, slots
+from netformer.tasks import CUT
 
-FORMAT = 1
-LARGEST = 1e30  # of a standardised value: a row far outside of what was seen stays finite
+FORMAT = 2
 _JSON, _TENSORS = "networks.json", "networks.safetensors"
 _KEYS = {"about": dict, "columns": list, "format": int, "sha256": str, "target": str}
 _PARTS = {"n_inputs": torch.int64, "widths": torch.int64, "activations": torch.int64, "mask": torch.bool}
@@ -40,7 +40,7 @@ class Bundle:
 
     networks: they read all columns, standardised, and answer in the standardised target. wide: the stack whose mean is
     the wide network (`merging.widen`), or None. center, scale: of each column, target_center, target_scale: of the
-    target; standardised = (raw - center) / scale, cut at +-LARGEST. columns, target: names. about: anything JSON holds
+    target; standardised = (raw - center) / scale, cut at +-CUT. columns, target: names. about: anything JSON holds
     (seeds, scores). Raises ValueError for parts that do not belong together.
     """
 
@@ -173,9 +173,9 @@ def merged(networks: Networks) -> MergedNetwork:
 def standardize(
     X: Float[np.ndarray, "rows features"], center: Float[np.ndarray, " features"], scale: Float[np.ndarray, " features"]
 ) -> Float[np.ndarray, "rows features"]:
-    """(X - center) / scale, cut at +-LARGEST."""
+    """(X - center) / scale, cut at +-CUT."""
     with np.errstate(over="ignore"):
-        return np.clip((X - center) / scale, -LARGEST, LARGEST)
+        return np.clip((X - center) / scale, -CUT, CUT)
 
 
 def constant_network(n_features: int) -> Networks:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from netformer.bundle import constant_network
 from netformer.merging import widen
 from netformer.networks import Networks, concatenate
 from netformer.refinement import refine
 from netformer.sampling import NetFormer, Population
-from netformer.tasks import TRAIN, TaskStack, Views
+from netformer.tasks import CUT, TRAIN, TaskStack, Views
 
 VIEWS = 4  # of a table with more columns than a network reads
 
@@ -31,13 +32,13 @@ def deliver(
 ) -> tuple[Population, Networks]:
     """`n_samples` networks on all columns of a table, and the stack whose mean is its wide network.
 
-    z, t: columns and target, standardised. load: gives the model; not called where there is nothing to learn (a
+    z, t: columns and target, standardised, not cut. load: gives the model; not called where nothing can be learned (a
     constant target, no column that varies), which one network of zeros answers. refine_steps: gradient steps a network
     (`refinement.refine`). constraints: see `grammar.read_structure`.
     """
     if t.std() == 0 or not (z.std(0) > 0).any():
         nothing = constant_network(z.shape[1])
-        return Population(nothing, torch.zeros(1)), nothing
+        return reader(nothing, torch.zeros(1)), nothing
     model, n_features = load(), z.shape[1]
     size = model.model.layout.max_features
     parts = views(np.abs(z.T @ t), size, min(VIEWS, n_samples))
@@ -51,10 +52,16 @@ def deliver(
             networks = refine(networks, tasks, torch.zeros(count, dtype=torch.long), steps=refine_steps)
         written.append(tasks.views[[0] * count].fold(networks, n_features))
         expected.append(estimates)
-    population = Population(concatenate(written), torch.cat(expected))
+    population = reader(concatenate(written), torch.cat(expected))
     # Networks that each read a part of the columns are no answer in the mean, only together.
     share = 1.0 if n_features > size else 0.5
-    return population, widen(population.networks, _as_task(z, t), n_samples, share)
+    return population, widen(population.networks, _as_task(np.clip(z, -CUT, CUT), t), n_samples, share)
+
+
+def reader(networks: Networks, expected_r2: Float[Tensor, " n"]) -> Population:
+    """Networks that read standardised columns."""
+    edge = np.full(networks.layout.max_features, CUT)
+    return Population(networks, expected_r2, -edge, edge)
 
 
 def views(strength: Float[np.ndarray, " features"], size: int, count: int) -> list[Int[np.ndarray, " k"]]:

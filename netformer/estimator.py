@@ -90,12 +90,13 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         self.center_, self.scale_ = _center_and_scale(X)
         center, scale = _center_and_scale(y[:, None])
         self.target_center_, self.target_scale_ = float(center[0]), float(scale[0])
-        z, t = standardize(X, self.center_, self.scale_), (y - self.target_center_) / self.target_scale_
+        z, t = (X - self.center_) / self.scale_, (y - self.target_center_) / self.target_scale_
         self.networks_, self.wide_ = deliver(
             z, t, _model, n_samples=self.n_samples, refine_steps=self.refine_steps, seed=seed, **constraints
         )
         self.network_ = merged(self.wide_)
-        self.noise_ = float(np.sqrt(np.square(self.network_.predict(z) - t).mean())) * self.target_scale_
+        fitted = self.network_.predict(standardize(X, self.center_, self.scale_))
+        self.noise_ = float(np.sqrt(np.square(fitted - t).mean())) * self.target_scale_
         return self
 
     def predict(
@@ -161,7 +162,7 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         import torch
 
         from netformer.bundle import Bundle, merged
-        from netformer.sampling import Population
+        from netformer.delivery import reader
 
         bundle = Bundle.load(folder)
         parameters = bundle.about.get("estimator", {"n_samples": len(bundle.networks)})
@@ -177,7 +178,7 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         if bundle.about.get("feature_names"):
             loaded.feature_names_in_ = np.array(bundle.columns, dtype=object)
         expected = bundle.about.get("expected_r2", [np.nan] * len(bundle.networks))
-        loaded.networks_ = Population(bundle.networks, torch.tensor(expected))
+        loaded.networks_ = reader(bundle.networks, torch.tensor(expected))
         loaded.wide_ = bundle.networks if bundle.wide is None else bundle.wide
         loaded.network_, loaded.noise_ = merged(loaded.wide_), float(bundle.about.get("noise", 0.0))
         return loaded

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from netformer.bundle import LARGEST, Bundle
+from netformer.bundle import Bundle
 from netformer.formula import Formula, formula_of
 from netformer.networks import Networks, sklearn_regressor
 from netformer.sources import c_source, python_source, sklearn_source, torch_source
+from netformer.tasks import CUT
 
 SCHEMA = Path(__file__).with_name("network.schema.json")
 _ONNX_OPSET, _ONNX_IR = 17, 8
@@ -100,7 +101,7 @@ def to_json(bundle: Bundle, which: int | str = "wide") -> dict[str, Any]:
         "version": 1,
         "columns": [variable(*column) for column in columns],
         "target": variable(formula.target, formula.target_center, formula.target_scale),
-        "limit": LARGEST,
+        "limit": CUT,
         "bodies": bodies,
         "skip": numbers(formula.skip),
         "bias": float(f"{formula.bias:.9g}"),
@@ -136,7 +137,7 @@ def to_onnx(formula: Formula) -> Any:
         return h if name == "identity" else node(_ONNX_KINDS[name], h)
 
     z = node("Div", node("Sub", "x", constant(formula.center)), constant(formula.scale))
-    z = node("Clip", z, constant(-LARGEST), constant(LARGEST))
+    z = node("Clip", z, constant(-CUT), constant(CUT))
     ends = []
     for body in formula.bodies:
         h = z

@@ -1,6 +1,6 @@
 """Formula: a delivered network as plain arrays, from raw columns to the target, the one form all exports write.
 
-    z = (x - center) / scale, cut at +-LARGEST
+    z = (x - center) / scale, cut at +-CUT
     y = bias + skip . z + sum_k heads[k] . bodies[k](z)
     answer = y * target_scale + target_center
 

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from netformer.networks import Networks
 from netformer.specs import ACTIVATIONS, Layout, Specs
-from netformer.tasks import TaskStack
+from netformer.tasks import CUT, TaskStack
 
 ABSENT, OUTPUT = 0, len(ACTIVATIONS) + 1
 N_TYPES = len(ACTIVATIONS) + 2
@@ -129,7 +129,7 @@ class TaskEncoder(nn.Module):
         n_features: Int[Tensor, " t"],
     ) -> tuple[Float[Tensor, "t rows k"], Float[Tensor, "t m"]]:
         """Inputs of the row MLP, and the numbers that need no network; heavy tails squashed by asinh."""
-        x, y = torch.clamp(x, -6, 6) * keep, torch.clamp(y, -6, 6).unsqueeze(2) * keep
+        x, y = x * keep, torch.clamp(y, -CUT, CUT).unsqueeze(2) * keep
         count = keep.sum(1).clamp(min=1)
         m = count.unsqueeze(2)
         second = x.transpose(1, 2) @ x / m

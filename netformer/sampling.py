@@ -103,18 +103,21 @@ def sample_arm(
 class Population:
     """Networks that read the raw columns of a table and answer in the units of its target, best first.
 
-    expected_r2: of each on new rows, by leave-one-out of its output layer; a little high, see `head.weigh_heads`.
+    expected_r2: of each on new rows, by leave-one-out of its output layer; a little high, see `head.weigh_heads`. low,
+    high: where `predict` cuts each column; one network alone (`to_torch` and so on) reads rows that are cut.
     """
 
     networks: Networks
     expected_r2: Float[Tensor, " n"]
+    low: Float[np.ndarray, " features"]
+    high: Float[np.ndarray, " features"]
 
     def __len__(self) -> int:
         return len(self.networks)
 
     def predict(self, X: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, "n rows"]:
         """Predictions of every network."""
-        x = torch.as_tensor(np.asarray(X, np.float32)).unsqueeze(0)
+        x = torch.as_tensor(np.clip(np.asarray(X), self.low, self.high).astype(np.float32)).unsqueeze(0)
         return self.networks.predict(x).numpy()
 
     def to_torch(self, index: int) -> torch.nn.Module:
@@ -186,7 +189,8 @@ class NetFormer:
         expected = torch.cat([part for _, _, part in drawn])
         far = -expected if target_r2 is None else (expected - target_r2).abs()
         order = torch.argsort(far, stable=True)[:n_samples]
-        return Population(tasks.views[[0] * n_samples].fold(networks[order], X.shape[1]), expected[order])
+        low, high = (bound[0].numpy() for bound in tasks.views.bounds(X.shape[1]))
+        return Population(tasks.views[[0] * n_samples].fold(networks[order], X.shape[1]), expected[order], low, high)
 
     def write(
         self,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from netformer.bundle import LARGEST
 from netformer.formula import ALPHABET, EXACT_DIGITS, Formula, coded, decimal, fewest_characters, fewest_digits
+from netformer.tasks import CUT
 
 _WIDTH = 116  # of a line of numbers
 PLAIN_C = 10_000  # bytes of a C file up to which its weights stand in it as decimal numbers
@@ -128,7 +128,7 @@ def _c_file(formula: Formula, n_values: int, weights: Sequence[str], read: str) 
         f"    double z[{n}], a[{width}]{f', b[{width}]' if deepest > 1 else ''};",
         f"    for (int i = 0; i < {n}; i++) {{",
         "        double s = (x[i] - center[i]) / scale[i];",
-        f"        z[i] = s < -{LARGEST:g} ? -{LARGEST:g} : s > {LARGEST:g} ? {LARGEST:g} : s;",
+        f"        z[i] = s < -{CUT:g} ? -{CUT:g} : s > {CUT:g} ? {CUT:g} : s;",
         "    }",
         f"    double y = {read.format('0')};",
         "    int p = 1;",
@@ -172,7 +172,7 @@ def python_source(formula: Formula) -> str:
             "    if len(row) != len(COLUMNS):",
             '        raise ValueError(f"a row must hold {len(COLUMNS)} numbers, got {len(row)}")',
             "    z = [(float(v) - c) / s for v, c, s in zip(row, CENTER, SCALE)]",
-            f"    z = [min(max(v, -{LARGEST:g}), {LARGEST:g}) for v in z]",
+            f"    z = [min(max(v, -{CUT:g}), {CUT:g}) for v in z]",
             "    y = BIAS + sum(w * v for w, v in zip(SKIP, z))",
             "    for layers, head in BODIES:",
             "        h = z",
@@ -243,7 +243,7 @@ def torch_source(formula: Formula) -> str:
             "",
             "    def forward(self, x):",
             "        z = (x.to(self.center.dtype) - self.center) / self.scale",
-            f"        z = z.clamp(-{LARGEST:g}, {LARGEST:g})",
+            f"        z = z.clamp(-{CUT:g}, {CUT:g})",
             "        h = torch.cat([body(z) for body in self.bodies], 1)",
             "        y = h @ self.head + z @ self.skip + self.bias",
             "        return (y * TARGET_SCALE + TARGET_CENTER).unsqueeze(1)",

@@ -1,8 +1,9 @@
 """Tasks: data sets to be solved, and the canonical view in which every network reads them.
 
 The view of a task is a function of its train rows alone: features ordered by |correlation with y|, signs flipped to
-make that correlation positive, columns and target standardised. It removes the symmetries of a table (order, sign,
-scale) before anything is learned, and `Views.fold` puts it back into the first and last layer of what is delivered.
+make that correlation positive, columns and target standardised, columns cut at `CUT` deviations. It removes the
+symmetries of a table (order, sign, scale) before anything is learned, and `Views.fold` puts it back into the first and
+last layer of what is delivered.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from netformer.specs import Specs
 
 TRAIN, VALID, TEST, PAD = 0, 1, 2, -1
 SPLITS = ("train", "valid", "test")
+CUT = 6.0  # of a standardised column: a row far outside of what was seen is read as one at the edge
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,25 @@ class Views:
         return Views(*(field[index] for field in fields))
 
     def apply(self, x: Float[Tensor, "t rows raw"]) -> Float[Tensor, "t rows features"]:
-        """Raw columns to canonical inputs; unused inputs are zero."""
+        """Raw columns to canonical inputs, cut at +-CUT; unused inputs are zero."""
         picked = torch.gather(x, 2, self.columns.unsqueeze(1).expand(-1, x.shape[1], -1))
         used = torch.arange(self.columns.shape[1]) < self.n_features.unsqueeze(1)
         z = (picked - self.mean.unsqueeze(1)) / self.scale.unsqueeze(1) * self.sign.unsqueeze(1)
-        return z * used.unsqueeze(1)
+        return z.clamp(-CUT, CUT) * used.unsqueeze(1)
+
+    def bounds(self, n_raw: int) -> tuple[Float[Tensor, "t raw"], Float[Tensor, "t raw"]]:
+        """Where each raw column is cut, below and above; a column that is not in use is not."""
+        used = torch.arange(self.columns.shape[1]) < self.n_features.unsqueeze(1)
+        far = torch.full((len(self.columns), n_raw + 1), torch.inf, dtype=self.mean.dtype)
+        at = torch.where(used, self.columns, n_raw)  # unused: into a column that nobody reads
+        low, high = (far.neg(), far.clone())
+        low.scatter_(1, at, self.mean - CUT * self.scale)
+        high.scatter_(1, at, self.mean + CUT * self.scale)
+        return low[:, :n_raw], high[:, :n_raw]
 
     def fold(self, networks: Networks, n_raw: int) -> Networks:
-        """Networks that read the `n_raw` raw columns and answer in the units of y; entry i of the views belongs to
-        network i. Every hidden unit that reads an input, and the output, gets a bias."""
+        """Networks that read the `n_raw` raw columns, within `bounds`, and answer in the units of y; entry i of the
+        views belongs to network i. Every hidden unit that reads an input, and the output, gets a bias."""
         layout, specs, n = networks.layout, networks.specs, len(networks)
         features, width = layout.max_features, layout.max_width
         used = (torch.arange(features) < self.n_features.unsqueeze(1)).to(networks.weight.dtype)

@@ -16,11 +16,12 @@ import torch
 from drawn import draw
 
 from netformer import Bundle, export
-from netformer.bundle import LARGEST, constant_network
+from netformer.bundle import constant_network
 from netformer.exports import FORMATS, SCHEMA, to_sklearn
 from netformer.formula import ALPHABET, TOLERANCE, coded, decimal, fewest_characters, fewest_digits, formula_of
 from netformer.networks import Networks
 from netformer.specs import ACTIVATIONS, Layout
+from netformer.tasks import CUT
 
 torch.set_num_threads(1)
 
@@ -284,7 +285,7 @@ def test_json_keeps_its_schema(tmp_path):
         assert not check.is_valid(value | {"version": 2})
         assert not check.is_valid(value | {"more": 1})
     assert set(schema["$defs"]["layer"]["properties"]["activation"]["enum"]) == set(ACTIVATIONS)
-    assert value["limit"] == LARGEST
+    assert value["limit"] == CUT
 
 
 def test_a_file_is_replaced_only_when_asked(tmp_path):
