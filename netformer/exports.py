@@ -4,7 +4,8 @@
     onnx      one graph, opset 17: x double (rows, features) -> y double (rows, 1). Double, because float32 cannot hold
               a column far from 0; Erf alone runs in float32, the only type in which onnxruntime has it
     torch     a Python file with an `nn.Module` in float64: `load()(x)` is (rows, 1)
-    sklearn   a Python file whose `load()` is a fitted `MLPRegressor`, only for networks that it can express
+    sklearn   a Python file whose `load()` is a fitted `MLPRegressor`, only for networks that it can express; it
+              does not cut columns, so give it np.clip(X, LOW, HIGH)
     json      every number, in the form of `network.schema.json`
     c         a C99 file: `double predict(const double x[])`
     numpy     a Python file of the standard library alone: `predict(rows)` is a list; rows are lists or an array
@@ -57,7 +58,8 @@ def export(bundle: Bundle, which: int | str, path: str | Path, format: str, *, o
 
 def to_sklearn(bundle: Bundle, which: int | str) -> Any:
     """One network as a fitted `MLPRegressor` in float64 that reads raw columns; the standardisation is folded into its
-    first layer, the units of the target into its last. A center of 1e6 scales costs 6 of the 16 digits of float64.
+    first layer, the units of the target into its last. A center of 1e6 scales costs 6 of the 16 digits of float64. It
+    does not cut columns as `Bundle.predict` does.
 
     Raises ValueError for what MLPRegressor cannot express, and for "wide" and "mean".
     """
@@ -162,7 +164,8 @@ def to_onnx(formula: Formula) -> Any:
 
 
 def _sklearn(bundle: Bundle, which: Any) -> bytes:
-    return sklearn_source(to_sklearn(bundle, which), bundle.columns, bundle.target).encode()
+    low, high = bundle.center - CUT * bundle.scale, bundle.center + CUT * bundle.scale
+    return sklearn_source(to_sklearn(bundle, which), bundle.columns, bundle.target, low, high).encode()
 
 
 _WRITERS: dict[str, Callable[[Bundle, Any], bytes]] = {

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from netformer.formula import ALPHABET, EXACT_DIGITS, Formula, coded, decimal, fewest_characters, fewest_digits
 from netformer.tasks import CUT
@@ -252,21 +253,28 @@ def torch_source(formula: Formula) -> str:
     )
 
 
-def sklearn_source(regressor: Any, columns: Sequence[str], target: str) -> str:
-    """One Python file whose `load()` makes this fitted `MLPRegressor` again, on raw columns."""
+def sklearn_source(
+    regressor: Any, columns: Sequence[str], target: str, low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]
+) -> str:
+    """One Python file whose `load()` makes this fitted `MLPRegressor` again, on raw columns within `low` and `high`."""
 
     def arrays(values: Iterable[np.ndarray]) -> list[str]:
         return [f"        np.array({_literal(v, EXACT_DIGITS)})," for v in values]
 
     return "\n".join(
         [
-            '"""A network written by NetFormer, for scikit-learn: raw columns in, units of the target out."""',
+            '"""A network written by NetFormer, for scikit-learn: raw columns in, units of the target out.',
+            "",
+            "It was made for rows within LOW and HIGH; give it np.clip(X, LOW, HIGH).",
+            '"""',
             "",
             "import numpy as np",
             "from sklearn.neural_network import MLPRegressor",
             "",
             f"COLUMNS = {list(columns)!a}",
             f"TARGET = {target!a}",
+            f"LOW = np.array({_literal(low, EXACT_DIGITS)})",
+            f"HIGH = np.array({_literal(high, EXACT_DIGITS)})",
             "",
             "",
             "def load():",

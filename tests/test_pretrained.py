@@ -63,6 +63,13 @@ def test_networks_come_best_first(model, table):
     assert torch.equal(best.weight[0], made.networks.weight[0])
 
 
+def test_a_row_far_outside_is_read_as_one_at_the_edge(model, table):
+    made = model.generate(*table, n_samples=4)
+    far, edge = np.full((1, 10), 1e6), table[0].mean(0) + 6 * table[0].std(0)
+    np.testing.assert_allclose(made.predict(far), made.predict(edge[None]), rtol=1e-3)
+    np.testing.assert_allclose(made.high, edge, rtol=1e-5)
+
+
 def test_a_target_r2_is_asked_for_and_told(model, table):
     """Far below what the table allows, samples of high temperature come near; the best possible is the plain answer."""
     best = model.generate(*table, n_samples=8, target_r2=1.0).expected_r2

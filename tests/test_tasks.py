@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import r2_score
 
 from netformer.specs import Layout, draw_specs
-from netformer.tasks import TEST, TRAIN, VALID, Task, canonicalize_tasks, r2, split_rows, stack_tasks
+from netformer.tasks import CUT, TEST, TRAIN, VALID, Task, canonicalize_tasks, r2, split_rows, stack_tasks
 from netformer.zoo import initialize
 
 torch.set_num_threads(1)
@@ -95,6 +95,31 @@ def test_folded_networks_read_raw_columns(n_raw):
     raw = folded.predict(torch.from_numpy(X)[None])
     expected = networks.predict(stack.x) * stack.views.y_scale + stack.views.y_mean
     torch.testing.assert_close(raw, expected, rtol=1e-3, atol=1e-3 * float(stack.views.y_scale[0]))
+
+
+@pytest.mark.parametrize("n_raw", [3, 7])
+def test_columns_are_cut_where_the_bounds_say(n_raw):
+    rng = np.random.default_rng(1)
+    X = (rng.standard_t(1, size=(200, n_raw)) * 10 + 3).astype(np.float32)
+    codes = split_rows(200, rng)
+    stack = stack_tasks([Task("a", "csv", "csv", "test", X, np.arctan(X).sum(1), codes)], 5)
+    assert float(stack.x.abs().max()) == CUT
+    low, high = stack.views.bounds(n_raw)
+    read = stack.views.columns[0, : min(n_raw, 5)].tolist()
+    for column in range(n_raw):
+        train = X[codes == TRAIN, column].astype(float)
+        if column in read:
+            assert float(low[0, column]) == pytest.approx(train.mean() - CUT * train.std(), rel=1e-4)
+            assert float(high[0, column]) == pytest.approx(train.mean() + CUT * train.std(), rel=1e-4)
+        else:
+            assert (float(low[0, column]), float(high[0, column])) == (-np.inf, np.inf)
+    networks = initialize(
+        draw_specs(stack.n_features, layout=Layout(5, 3, 8), generator=torch.Generator().manual_seed(0)),
+        torch.arange(1),
+    )
+    cut = torch.from_numpy(X).clamp(low, high)[None]
+    expected = networks.predict(stack.x) * stack.views.y_scale + stack.views.y_mean
+    torch.testing.assert_close(stack.views.fold(networks, n_raw).predict(cut), expected, rtol=1e-3, atol=1e-2)
 
 
 def test_r2_is_sklearns_with_a_floor():
