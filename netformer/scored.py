@@ -145,5 +145,5 @@ def read_samples(table: pa.Table, tasks: Sequence[Task], layout: Layout, n_seeds
     index = torch.arange(len(test)).repeat_interleave(n_samples).repeat(n_seeds)
     r2s = {arm: r2_of(part).view(n_seeds, len(test), -1, 3) for arm, part in parts.items()}
     networks = networks_of(parts["single"], layout)
-    expected = torch.from_numpy(parts["single"]["expected_r2"].to_numpy()).view(n_seeds, len(test), n_samples)
+    expected = torch.tensor(parts["single"]["expected_r2"].to_numpy()).view(n_seeds, len(test), n_samples)
     return Samples(test, stack_tasks(test, layout.max_features), networks, index, r2s, expected)
