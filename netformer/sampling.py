@@ -35,7 +35,7 @@ def sample_networks(
     solve: bool = True,
     condition_tasks: TaskStack | None = None,
     temperature: float | None = None,
-    chunk: int = 64,
+    chunk: int = 8,
     **constraints,
 ) -> tuple[Networks, Float[Tensor, " n"]]:
     """`n_samples` networks for each task, task by task, in canonical coordinates, and the leave-one-out R2 of each.
@@ -43,7 +43,8 @@ def sample_networks(
     metafeatures: transformed, or None for the null embedding. solve: solve the output layer on the task's train rows;
     else every weight is the decoder's, and R2 nan. condition_tasks: what the task encoder reads instead of `tasks`;
     None: the tasks themselves; an empty stack (no tasks) withholds the channel. temperature: see
-    `TransformerVAE.draw`. constraints: see `grammar.read_structure`.
+    `TransformerVAE.draw`. chunk: tasks at a time, few enough to stay in the cache. constraints: see
+    `grammar.read_structure`.
     """
     parts, estimates = [], []
     conditions = tasks if condition_tasks is None else condition_tasks
