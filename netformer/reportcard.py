@@ -210,12 +210,23 @@ def model_card(report: dict, legs: list[dict], params: dict) -> str:
     real, held = report["zero_shot"]["real_tables"], report["zero_shot"]["heldout_tasks"]
     prior, zoo, sampling, train = params["download"]["prior"], params["zoo"], report["sampling"], params["train"]
     trained = "\n".join(
-        f"- leg {i}: {leg['steps']} steps, {leg['stream_tasks']} fresh tasks, seed {leg['seed']}, {leg['commit']}"
+        f"- leg {i}: {leg['steps']} steps, {leg['stream_tasks']} fresh tasks, seed {leg['seed']}, weights drawn at "
+        f"temperature {leg['temperature']:g}, {leg['commit']}"
         for i, leg in enumerate(legs, 1)
     )
     rows = "\n".join(
         f"| `{row}` | {held[row]:.3f} | {real[row]:.3f} / {real[f'{row}_mean']:.3f} |"
-        for row in ("single", "wide_16", "raw", "scratch_best", "ridge", "mlp", "random128_ridge_head", "retrieval")
+        for row in (
+            "single",
+            "expected_best_16",
+            "wide_16",
+            "raw",
+            "scratch_best",
+            "ridge",
+            "mlp",
+            "random128_ridge_head",
+            "retrieval",
+        )
     )
     ingredients = ", ".join(f"{name} {value:g}" for name, value in prior.items())
     return f"""# NetFormer, pretrained weights
@@ -229,6 +240,8 @@ trained networks, and a stream of fresh tasks, drawn with {ingredients}.
 **Training.** On 2 CPU cores.
 
 {trained}
+
+Samples are drawn at temperature {params["model"]["temperature"]:g}.
 
 **Results** on tasks nobody trained on (`make report-card`; R2 on test rows, floored at -1):
 

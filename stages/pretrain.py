@@ -81,7 +81,9 @@ def main(repository: Path = Path(), init: Path | None = None) -> None:
     if p.seed in [leg["seed"] for leg in legs]:
         raise ValueError(f"train.seed must differ from that of every earlier leg, got {p.seed}: its tasks would repeat")
     train(root, initial)
-    legs.append({"commit": commit, "seed": p.seed, "steps": p.steps, "stream_tasks": p.steps * p.stream_tasks})
+    fresh, temperature = p.steps * p.stream_tasks, load_params(root).model.temperature
+    leg = {"commit": commit, "seed": p.seed, "steps": p.steps, "stream_tasks": fresh, "temperature": temperature}
+    legs.append(leg)
     publish(root, repository / PACKAGE)
     write_json(legs, repository / PACKAGE / "legs.json")
 
