@@ -77,11 +77,12 @@ def main(repository: Path = Path(), init: Path | None = None) -> None:
         initial = load_model(init)[0]
         legs = json.loads((init / "legs.json").read_text())
     root = prepare(repository)
-    p = load_params(root).train
+    params = load_params(root)
+    p = params.train
     if p.seed in [leg["seed"] for leg in legs]:
         raise ValueError(f"train.seed must differ from that of every earlier leg, got {p.seed}: its tasks would repeat")
     train(root, initial)
-    fresh, temperature = p.steps * p.stream_tasks, load_params(root).model.temperature
+    fresh, temperature = p.steps * p.stream_tasks, params.model.temperature
     leg = {"commit": commit, "seed": p.seed, "steps": p.steps, "stream_tasks": fresh, "temperature": temperature}
     legs.append(leg)
     publish(root, repository / PACKAGE)
