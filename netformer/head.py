@@ -13,6 +13,7 @@ from torch import Tensor
 from netformer.networks import Networks
 from netformer.tasks import TaskStack
 
+FLOOR = 1e-4  # of a penalty: thirty units that say the same (one binary column) have a Gram matrix of rank 2 in float32
 FACTORS, SHARES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), (0.0, 0.5, 1.0)  # what `weigh_heads` weighs
 TRUST = 40.0
 
@@ -92,7 +93,7 @@ def _design(
 def _ridge(
     gram: Float[Tensor, "n slots slots"], edges: Float[Tensor, "n slots"], penalties: Float[Tensor, "n slots"]
 ) -> Float[Tensor, "n slots slots"]:
-    return torch.diag_embed((penalties + 1e-5) * (gram.diagonal(dim1=1, dim2=2) + 1e-4) + (1 - edges))
+    return torch.diag_embed((penalties + FLOOR) * (gram.diagonal(dim1=1, dim2=2) + 1e-4) + (1 - edges))
 
 
 def _with_output(networks: Networks, output: Float[Tensor, "n slots"]) -> Networks:

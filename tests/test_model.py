@@ -8,14 +8,14 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 from netformer.grammar import dense_params, read_structure, shapes
-from netformer.head import FACTORS, SHARES, TRUST, solve_head, weigh_heads
+from netformer.head import FACTORS, FLOOR, SHARES, TRUST, solve_head, weigh_heads
 from netformer.metrics import validity
 from netformer.model import Gaussian, Structure, TransformerVAE, patch_numbers, patch_types
 from netformer.networks import Networks
 from netformer.specs import ACTIVATIONS, Layout, draw_specs, slots
 from netformer.symmetry import canonicalize
 from netformer.synthetic import stream_batch, synthetic_tasks
-from netformer.tasks import TaskStack, stack_tasks
+from netformer.tasks import TRAIN, TaskStack, canonicalize_tasks, stack_tasks
 from netformer.training import Corpus, LossWeights, train
 from netformer.zoo import build_zoo, initialize, scores
 
@@ -142,7 +142,7 @@ def test_solved_head_is_ridge_shrunk_toward_the_written_head():
         x, h = tasks.x[i].numpy(), hidden[i].numpy()
         design = np.concatenate([np.ones((len(x), 1)), x, h], 1)[keep][:, edges].astype(float)
         gram, start = design.T @ design / len(design), networks.weight[i, -1].numpy()[edges]
-        system = gram + np.diag((penalties[i].numpy()[edges] + 1e-5) * (np.diag(gram) + 1e-4))
+        system = gram + np.diag((penalties[i].numpy()[edges] + FLOOR) * (np.diag(gram) + 1e-4))
         step = np.linalg.solve(system, design.T @ (tasks.y[i].numpy()[keep] - design @ start) / len(design))
         np.testing.assert_allclose(solved.weight[i, -1].numpy()[edges], start + step, atol=2e-4)
 
@@ -170,7 +170,7 @@ def test_heads_are_weighed_by_their_leave_one_out_errors():
         fits = {}
         for factor, share in itertools.product(FACTORS, SHARES):
             start = share * networks.weight[i, -1].numpy()[edges].astype(float)
-            prior = len(design) * np.diag((factor * p + 1e-5) * (np.diag(gram) + 1e-4))
+            prior = len(design) * np.diag((factor * p + FLOOR) * (np.diag(gram) + 1e-4))
             error = 0.0
             for r, row in enumerate(design):
                 without = shrunk_ridge(np.delete(design, r, 0), np.delete(y, r), prior, start)
@@ -185,6 +185,21 @@ def test_heads_are_weighed_by_their_leave_one_out_errors():
         np.testing.assert_allclose(chosen.weight[i, -1].numpy()[edges], expected, atol=2e-3)
     assert best[0][1] == 0.0, "shrinks toward a layer that is far off"
     assert len(set(best)) > 1, best
+
+
+def test_units_that_all_say_the_same_are_solved():
+    """One binary column: whatever the hidden units, [1, x, h] has rank 2, and float32 must not tell."""
+    layout, g = Layout(4, 1, 64), torch.Generator().manual_seed(0)
+    x = (torch.rand(64, 309, 1, generator=g) < 0.5).float()
+    y = x[:, :, 0] + 0.3 * torch.randn(64, 309, generator=g)
+    tasks = canonicalize_tasks(x, y, torch.full((64, 309), TRAIN), 4)
+    specs = draw_specs(tasks.n_features, layout=layout, min_width=64, skip_share=1.0, sparse_share=0.0, generator=g)
+    networks = initialize(specs, torch.arange(64))
+    free = torch.full((64, layout.n_slots), 1e-9)
+    by_level = torch.stack([(y * (x[:, :, 0] == v)).sum(1) / (x[:, :, 0] == v).sum(1) for v in (0, 1)], 1)
+    mean = (by_level.gather(1, x[:, :, 0].long()) - tasks.views.y_mean.unsqueeze(1)) / tasks.views.y_scale.unsqueeze(1)
+    for solved in (solve_head(networks, tasks, free), weigh_heads(networks, tasks, free)[0]):
+        torch.testing.assert_close(solved.predict(tasks.x), mean, rtol=0, atol=0.02)
 
 
 def test_condition_none_reads_nothing():
