@@ -29,6 +29,7 @@ ARMS: dict[str, dict[str, object]] = {
     "networks not canonical": {"tokenize.canonical": False},
     "no function-space loss": {"train.loss.function": 0.0, "train.loss.prior_raw": 0.0, "train.loss.prior_solved": 0.0},
     "prior N(0, I)": {"model.prior": "normal"},
+    "one orientation": {"model.orientations": 1, "model.order_noise": 0.0},
 }
 TOLD_BOTH = "full, told of meta-features too"
 GENERATION, RECONSTRUCTION = ("single", "raw"), ("edge_f1", "cosine_skill", "functional_r2")

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from netformer.grammar import dense_params
 from netformer.networks import Networks
-from netformer.specs import Layout
+from netformer.orientation import draw_orientations
+from netformer.specs import ACTIVATIONS, Layout
 from netformer.synthetic import stream_batch
 from netformer.tasks import TaskStack
 
@@ -43,7 +44,7 @@ class Batch:
 
     metafeatures: of the t tasks, noise added. keep_*: which channels of the condition are told. eps, prior_eps,
     fresh_eps: normal noise of the posterior, of the prior on the zoo's tasks, and of the prior on fresh ones.
-    max_params: bound on the size of the networks written for fresh tasks.
+    budget: constraints on the networks written for fresh tasks, arguments of `grammar.read_structure`.
     """
 
     networks: Networks
@@ -57,7 +58,7 @@ class Batch:
     fresh: TaskStack
     keep_fresh: Bool[Tensor, " s"]
     fresh_eps: Float[Tensor, "s z"]
-    max_params: int | None
+    budget: dict[str, Any]
 
     @property
     def per_task(self) -> int:
@@ -81,7 +82,7 @@ class Batch:
             self.fresh[fresh],
             self.keep_fresh[fresh],
             self.fresh_eps[fresh],
-            self.max_params,
+            self.budget,
         )
 
     @property
@@ -113,9 +114,11 @@ def draw_batch(
     budget_share: float,
     condition_dropout: float,
     metafeature_noise: float,
+    order_noise: float,
     **stream: Any,
 ) -> Batch:
-    """The batch of one step. stream: further arguments of `synthetic.stream_batch`."""
+    """The batch of one step. order_noise: of the orientations of fresh tasks (`orientation`), those of the zoo are
+    canonical. stream: further arguments of `synthetic.stream_batch`."""
     g = step_generator(seed, step)
     at = _zoo_batch(corpus, zoo_tasks, networks_per_task, g)
     index = corpus.task_index[at[::networks_per_task]]
@@ -127,6 +130,9 @@ def draw_batch(
     prior_eps = torch.randn(t, d_latent, generator=g)
     keep_fresh = torch.rand(stream_tasks, generator=g) >= condition_dropout / 2
     fresh_eps = torch.randn(stream_tasks, d_latent, generator=g)
+    budget = _budget(layout, budget_share, g)
+    fresh = stream_batch(step, stream_tasks, seed=seed, max_features=layout.max_features, **stream)
+    orientations = draw_orientations(fresh.n_features, layout.max_features, order_noise, g)
     return Batch(
         networks=corpus.networks[at],
         sensitivity=corpus.sensitivity[at],
@@ -136,10 +142,10 @@ def draw_batch(
         keep_metafeatures=keep_metafeatures,
         eps=eps,
         prior_eps=prior_eps,
-        fresh=stream_batch(step, stream_tasks, seed=seed, max_features=layout.max_features, **stream),
+        fresh=orientations.apply(fresh),
         keep_fresh=keep_fresh,
         fresh_eps=fresh_eps,
-        max_params=_budget(layout, budget_share, g),
+        budget=budget,
     )
 
 
@@ -158,13 +164,19 @@ def _zoo_batch(corpus: Corpus, n_tasks: int, per_task: int, g: torch.Generator) 
     return (starts[picked].unsqueeze(1) + (u * counts[picked].unsqueeze(1)).long()).flatten()
 
 
-def _budget(layout: Layout, share: float, g: torch.Generator) -> int | None:
-    """With probability `share` a bound on the number of parameters, log-uniform over what the layout allows."""
+def _budget(layout: Layout, share: float, g: torch.Generator) -> dict[str, Any]:
+    """With probability `share` constraints of `grammar.read_structure`, lest a prompt ask for networks never written:
+    a bound on the number of parameters, log-uniform over what the layout allows, one on the depth, two activations.
+    """
     if share == 0 or float(torch.rand((), generator=g)) >= share:
-        return None
+        return {}
     widest = torch.full((1,), layout.max_features), torch.full((1, layout.max_hidden_layers), layout.max_width)
     most, least = int(dense_params(*widest)), 2 * layout.max_features + 3
-    return round(least * (most / least) ** float(torch.rand((), generator=g)))
+    return {
+        "max_params": round(least * (most / least) ** float(torch.rand((), generator=g))),
+        "max_hidden_layers": int(torch.randint(1, layout.max_hidden_layers + 1, (), generator=g)),
+        "activations": tuple(ACTIVATIONS[int(i)] for i in torch.randperm(len(ACTIVATIONS), generator=g)[:2]),
+    }
 
 
 def ahead(function: Callable[[int], T], steps: range) -> Iterator[tuple[int, T]]:

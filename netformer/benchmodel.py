@@ -57,6 +57,8 @@ def _arguments(**changes: Any) -> dict[str, Any]:
         "max_width": LAYOUT.max_width,
         "n_metafeatures": len(NAMES),
         "d_condition": 256,
+        "orientations": 2,
+        "order_noise": 0.5,
     }
     return shape | changes
 

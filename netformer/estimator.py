@@ -90,7 +90,8 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         self.center_, self.scale_ = _center_and_scale(X)
         center, scale = _center_and_scale(y[:, None])
         self.target_center_, self.target_scale_ = float(center[0]), float(scale[0])
-        z, t = (X - self.center_) / self.scale_, (y - self.target_center_) / self.target_scale_
+        z = (X / 2 - self.center_ / 2) / (self.scale_ / 2)  # halves: the difference of two finite numbers may not be
+        t = (y / 2 - self.target_center_ / 2) / (self.target_scale_ / 2)
         self.networks_, self.wide_ = deliver(
             z, t, _model, n_samples=self.n_samples, refine_steps=self.refine_steps, seed=seed, **constraints
         )

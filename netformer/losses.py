@@ -106,7 +106,7 @@ def prior_terms(
     c: Tensor,
     eps: Tensor,
     autocast: Callable[[], Any],
-    max_params: int | None = None,
+    budget: dict[str, Any] | None = None,
 ) -> tuple[dict[str, Tensor], Gaussian]:
     """Loss of networks written for `tasks` from the prior: every weight written, and with the output layer solved."""
     with autocast():
@@ -114,7 +114,7 @@ def prior_terms(
         z = model.draw(prior, eps)
         with torch.no_grad():
             logits = model.structure_logits(z, c)
-        specs = read_structure(logits, tasks.n_features.clamp(min=1), model.layout, max_params=max_params)
+        specs = read_structure(logits, tasks.n_features.clamp(min=1), model.layout, **(budget or {}))
         written = model.write(z, c, specs)
         penalties = model.penalties(c)
     keep = _query(tasks)
@@ -129,7 +129,7 @@ def stream_terms(model: TransformerVAE, batch: Batch, autocast: Callable[[], Any
     """Loss of the prior path on fresh tasks, whose meta-features nobody knows."""
     with autocast():
         c = model.embed(len(batch.fresh), batch.fresh, None, batch.keep_fresh, None)
-    return prior_terms(model, batch.fresh, c, batch.fresh_eps, autocast, batch.max_params)[0]
+    return prior_terms(model, batch.fresh, c, batch.fresh_eps, autocast, batch.budget)[0]
 
 
 def zoo_terms(model: TransformerVAE, batch: Batch, autocast: Callable[[], Any]) -> dict[str, Tensor]:

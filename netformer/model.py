@@ -155,8 +155,9 @@ class TransformerVAE(nn.Module):
 
     condition: which channels exist (`CONDITIONS`). prior: p(z | condition), learned or standard normal (`PRIORS`).
     n_metafeatures: width of the transformed meta-features. d_condition: width of each channel's embedding. d_global,
-    d_slot: latent numbers for the whole network and a patch. temperature, structure_temperature: see `draw`. Both
-    channels have a learned null embedding for "not given".
+    d_slot: latent numbers for the whole network and a patch. temperature, structure_temperature: see `draw`.
+    orientations, order_noise: in how many orientations of its task the networks of one task are written, and how random
+    these are (`orientation`). Both channels have a learned null embedding for "not given".
     """
 
     scale: Tensor
@@ -180,6 +181,8 @@ class TransformerVAE(nn.Module):
         d_slot: int = 8,
         temperature: float = 0.1,
         structure_temperature: float = 0.6,
+        orientations: int = 1,
+        order_noise: float = 0.0,
         d_row: int = 192,
     ) -> None:
         super().__init__()
@@ -204,11 +207,14 @@ class TransformerVAE(nn.Module):
             "d_slot": d_slot,
             "temperature": temperature,
             "structure_temperature": structure_temperature,
+            "orientations": orientations,
+            "order_noise": order_noise,
             "d_row": d_row,
         }
         self.layout = Layout(max_features, max_hidden_layers, max_width)
         self.condition = condition
         self.temperature, self.structure_temperature = temperature, structure_temperature
+        self.orientations, self.order_noise = orientations, order_noise
         self.d_global = d_global
         self.d_latent = d_global + self.layout.n_patches * d_slot
         patches, n_slots, d, d_c = self.layout.n_patches, self.layout.n_slots, d_model, 2 * d_condition

@@ -16,6 +16,7 @@ from netformer.head import weigh_heads
 from netformer.metafeatures import MetaFeatureTransform, get_meta_features, limit_table
 from netformer.model import TransformerVAE
 from netformer.networks import Networks, concatenate
+from netformer.orientation import draw_orientations
 from netformer.tasks import TRAIN, TaskStack, canonicalize_tasks
 
 PACKAGE = Path(__file__).parent / "pretrained"
@@ -35,6 +36,7 @@ def sample_networks(
     solve: bool = True,
     condition_tasks: TaskStack | None = None,
     temperature: float | None = None,
+    order_noise: float | None = None,
     chunk: int = 8,
     **constraints,
 ) -> tuple[Networks, Float[Tensor, " n"]]:
@@ -43,26 +45,34 @@ def sample_networks(
     metafeatures: transformed, or None for the null embedding. solve: solve the output layer on the task's train rows;
     else every weight is the decoder's, and R2 nan. condition_tasks: what the task encoder reads instead of `tasks`;
     None: the tasks themselves; an empty stack (no tasks) withholds the channel. temperature: see
-    `TransformerVAE.draw`. chunk: tasks at a time, few enough to stay in the cache. constraints: see
-    `grammar.read_structure`.
+    `TransformerVAE.draw`. order_noise: of the orientations networks are written in, see `orientation`; None: the
+    model's. chunk: tasks at a time, few enough to stay in the cache. constraints: see `grammar.read_structure`.
     """
     parts, estimates = [], []
-    conditions = tasks if condition_tasks is None else condition_tasks
+    noise = model.order_noise if order_noise is None else order_noise
+    k = min(model.orientations, n_samples) if noise else 1
+    share = torch.arange(n_samples) * k // n_samples  # the orientation of each sample
+    eps = torch.randn(len(tasks) * n_samples, model.d_latent, generator=generator)
+    every = draw_orientations(tasks.n_features.repeat_interleave(k), model.layout.max_features, noise, generator)
     with torch.no_grad():
         for start in range(0, len(tasks), chunk):
-            part = tasks[slice(start, start + chunk)]
-            seen = conditions[slice(start, start + chunk)] if len(conditions) else None
-            known = None if metafeatures is None else metafeatures[start : start + chunk]
-            c = model.embed(len(part), seen, known).repeat_interleave(n_samples, 0)
-            eps = torch.randn(len(c), model.d_latent, generator=generator)
-            z = model.draw(model.prior_of(c), eps, temperature)
-            n_inputs = part.n_features.clamp(min=1).repeat_interleave(n_samples)
+            at = torch.arange(start, min(start + chunk, len(tasks))).repeat_interleave(k)  # a row an orientation
+            oriented = every[start * k : start * k + len(at)]
+            part = oriented.apply(tasks[at].told())
+            seen: TaskStack | None = part
+            if condition_tasks is not None:
+                seen = oriented.apply(condition_tasks[at].told()) if len(condition_tasks) else None
+            c = model.embed(len(at), seen, None if metafeatures is None else metafeatures[at])
+            index = (torch.arange(0, len(at), k).unsqueeze(1) + share).flatten()  # a row a network
+            c, oriented = c[index], oriented[index]
+            first = start * n_samples
+            z = model.draw(model.prior_of(c), eps[first : first + len(index)], temperature)
+            n_inputs = part.n_features.clamp(min=1)[index]
             specs = read_structure(model.structure_logits(z, c), n_inputs, model.layout, **constraints)
             written, estimate = model.write(z, c, specs), torch.full((len(c),), torch.nan)
             if solve:
-                index = torch.arange(len(part)).repeat_interleave(n_samples)
                 written, estimate = weigh_heads(written, part[index], model.penalties(c))
-            parts.append(written)
+            parts.append(oriented.undo(written))
             estimates.append(estimate)
     return concatenate(parts), torch.cat(estimates)
 
@@ -72,8 +82,9 @@ def sample_arm(
 ) -> tuple[Networks, Float[Tensor, " n"]]:
     """Networks of one arm of the experiment, and the leave-one-out R2 of each, see `sample_networks`.
 
-    single: one sample as delivered. raw: the same eps, every weight written by the decoder. Both are told of the task
-    by its rows, and by meta-features only if the model has no other channel. Raw under another condition:
+    single: one sample as delivered. raw: the same eps, every weight written by the decoder, in the canonical
+    orientation, as is what follows. Both are told of the task by its rows, and by meta-features only if the model has
+    no other channel. Raw under another condition:
     raw_with_metafeatures (both channels), shuffled_condition (the condition of another task), metafeatures_only (no
     task embedding), unconditional.
     """
@@ -96,7 +107,14 @@ def sample_arm(
     else:
         raise ValueError(f"arm must be one of {', '.join(ARMS)}, got {arm!r}")
     return sample_networks(
-        model, tasks, known, n_samples=n_samples, generator=g, solve=False, condition_tasks=tasks_seen
+        model,
+        tasks,
+        known,
+        n_samples=n_samples,
+        generator=g,
+        solve=False,
+        condition_tasks=tasks_seen,
+        order_noise=0.0,
     )
 
 

@@ -164,6 +164,14 @@ class TaskStack:
     def train(self) -> Bool[Tensor, "t rows"]:
         return self.rows == TRAIN
 
+    def told(self) -> TaskStack:
+        """The train rows alone, in their order, padded to equal numbers."""
+        count = self.train.sum(1)
+        at = torch.argsort((~self.train).to(torch.int8), dim=1, stable=True)[:, : int(count.max())]
+        present = torch.arange(at.shape[1]) < count.unsqueeze(1)
+        x = self.x.gather(1, at.unsqueeze(2).expand(-1, -1, self.x.shape[2])) * present.unsqueeze(2)
+        return TaskStack(x, self.y.gather(1, at) * present, torch.where(present, TRAIN, PAD), self.views)
+
 
 def canonicalize_tasks(
     x: Float[Tensor, "t rows raw"],

@@ -82,14 +82,14 @@ def train(
 ) -> TransformerVAE:
     """Train a `TransformerVAE`; the same arguments give the same weights.
 
-    prior: of the fresh tasks. budget_share: share of steps whose fresh networks are written under a random bound on
-    their size. metafeature_noise: deviation of what is added to the meta-features of the zoo, in units of theirs, lest
-    its tasks be known by heart. initial: a model of the same arguments to go on from, instead of random weights; it is
-    not changed. fabric: of `processes.launch`, the processes that share every step, with a precision of its own; every
-    one calls this with the same arguments and gets the same weights, up to rounding those of one process. checkpoint: a
-    file that process 0 writes every `checkpoint_every` steps and all resume from when it exists; the caller keys its
-    name by everything that matters. log: called in process 0 with a step and the mean of each loss since the last
-    call; a resumed training begins with the calls of the steps before its checkpoint.
+    prior: of the fresh tasks. budget_share: share of steps whose fresh networks are written under random constraints
+    on size, depth and activations. metafeature_noise: deviation of what is added to the meta-features of the zoo, in
+    units of theirs, lest its tasks be known by heart. initial: a model of the same arguments to go on from, instead of
+    random weights; it is not changed. fabric: of `processes.launch`, the processes that share every step, with a
+    precision of its own; every one calls this with the same arguments and gets the same weights, up to rounding those
+    of one process. checkpoint: a file that process 0 writes every `checkpoint_every` steps and all resume from when it
+    exists; the caller keys its name by everything that matters. log: called in process 0 with a step and the mean of
+    each loss since the last call; a resumed training begins with the calls of the steps before its checkpoint.
 
     Raises ValueError when a process would have no task, OSError when one does not see the checkpoint.
     """
@@ -125,6 +125,7 @@ def train(
         budget_share=budget_share,
         condition_dropout=condition_dropout,
         metafeature_noise=metafeature_noise,
+        order_noise=model.order_noise,
         min_rows=min_rows,
         max_rows=max_rows,
         prior=prior,

@@ -84,6 +84,17 @@ def test_units_do_not_matter(friedman, scale):
     np.testing.assert_allclose(scaled.predict(X * scale) / scale, plain.predict(X), rtol=1e-3, atol=1e-3 * y.std())
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in reduce")  # of scikit-learn's check
+def test_a_column_may_span_more_than_a_float_holds(friedman):
+    X, y = friedman
+    wide = X - X.mean(0)
+    wide[:, 0] = wide[:, 0] / np.abs(wide[:, 0]).max() * 1.7e308
+    assert wide[:, 0].max() / 2 - wide[:, 0].min() / 2 > 0.9e308
+    plain = NetFormerRegressor(n_samples=3, random_state=0).fit(X, y).predict(X)
+    spanning = NetFormerRegressor(n_samples=3, random_state=0).fit(wide, y).predict(wide)
+    np.testing.assert_allclose(spanning, plain, atol=1e-3 * y.std())
+
+
 def test_constant_columns_duplicates_and_lone_columns_give_finite_answers(friedman):
     X, y = friedman
     for table in (X[:, :1], np.c_[X, X, np.ones(len(X))], np.c_[X, np.full(len(X), 1e20)]):

@@ -35,6 +35,7 @@ MODEL = {
     "d_global": 8,
     "d_slot": 2,
     "d_row": 16,
+    "order_noise": 0.5,
 }
 # Odd numbers of tasks: two processes have unequal shares of every step.
 BATCH = {
@@ -131,7 +132,7 @@ def gap(first: list[list[float]], second: list[list[float]]) -> Tensor:
 
 
 def test_the_parts_of_a_batch_add_up_to_it(corpus: Corpus) -> None:
-    batch = draw_batch(3, corpus, seed=0, layout=LAYOUT, d_latent=11, **BATCH)
+    batch = draw_batch(3, corpus, seed=0, layout=LAYOUT, d_latent=11, order_noise=0.5, **BATCH)
     for world in (1, 2, 3, 5):
         parts = [shares(batch, rank, world) for rank in range(world)]
         for name, count in batch.counts.items():
@@ -142,6 +143,19 @@ def test_the_parts_of_a_batch_add_up_to_it(corpus: Corpus) -> None:
             assert torch.equal(part.eps.view(-1, 2, 11), batch.eps.view(-1, 2, 11)[rank::world])
     assert shares(batch, 0, 1)[0] is batch
     assert set(shares(batch, 0, 1)[1].values()) == {1.0}
+
+
+def test_fresh_tasks_come_in_orientations_of_their_own_and_those_of_the_zoo_in_the_canonical_one(
+    corpus: Corpus,
+) -> None:
+    plain, turned = (
+        draw_batch(3, corpus, seed=0, layout=LAYOUT, d_latent=11, order_noise=noise, **BATCH) for noise in (0.0, 1.0)
+    )
+    assert torch.equal(plain.tasks.x, turned.tasks.x)
+    assert torch.equal(plain.fresh_eps, turned.fresh_eps)
+    assert not torch.equal(plain.fresh.x, turned.fresh.x)
+    assert torch.equal(plain.fresh.y.abs(), turned.fresh.y.abs())
+    assert torch.equal(plain.fresh.x.abs().sort(2).values, turned.fresh.x.abs().sort(2).values)
 
 
 def test_a_batch_is_drawn_ahead_in_order_by_a_thread_like_the_callers() -> None:
