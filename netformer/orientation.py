@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from netformer.networks import Networks
@@ -28,6 +28,11 @@ class Orientations:
 
     def __getitem__(self, index) -> Orientations:
         return Orientations(self.order[index], self.sign[index])
+
+    def canonical(self, where: Bool[Tensor, " n"]) -> Orientations:
+        """The same, but the canonical one where told."""
+        rank = torch.arange(self.order.shape[1])
+        return Orientations(torch.where(where.unsqueeze(1), rank, self.order), torch.where(where, 1.0, self.sign))
 
     def apply(self, tasks: TaskStack) -> TaskStack:
         """Task i in orientation i. Its views still say how the raw table became canonical."""

@@ -45,8 +45,9 @@ def sample_networks(
     metafeatures: transformed, or None for the null embedding. solve: solve the output layer on the task's train rows;
     else every weight is the decoder's, and R2 nan. condition_tasks: what the task encoder reads instead of `tasks`;
     None: the tasks themselves; an empty stack (no tasks) withholds the channel. temperature: see
-    `TransformerVAE.draw`. order_noise: of the orientations networks are written in, see `orientation`; None: the
-    model's. chunk: tasks at a time, few enough to stay in the cache. constraints: see `grammar.read_structure`.
+    `TransformerVAE.draw`. order_noise: of the orientations networks are written in, the first canonical, see
+    `orientation`; None: the model's. chunk: tasks at a time, few enough to stay in the cache. constraints: see
+    `grammar.read_structure`.
     """
     parts, estimates = [], []
     noise = model.order_noise if order_noise is None else order_noise
@@ -54,6 +55,7 @@ def sample_networks(
     share = torch.arange(n_samples) * k // n_samples  # the orientation of each sample
     eps = torch.randn(len(tasks) * n_samples, model.d_latent, generator=generator)
     every = draw_orientations(tasks.n_features.repeat_interleave(k), model.layout.max_features, noise, generator)
+    every = every.canonical(torch.arange(len(tasks) * k) % k == 0)
     with torch.no_grad():
         for start in range(0, len(tasks), chunk):
             at = torch.arange(start, min(start + chunk, len(tasks))).repeat_interleave(k)  # a row an orientation
@@ -82,7 +84,7 @@ def sample_arm(
 ) -> tuple[Networks, Float[Tensor, " n"]]:
     """Networks of one arm of the experiment, and the leave-one-out R2 of each, see `sample_networks`.
 
-    single: one sample as delivered. raw: the same eps, every weight written by the decoder, in the canonical
+    single: one sample as delivered. raw: the same eps, every weight written by the decoder, all in the canonical
     orientation, as is what follows. Both are told of the task by its rows, and by meta-features only if the model has
     no other channel. Raw under another condition:
     raw_with_metafeatures (both channels), shuffled_condition (the condition of another task), metafeatures_only (no

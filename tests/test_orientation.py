@@ -84,6 +84,8 @@ def test_samples_of_several_orientations_depend_on_no_chunk_and_share_them_evenl
     by_task = weight.view(len(tasks), 4, -1)
     torch.testing.assert_close(by_task[:, 0], by_task[:, 1])  # no noise on the latents: one network an orientation
     torch.testing.assert_close(by_task[:, 2], by_task[:, 3])
-    assert bool(((by_task[:, 0] - by_task[:, 2]).abs().amax(1) > 1e-3).all())
+    differs = (by_task[:, 0] - by_task[:, 2]).abs().amax(1) > 1e-3
+    assert int(differs.sum()) >= len(tasks) - 1  # the second orientation of a task may be canonical by chance
     canonical = written(order_noise=0.0).view(len(tasks), 4, -1)
     torch.testing.assert_close(canonical[:, 0], canonical[:, 3])
+    torch.testing.assert_close(canonical[:, 0], by_task[:, 0])  # the first orientation
