@@ -13,9 +13,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from netformer.batches import Corpus, ahead, draw_batch
+from netformer.grammar import read_structure
 from netformer.losses import PARTS, shares
+from netformer.model import Structure
 from netformer.processes import launch, processes
-from netformer.specs import Layout
+from netformer.specs import ACTIVATIONS, Layout
 from netformer.symmetry import canonicalize
 from netformer.synthetic import synthetic_tasks
 from netformer.tasks import stack_tasks
@@ -156,6 +158,24 @@ def test_fresh_tasks_come_in_orientations_of_their_own_and_those_of_the_zoo_in_t
     assert not torch.equal(plain.fresh.x, turned.fresh.x)
     assert torch.equal(plain.fresh.y.abs(), turned.fresh.y.abs())
     assert torch.equal(plain.fresh.x.abs().sort(2).values, turned.fresh.x.abs().sort(2).values)
+
+
+def test_a_share_of_the_steps_asks_for_networks_under_bounds_that_can_be_met(corpus: Corpus) -> None:
+    budgets = [
+        draw_batch(step, corpus, seed=0, layout=LAYOUT, d_latent=11, order_noise=0.0, **BATCH).budget
+        for step in range(60)
+    ]
+    asked = [budget for budget in budgets if budget]
+    assert 20 <= len(asked) <= 40  # of 60, at a share of a half
+    assert {budget["max_hidden_layers"] for budget in asked} == set(range(1, LAYOUT.max_hidden_layers + 1))
+    assert {name for budget in asked for name in budget["activations"]} == set(ACTIVATIONS)
+    n_inputs = torch.arange(1, LAYOUT.max_features + 1)
+    g, patches = torch.Generator().manual_seed(0), LAYOUT.n_patches
+    shapes = (len(ACTIVATIONS) + 2, 1 + LAYOUT.max_features + patches, LAYOUT.n_slots)
+    logits = Structure(*(torch.randn(len(n_inputs), patches, k, generator=g) for k in shapes))
+    for budget in asked:
+        specs = read_structure(logits, n_inputs, LAYOUT, **budget)
+        assert int(specs.n_params.max()) <= budget["max_params"]
 
 
 def test_a_batch_is_drawn_ahead_in_order_by_a_thread_like_the_callers() -> None:
