@@ -131,8 +131,8 @@ class Model(Section):
     d_slot: Count
     temperature: NonNegative
     structure_temperature: NonNegative
-    orientations: Count = 1  # params of the package's weights are older than these two
-    order_noise: NonNegative = 0.0
+    orientations: Count
+    order_noise: NonNegative
     d_row: Count
 
     @model_validator(mode="after")
