@@ -57,7 +57,7 @@ def _arguments(**changes: Any) -> dict[str, Any]:
         "max_width": LAYOUT.max_width,
         "n_metafeatures": len(NAMES),
         "d_condition": 256,
-        "orientations": 2,
+        "orientations": 8,
         "order_noise": 0.5,
     }
     return shape | changes
