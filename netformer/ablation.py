@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from netformer.evaluation import reconstruct, reconstruction_metrics
+from netformer.merging import widen
 from netformer.model import TransformerVAE
 from netformer.sampling import sample_networks
 from netformer.scored import Scored
-from netformer.tasks import TEST, Task, stack_tasks
+from netformer.tasks import TEST, Task, r2, stack_tasks
 from netformer.zoo import scores
 
 matplotlib.use("Agg")
@@ -32,7 +33,7 @@ ARMS: dict[str, dict[str, object]] = {
     "one orientation": {"model.orientations": 1, "model.order_noise": 0.0},
 }
 TOLD_BOTH = "full, told of meta-features too"
-GENERATION, RECONSTRUCTION = ("single", "raw"), ("edge_f1", "cosine_skill", "functional_r2")
+GENERATION, RECONSTRUCTION = ("single", "wide", "raw"), ("edge_f1", "cosine_skill", "functional_r2")
 
 
 def measure(
@@ -47,8 +48,9 @@ def measure(
     """Figures of one model on the test tasks drawn from the prior and on their networks, free-running.
 
     tasks: all of them, in the order `zoo` and `metafeatures` (transformed) count in. single, raw: median test R2 over
-    tasks, mean over `n_samples` samples. The first row is told of a task as networks are delivered, by its rows alone
-    if the model reads rows; a model that reads both channels has a second row, told of both.
+    tasks, mean over `n_samples` samples, in the orientations of `sampling.sample_arm`; wide: the samples of a task as
+    one network, `merging.widen`. The first row is told of a task as networks are delivered, by its rows alone if the
+    model reads rows; a model that reads both channels has a second row, told of both.
     """
     stack = stack_tasks(tasks, model.layout.max_features)
     held = zoo.part("test")
@@ -62,13 +64,16 @@ def measure(
     rows: list[dict[str, float]] = []
     for known in told:
         row = {key: rebuilt[key] for key in RECONSTRUCTION} if not rows else {}
-        for key in GENERATION:
+        for key, solve, order_noise in (("single", True, None), ("raw", False, 0.0)):
             g = torch.Generator().manual_seed(seed)
             written, _ = sample_networks(
-                model, stack[at], known, n_samples=n_samples, generator=g, solve=key == "single"
+                model, stack[at], known, n_samples=n_samples, generator=g, solve=solve, order_noise=order_noise
             )
-            r2 = scores(written, stack[at], index)[:, TEST].view(-1, n_samples)
-            row[key] = float(r2.median(0).values.mean())
+            row[key] = float(scores(written, stack[at], index)[:, TEST].view(-1, n_samples).median(0).values.mean())
+            if solve:
+                mean = widen(written, stack[at], n_samples).predict(stack.x[at].repeat_interleave(n_samples, 0))
+                mean = mean.view(len(at), n_samples, -1).mean(1)
+                row["wide"] = float(r2(stack.y[at], mean, stack.rows[at] == TEST).median())
         rows.append(row)
     return rows
 
@@ -84,11 +89,12 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
 def plot(runs: pd.DataFrame, path: Path) -> None:
     """A dot a seed and a bar at the mean, an arm a line, for the R2 of written networks and of decoded ones."""
     arms = list(dict.fromkeys(runs["arm"]))[::-1]
-    figure, axes = plt.subplots(1, 3, figsize=(11, 0.5 * len(arms) + 1.2), sharey=True)
+    figure, axes = plt.subplots(1, 4, figsize=(13, 0.5 * len(arms) + 1.2), sharey=True)
     titles = (
         "single: output layer solved",
+        "wide: the samples of a task merged",
         "raw: every weight written",
-        "trained networks, decoded from their latents",
+        "trained networks, decoded",
     )
     for axis, name, title in zip(axes, (*GENERATION, "functional_r2"), titles, strict=True):
         for line, arm in enumerate(arms):

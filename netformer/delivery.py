@@ -54,7 +54,7 @@ def deliver(
         expected.append(estimates)
     population = reader(concatenate(written), torch.cat(expected))
     # Networks that each read a part of the columns are no answer in the mean, only together.
-    share = 1.0 if n_features > size else 0.5
+    share = 1.0 if n_features > size else None
     return population, widen(population.networks, _as_task(np.clip(z, -CUT, CUT), t), n_samples, share)
 
 

@@ -3,7 +3,8 @@
 The mean of k networks is again a network: their bodies side by side under one output layer. `widen` weighs that mean by
 what leave-one-out on the train rows says of each network's hidden layers, and gives the output layer a second opinion:
 it is solved once more over the hidden units of all samples together, by ridge under several penalties, weighed in the
-same way, and the result is half of each. No gradient step, and nothing but train rows is read.
+same way. The result is a part of each, more of the second the more rows there are for each unit. No gradient step, and
+nothing but train rows is read.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from netformer.specs import Specs
 from netformer.tasks import TaskStack
 
 PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
+UNIT_ROWS = 0.7  # train rows for each hidden unit at which both output layers count the same
 
 
-def widen(networks: Networks, tasks: TaskStack, count: int, share: float = 0.5) -> Networks:
+def widen(networks: Networks, tasks: TaskStack, count: int, share: float | None = None) -> Networks:
     """Networks whose mean, over each run of `count` networks of one task, is the wide network of that task.
 
     share: of the jointly solved output layer in it; the rest is the weighted mean of the output layers as they are.
-    Task i owns the networks from i * count on. Every output layer becomes dense: bias, inputs, units.
+    None: m / (m + UNIT_ROWS * u) for m train rows and u hidden units. Task i owns the networks from i * count on. Every
+    output layer becomes dense: bias, inputs, units.
     """
     if len(networks) != count * len(tasks):
         raise ValueError(f"networks must be {count} for each of {len(tasks)} tasks, got {len(networks)}")
@@ -42,10 +45,12 @@ def widen(networks: Networks, tasks: TaskStack, count: int, share: float = 0.5) 
         x, y, train = tasks.x[i, present], tasks.y[i, present], tasks.train[i, present]
         hidden = networks[at].hidden(x.unsqueeze(0))[-1]
         solved = _joint_head(x, hidden.permute(1, 0, 2)[:, units[at]], y, train)
-        bias, skip, head = (share * part.to(weight.dtype) for part in solved)
-        if share < 1:
+        m, u = int(train.sum()), int(units[at].sum())
+        joint = m / (m + UNIT_ROWS * u) if share is None else share
+        bias, skip, head = (joint * part.to(weight.dtype) for part in solved)
+        if joint < 1:
             trust = _trust(x, hidden, y, train).to(weight.dtype)
-            weight[at, -1] *= (1 - share) * count * trust.unsqueeze(1)
+            weight[at, -1] *= (1 - joint) * count * trust.unsqueeze(1)
         else:
             weight[at, -1] = 0.0
         weight[at, -1, 0] += bias

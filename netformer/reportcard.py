@@ -7,6 +7,7 @@ Copies or not (memorisation), a spread that means something (calibration), const
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from netformer.refinement import PENALTY, STEPS, refine_curve
 from netformer.sampling import NetFormer, sample_networks
 from netformer.scored import Samples, sets_of
 from netformer.tasks import TEST, TRAIN, Task, r2, stack_tasks
+from netformer.workers import spread
 from netformer.zoo import initialize
 
 BUDGETS, TEMPERATURES, TARGETS, TARGET_TASKS = (60, 120, 250, 500), (0.3, 1.0), (0.2, 0.4, 0.6, 0.8), 60
@@ -140,29 +142,28 @@ def _budget_prompts(model: TransformerVAE, every: Sequence[Task], seed: int) -> 
 
 
 def refine_report(
-    samples: Samples, retrieved: Networks, seed: int, progress: Callable[[int, int], None]
+    samples: Samples, retrieved: Networks, seed: int, workers: int, progress: Callable[[int, int], None]
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Test R2 after each number of steps, median over the tasks of each set, by start.
 
     generated: the delivered network. he: its spec with He initialisation. retrieval: the training network best on the
-    task. The output layer of every start is solved before the first step, with one penalty for all.
+    task. The output layer of every start is solved before the first step, with one penalty for all. workers: processes.
     """
     stack, own = samples.stack, torch.arange(len(samples.tasks))
+    penalties = torch.full((len(own), samples.first.layout.n_slots), PENALTY)
     starts = {
         "generated": samples.first,
-        "he": initialize(samples.first.specs, own + seed),
-        "retrieval": retrieved,
+        "he": solve_head(initialize(samples.first.specs, own + seed), stack, penalties),
+        "retrieval": solve_head(retrieved, stack, penalties),
     }
+    curve = partial(refine_curve, tasks=stack, task_index=own, penalties=penalties)
+    curves = spread(curve, list(starts.values()), workers=workers, progress=progress)
     result: dict[str, dict[str, dict[str, float]]] = {}
-    for number, (name, networks) in enumerate(starts.items(), 1):
-        penalties = torch.full((len(networks), networks.layout.n_slots), PENALTY)
-        start = networks if name == "generated" else solve_head(networks, stack, penalties)
-        curve = refine_curve(start, stack, own, penalties=penalties)
-        for group, members in sets_of(samples.tasks).items():
+    for group, members in sets_of(samples.tasks).items():
+        for name, values in zip(starts, curves, strict=True):
             rows = result.setdefault(group, {}).setdefault(name, {})
-            for steps, values in zip(STEPS, curve, strict=True):
-                rows |= summarize(f"steps_{steps}", values[members].numpy())
-        progress(number, len(starts))
+            for steps, at in zip(STEPS, values, strict=True):
+                rows |= summarize(f"steps_{steps}", at[members].numpy())
     return result
 
 

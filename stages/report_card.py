@@ -8,6 +8,7 @@ pipeline's own stages, with the weights of the package.
 import hashlib
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -19,12 +20,13 @@ from netformer.artifacts import load_model, networks_of, read_table, read_tasks,
 from netformer.config import load_params
 from netformer.evaluation import zero_shot_metrics
 from netformer.memorisation import memorisation
-from netformer.networks import concatenate
+from netformer.networks import Networks, concatenate
 from netformer.references import reference_scores
 from netformer.report import write as write_page
 from netformer.sampling import NetFormer, sample_networks
 from netformer.scored import read_samples, read_scored, sets_of
 from netformer.tokens import detokenize_networks
+from netformer.workers import spread
 from stages import Bar, n_workers, run
 from stages.pretrain import PACKAGE, once, prepare
 from stages.report import evidence
@@ -50,6 +52,11 @@ def origin(repository: Path) -> dict[str, str]:
         "params": sha256([package / "params.yaml"]),
         "evaluator": sha256([repository / "netformer" / "evaluation.py", repository / "netformer" / "reportcard.py"]),
     }
+
+
+def remembered(kind: tuple[Networks, bool], held: Networks, train: Networks) -> dict[str, float]:
+    """`memorisation` of networks, with their output layer or without."""
+    return memorisation(kind[0], held, train, head=kind[1])
 
 
 def references(root: Path, tasks: list) -> pd.DataFrame:
@@ -92,17 +99,18 @@ def main(repository: Path = Path()) -> None:
     for name, values in reportcard.head_to_head(every, OURS, THEIRS).items():
         report["zero_shot"][name] |= values
     raw = networks_of(table.filter(pc.equal(table["arm"], "raw")), layout)
-    report["sampling"] |= memorisation(raw, held, train)
     # In the canonical orientation, the training networks' own: in another one a copy would not be recognised.
     g = torch.Generator().manual_seed(params.sample.seed)
     solved, _ = sample_networks(model, samples.stack, None, n_samples=8, generator=g, order_noise=0.0)
-    delivered = memorisation(solved, held, train, head=False)
+    kinds = [(raw, True), (solved, False)]
+    written, delivered = spread(partial(remembered, held=held, train=train), kinds, workers=n_workers())
+    report["sampling"] |= written
     report["sampling_delivered_hidden"] = {k: delivered[k] for k in ("novelty", "memorisation_ratio", "average_ratio")}
     report["calibration"] = reportcard.calibration(samples)
     some = [samples.tasks[i] for i in sets["heldout_tasks"]]
     report["prompts"] = reportcard.prompts(NetFormer(model, transform), some, params.sample.seed)
     retrieved = train[baselines.retrieval(samples.stack, train)[0]]
-    report["refine"] = reportcard.refine_report(samples, retrieved, params.evaluate.seed, Bar("refine"))
+    report["refine"] = reportcard.refine_report(samples, retrieved, params.evaluate.seed, n_workers(), Bar("refine"))
     report["sha256"] = origin(repository)
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 
 from netformer.baselines import PENALTIES
 from netformer.head import TRUST
-from netformer.merging import PRIOR_SCALE, merge, widen
+from netformer.merging import PRIOR_SCALE, UNIT_ROWS, merge, widen
 from netformer.networks import Networks
 from netformer.specs import Layout
 from netformer.tasks import PAD, TEST, TRAIN, TaskStack, canonicalize_tasks
@@ -100,6 +100,18 @@ def test_half_a_joint_output_layer_is_half_way():
     keep = tasks.rows != PAD
     torch.testing.assert_close(half[keep], ((none + all_of_it) / 2)[keep], rtol=1e-3, atol=1e-3)
     assert float((none - all_of_it)[keep].abs().max()) > 0.1
+
+
+def test_the_joint_output_layer_counts_more_where_a_unit_has_more_rows():
+    tasks, k = drawn_tasks(), 4
+    networks = samples(tasks, k)
+    none, all_of_it, found = (mean_of(widen(networks, tasks, k, share=s), tasks, k) for s in (0.0, 1.0, None))
+    last = [int(w[w > 0][-1]) for w in networks.specs.widths]
+    units = torch.tensor(last).view(-1, k).sum(1, keepdim=True)
+    rows, keep = tasks.train.sum(1, keepdim=True), tasks.rows != PAD
+    assert len((rows / units).unique()) == len(tasks)
+    expected = (UNIT_ROWS * units * none + rows * all_of_it) / (UNIT_ROWS * units + rows)
+    torch.testing.assert_close(found[keep], expected[keep], rtol=1e-3, atol=1e-3)
 
 
 def test_the_mean_weighs_networks_by_leave_one_out():

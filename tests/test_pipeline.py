@@ -229,7 +229,7 @@ def test_every_ablation_is_trained_measured_and_not_repeated(root: Path, tmp_pat
     ablate(tmp_path, steps=2, seeds=1)
     runs = pd.read_csv(tmp_path / "reports" / "ablations" / "runs.csv")
     assert list(runs["arm"]) == [*list(ARMS)[:1], TOLD_BOTH, *list(ARMS)[1:]]
-    assert runs[["single", "raw"]].notna().all().all()
+    assert runs[["single", "wide", "raw"]].notna().all().all()
     assert len(runs.drop_duplicates(["single", "raw"])) == len(runs), "an arm is no other arm's copy"
     models = {p: p.stat().st_mtime_ns for p in (tmp_path / "build").rglob("model.safetensors")}
     assert len(models) == len(ARMS)
