@@ -112,13 +112,15 @@ def draw_batch(
     networks_per_task: int,
     stream_tasks: int,
     budget_share: float,
+    mode_share: float,
     condition_dropout: float,
     metafeature_noise: float,
     order_noise: float,
     **stream: Any,
 ) -> Batch:
-    """The batch of one step. order_noise: of the orientations of fresh tasks (`orientation`), those of the zoo are
-    canonical. stream: further arguments of `synthetic.stream_batch`."""
+    """The batch of one step. mode_share: chance that a fresh task is answered as `sampling` does first, with the mode of
+    the prior, in the canonical orientation. order_noise: of the orientations of other fresh tasks (`orientation`); those
+    of the zoo are canonical. stream: further arguments of `synthetic.stream_batch`."""
     g = step_generator(seed, step)
     at = _zoo_batch(corpus, zoo_tasks, networks_per_task, g)
     index = corpus.task_index[at[::networks_per_task]]
@@ -129,10 +131,11 @@ def draw_batch(
     known = known + metafeature_noise * torch.randn(known.shape, generator=g)
     prior_eps = torch.randn(t, d_latent, generator=g)
     keep_fresh = torch.rand(stream_tasks, generator=g) >= condition_dropout / 2
-    fresh_eps = torch.randn(stream_tasks, d_latent, generator=g)
+    mode = torch.rand(stream_tasks, generator=g) < mode_share
+    fresh_eps = torch.randn(stream_tasks, d_latent, generator=g) * ~mode.unsqueeze(1)
     budget = _budget(layout, budget_share, g)
     fresh = stream_batch(step, stream_tasks, seed=seed, max_features=layout.max_features, **stream)
-    orientations = draw_orientations(fresh.n_features, layout.max_features, order_noise, g)
+    orientations = draw_orientations(fresh.n_features, layout.max_features, order_noise, g).canonical(mode)
     return Batch(
         networks=corpus.networks[at],
         sensitivity=corpus.sensitivity[at],

@@ -134,6 +134,7 @@ class Model(Section):
     orientations: Count
     order_noise: NonNegative
     d_row: Count
+    rounds: Whole = 0
 
     @model_validator(mode="after")
     def _heads(self) -> Model:
@@ -165,6 +166,7 @@ class Train(Section):
     min_rows: Annotated[int, Field(ge=5)]
     max_rows: Annotated[int, Field(ge=5)]
     budget_share: Share
+    mode_share: Share = 0.0
     condition_dropout: Share
     metafeature_noise: NonNegative
     precision: Literal["bf16-mixed", "32-true"]

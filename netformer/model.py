@@ -99,13 +99,20 @@ class TaskEncoder(nn.Module):
     """Rows of a task to one embedding (deep sets), helped by what linear algebra knows already.
 
     A ridge fit comes first; with r its residual, a row MLP reads [x, y, r and their products], pooled by mean and
-    deviation over the train rows. Beside it go the moments E[x x'], E[x x' r], E[|x| r] and the ridge coefficients.
+    deviation over the train rows. In each of `rounds` every row is then told what the pool says and moves by a layer
+    that begins at zero, so weights without rounds go on as they are. Beside it go the moments E[x x'], E[x x' r],
+    E[|x| r] and the ridge coefficients.
     """
 
-    def __init__(self, max_features: int, d_row: int, d_out: int) -> None:
+    def __init__(self, max_features: int, d_row: int, d_out: int, rounds: int) -> None:
         super().__init__()
         f = max_features
         self.rows = _mlp(6 * f + 3, d_row, d_row, d_row)
+        self.told = nn.ModuleList(nn.Linear(2 * d_row, d_row) for _ in range(rounds))
+        self.moves = nn.ModuleList(nn.Linear(d_row, d_row) for _ in range(rounds))
+        for layer in self.moves:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
         self.out = nn.Sequential(_mlp(2 * d_row + 3 * f + f * (f + 1) + 2, d_row, d_out), Norm(d_out))
         self.upper = torch.triu_indices(f, f)
 
@@ -115,11 +122,10 @@ class TaskEncoder(nn.Module):
         with torch.autocast("cpu", enabled=False):
             rows, fixed = self._read(tasks.x[:, read], tasks.y[:, read], keep, tasks.n_features)
         rows = self.rows(rows)
-        w = keep.to(rows.dtype)
-        count = keep.sum(1).clamp(min=1).to(rows.dtype)
-        mean = (rows * w).sum(1) / count
-        deviation = (((rows - mean.unsqueeze(1)).square() * w).sum(1) / count + 1e-6).sqrt()
-        return self.out(torch.cat([mean, deviation, fixed.to(mean.dtype)], 1))
+        keep = keep.to(rows.dtype)
+        for told, moves in zip(self.told, self.moves, strict=True):
+            rows = rows + moves(functional.gelu(rows + told(_pool(rows, keep)).unsqueeze(1)))
+        return self.out(torch.cat([_pool(rows, keep), fixed.to(rows.dtype)], 1))
 
     def _read(
         self,
@@ -150,6 +156,13 @@ class TaskEncoder(nn.Module):
         return _squash(torch.cat(rows, 2)), _squash(torch.cat(fixed, 1))
 
 
+def _pool(rows: Float[Tensor, "t rows d"], keep: Float[Tensor, "t rows 1"]) -> Float[Tensor, "t two_d"]:
+    """Mean and deviation over the kept rows."""
+    count = keep.sum(1).clamp(min=1)
+    mean = (rows * keep).sum(1) / count
+    return torch.cat([mean, (((rows - mean.unsqueeze(1)).square() * keep).sum(1) / count + 1e-6).sqrt()], 1)
+
+
 class TransformerVAE(nn.Module):
     """The model. All arguments are plain values and are stored beside the weights.
 
@@ -157,7 +170,7 @@ class TransformerVAE(nn.Module):
     n_metafeatures: width of the transformed meta-features. d_condition: width of each channel's embedding. d_global,
     d_slot: latent numbers for the whole network and a patch. temperature, structure_temperature: see `draw`.
     orientations, order_noise: in how many orientations of its task the networks of one task are written, and how random
-    these are (`orientation`). Both channels have a learned null embedding for "not given".
+    these are (`orientation`). d_row, rounds: see `TaskEncoder`. Both channels have a learned null embedding for "not given".
     """
 
     scale: Tensor
@@ -184,6 +197,7 @@ class TransformerVAE(nn.Module):
         orientations: int = 1,
         order_noise: float = 0.0,
         d_row: int = 192,
+        rounds: int = 0,
     ) -> None:
         super().__init__()
         if condition not in CONDITIONS:
@@ -210,6 +224,7 @@ class TransformerVAE(nn.Module):
             "orientations": orientations,
             "order_noise": order_noise,
             "d_row": d_row,
+            "rounds": rounds,
         }
         self.layout = Layout(max_features, max_hidden_layers, max_width)
         self.condition = condition
@@ -227,7 +242,7 @@ class TransformerVAE(nn.Module):
             layer.norm1, layer.norm2 = Norm(d), Norm(d)
             return nn.TransformerEncoder(layer, depth, norm=Norm(d), enable_nested_tensor=False)
 
-        self.task_encoder = TaskEncoder(max_features, d_row, d_condition)
+        self.task_encoder = TaskEncoder(max_features, d_row, d_condition, rounds)
         self.metafeature_encoder = _mlp(n_metafeatures, d_condition, d_condition)
         self.null_task = nn.Parameter(torch.zeros(d_condition))
         self.null_metafeatures = nn.Parameter(torch.zeros(d_condition))

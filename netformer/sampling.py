@@ -1,4 +1,8 @@
-"""Sampling: draw eps, send it through the conditional prior and the decoder, get runnable networks."""
+"""Sampling: draw eps, send it through the conditional prior and the decoder, get runnable networks.
+
+The first network of a task is written from the mode of the prior (eps = 0), in the canonical orientation: the one to
+ask for when one is asked for. The others are drawn.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +41,7 @@ def sample_networks(
     condition_tasks: TaskStack | None = None,
     temperature: float | None = None,
     order_noise: float | None = None,
+    mode: bool = True,
     chunk: int = 8,
     **constraints,
 ) -> tuple[Networks, Float[Tensor, " n"]]:
@@ -46,7 +51,8 @@ def sample_networks(
     else every weight is the decoder's, and R2 nan. condition_tasks: what the task encoder reads instead of `tasks`;
     None: the tasks themselves; an empty stack (no tasks) withholds the channel. temperature: see
     `TransformerVAE.draw`. order_noise: of the orientations networks are written in, the first canonical, see
-    `orientation`; None: the model's. chunk: tasks at a time, few enough to stay in the cache. constraints: see
+    `orientation`; None: the model's. mode: the first sample of each task is the mode of the prior; False: all are
+    drawn. chunk: tasks at a time, few enough to stay in the cache. constraints: see
     `grammar.read_structure`.
     """
     parts, estimates = [], []
@@ -54,6 +60,8 @@ def sample_networks(
     k = min(model.orientations, n_samples) if noise else 1
     share = torch.arange(n_samples) * k // n_samples  # the orientation of each sample
     eps = torch.randn(len(tasks) * n_samples, model.d_latent, generator=generator)
+    if mode:
+        eps[::n_samples] = 0
     every = draw_orientations(tasks.n_features.repeat_interleave(k), model.layout.max_features, noise, generator)
     every = every.canonical(torch.arange(len(tasks) * k) % k == 0)
     with torch.no_grad():
@@ -84,8 +92,8 @@ def sample_arm(
 ) -> tuple[Networks, Float[Tensor, " n"]]:
     """Networks of one arm of the experiment, and the leave-one-out R2 of each, see `sample_networks`.
 
-    single: one sample as delivered. raw: the same eps, every weight written by the decoder, all in the canonical
-    orientation, as is what follows. Both are told of the task by its rows, and by meta-features only if the model has
+    single: samples as delivered, the first the mode of the prior. raw: the same eps, every weight written by the
+    decoder, all in the canonical orientation, as is what follows. Both are told of the task by its rows, and by meta-features only if the model has
     no other channel. Raw under another condition:
     raw_with_metafeatures (both channels), shuffled_condition (the condition of another task), metafeatures_only (no
     task embedding), unconditional.
@@ -179,6 +187,7 @@ class NetFormer:
     ) -> Population:
         """Write networks for a table, best first by `expected_r2`; every row given is read, none is held back.
 
+        One of them is the mode of the prior, whatever `random_state`, and the only one if one is asked for.
         X: numeric, finite. y: finite, not constant. max_params, max_hidden_layers, activations: constraints that always
         hold, see `grammar.read_structure`. target_r2: of several times as many samples, drawn at rising temperatures,
         those whose `expected_r2` is nearest to it, nearest first. temperature: diversity of the samples, 1 is the whole
@@ -198,13 +207,16 @@ class NetFormer:
                 y,
                 n_samples,
                 temperature=at,
+                mode=number == 0,
                 metafeatures=metafeatures,
                 random_state=random_state,
                 max_params=max_params,
                 max_hidden_layers=max_hidden_layers,
                 activations=activations,
             )
-            for at in ([temperature] if target_r2 is None else [times * base for times in TARGET_TEMPERATURES])
+            for number, at in enumerate(
+                [temperature] if target_r2 is None else [times * base for times in TARGET_TEMPERATURES]
+            )
         ]
         tasks, networks = drawn[0][0], concatenate([part for _, part, _ in drawn])
         expected = torch.cat([part for _, _, part in drawn])

@@ -67,6 +67,7 @@ def train(
     min_rows: int,
     max_rows: int,
     budget_share: float,
+    mode_share: float,
     condition_dropout: float,
     metafeature_noise: float,
     loss: LossWeights,
@@ -83,13 +84,14 @@ def train(
     """Train a `TransformerVAE`; the same arguments give the same weights.
 
     prior: of the fresh tasks. budget_share: share of steps whose fresh networks are written under random constraints
-    on size, depth and activations. metafeature_noise: deviation of what is added to the meta-features of the zoo, in
-    units of theirs, lest its tasks be known by heart. initial: a model of the same arguments to go on from, instead of
-    random weights; it is not changed. fabric: of `processes.launch`, the processes that share every step, with a
-    precision of its own; every one calls this with the same arguments and gets the same weights, up to rounding those
-    of one process. checkpoint: a file that process 0 writes every `checkpoint_every` steps and all resume from when it
-    exists; the caller keys its name by everything that matters. log: called in process 0 with a step and the mean of
-    each loss since the last call; a resumed training begins with the calls of the steps before its checkpoint.
+    on size, depth and activations. mode_share: share of fresh tasks answered with the mode of the prior.
+    metafeature_noise: deviation of what is added to the meta-features of the zoo, in units of theirs, lest its tasks be
+    known by heart. initial: a model of the same arguments, or with fewer `rounds` of its task encoder, to go on from
+    instead of random weights; it is not changed. fabric: of `processes.launch`, the processes that share every step,
+    with a precision of its own; every one calls this with the same arguments and gets the same weights, up to rounding
+    those of one process. checkpoint: a file that process 0 writes every `checkpoint_every` steps and all resume from
+    when it exists; the caller keys its name by everything that matters. log: called in process 0 with a step and the
+    mean of each loss since the last call; a resumed training begins with the calls of the steps before its checkpoint.
 
     Raises ValueError when a process would have no task, OSError when one does not see the checkpoint.
     """
@@ -104,7 +106,7 @@ def train(
     if initial is None:
         model.scale.copy_(weight_scale(corpus.networks))
     else:
-        model.load_state_dict(initial.state_dict())
+        model.load_state_dict(model.state_dict() | initial.state_dict())
     optimizers = _optimizers(model, lr, weight_decay)
     curve = Curve(log if rank == 0 else None, log_every, steps)
     if checkpoint is not None and checkpoint.exists():
@@ -123,6 +125,7 @@ def train(
         networks_per_task=networks_per_task,
         stream_tasks=stream_tasks,
         budget_share=budget_share,
+        mode_share=mode_share,
         condition_dropout=condition_dropout,
         metafeature_noise=metafeature_noise,
         order_noise=model.order_noise,

@@ -268,7 +268,7 @@ def run(corpus, steps, checkpoint=None, seed=0, **options):
     small = {"stream_tasks": 4, "min_rows": 20, "max_rows": 30, "precision": "32-true"}
     return train(
         corpus, {"condition": "both", **TINY}, steps=steps, lr=1e-3, weight_decay=0.01, zoo_tasks=3,
-        networks_per_task=2, budget_share=0.5, condition_dropout=0.2, metafeature_noise=0.5, loss=LossWeights(),
+        networks_per_task=2, budget_share=0.5, mode_share=0.5, condition_dropout=0.2, metafeature_noise=0.5, loss=LossWeights(),
         seed=seed, checkpoint=checkpoint, checkpoint_every=2, **(small | options),
     )  # fmt: skip
 

@@ -45,6 +45,7 @@ BATCH = {
     "networks_per_task": 2,
     "stream_tasks": 7,
     "budget_share": 0.5,
+    "mode_share": 0.5,
     "condition_dropout": 0.2,
     "metafeature_noise": 0.5,
     "min_rows": 20,
