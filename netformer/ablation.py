@@ -30,6 +30,7 @@ ARMS: dict[str, dict[str, object]] = {
     "networks not canonical": {"tokenize.canonical": False},
     "no function-space loss": {"train.loss.function": 0.0, "train.loss.prior_raw": 0.0, "train.loss.prior_solved": 0.0},
     "prior N(0, I)": {"model.prior": "normal"},
+    "no task answered with the mode": {"train.mode_share": 0.0},
     "one orientation": {"model.orientations": 1, "model.order_noise": 0.0},
 }
 TOLD_BOTH = "full, told of meta-features too"
@@ -48,8 +49,8 @@ def measure(
     """Figures of one model on the test tasks drawn from the prior and on their networks, free-running.
 
     tasks: all of them, in the order `zoo` and `metafeatures` (transformed) count in. single, raw: median test R2 over
-    tasks, mean over `n_samples` samples, in the orientations of `sampling.sample_arm`; wide: the samples of a task as
-    one network, `merging.widen`. The first row is told of a task as networks are delivered, by its rows alone if the
+    tasks of the first sample, the mode of the prior; wide: the `n_samples` samples of a task as one network,
+    `merging.widen`. The first row is told of a task as networks are delivered, by its rows alone if the
     model reads rows; a model that reads both channels has a second row, told of both.
     """
     stack = stack_tasks(tasks, model.layout.max_features)
@@ -69,7 +70,7 @@ def measure(
             written, _ = sample_networks(
                 model, stack[at], known, n_samples=n_samples, generator=g, solve=solve, order_noise=order_noise
             )
-            row[key] = float(scores(written, stack[at], index)[:, TEST].view(-1, n_samples).median(0).values.mean())
+            row[key] = float(scores(written, stack[at], index)[::n_samples, TEST].median())
             if solve:
                 mean = widen(written, stack[at], n_samples).predict(stack.x[at].repeat_interleave(n_samples, 0))
                 mean = mean.view(len(at), n_samples, -1).mean(1)

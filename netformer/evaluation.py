@@ -202,10 +202,14 @@ def sampling_metrics(
 ) -> dict[str, float]:
     """Every `sampling.*` key that needs no distance to training networks.
 
-    `limit` random samples (all tasks and sampling seeds) and `limit` random networks of the zoo are compared.
+    `limit` random samples (all tasks and sampling seeds) and `limit` random networks of the zoo are compared. The first
+    sample of a task, the mode of the prior, is the same for every seed and counts once.
     """
     g = torch.Generator().manual_seed(seed)
-    picked = torch.randperm(len(samples.networks), generator=g)[:limit].sort().values
+    _, t, n = samples.shape
+    position = torch.arange(len(samples.networks))
+    once = position[(position < t * n) | (position % n != 0)]
+    picked = once[torch.randperm(len(once), generator=g)[:limit]].sort().values
     some, at = samples.networks[picked], samples.task_index[picked]
     drawn = zoo.networks[torch.randperm(len(zoo.networks), generator=g)[:limit]]
     valid = metrics.validity(some, samples.stack.x[at], samples.stack.rows[at] >= 0)

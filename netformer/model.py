@@ -122,7 +122,6 @@ class TaskEncoder(nn.Module):
         with torch.autocast("cpu", enabled=False):
             rows, fixed = self._read(tasks.x[:, read], tasks.y[:, read], keep, tasks.n_features)
         rows = self.rows(rows)
-        keep = keep.to(rows.dtype)
         for told, moves in zip(self.told, self.moves, strict=True):
             rows = rows + moves(functional.gelu(rows + told(_pool(rows, keep)).unsqueeze(1)))
         return self.out(torch.cat([_pool(rows, keep), fixed.to(rows.dtype)], 1))
@@ -158,9 +157,10 @@ class TaskEncoder(nn.Module):
 
 def _pool(rows: Float[Tensor, "t rows d"], keep: Float[Tensor, "t rows 1"]) -> Float[Tensor, "t two_d"]:
     """Mean and deviation over the kept rows."""
-    count = keep.sum(1).clamp(min=1)
-    mean = (rows * keep).sum(1) / count
-    return torch.cat([mean, (((rows - mean.unsqueeze(1)).square() * keep).sum(1) / count + 1e-6).sqrt()], 1)
+    across, count = keep.transpose(1, 2), keep.sum(1, keepdim=True).clamp(min=1)
+    mean = (across @ rows / count).to(rows.dtype)
+    variance = across @ (rows - mean).square() / count
+    return torch.cat([mean, (variance + 1e-6).sqrt().to(rows.dtype)], 2).squeeze(1)
 
 
 class TransformerVAE(nn.Module):

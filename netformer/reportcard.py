@@ -79,7 +79,7 @@ def prompts(netformer: NetFormer, tasks: Sequence[Task], seed: int) -> dict[str,
     """What was asked for beside what came, on tasks nobody trained on.
 
     max_params_B: share of networks that keep the bound, their size, and what they score; one network a task, tasks for
-    which the bound is below the smallest network left out. temperature_T: spread across 8 samples (deviation of their
+    which the bound is below the smallest network left out. temperature_T: spread across 8 drawn samples (deviation of their
     predictions over that of y), R2 of one and of their mean. target_r2_A: 4 networks a task, told to reach A; share of
     tasks whose samples come within 0.05 of it by `expected_r2`, and for these the test R2.
     """
@@ -95,7 +95,7 @@ def _temperature_prompts(model: TransformerVAE, tasks: Sequence[Task], seed: int
     x, test = stack.x.repeat_interleave(8, 0), stack.rows == TEST
     for temperature in (0.0, model.temperature, *TEMPERATURES):
         g = torch.Generator().manual_seed(seed)
-        networks, _ = sample_networks(model, stack, None, n_samples=8, generator=g, temperature=temperature)
+        networks, _ = sample_networks(model, stack, None, n_samples=8, generator=g, temperature=temperature, mode=False)
         predicted = networks.predict(x).view(len(stack), 8, -1)
         spread = (predicted.std(1) * test).sum(1) / test.sum(1)
         result[f"temperature_{temperature:g}"] = {
@@ -219,6 +219,7 @@ def model_card(report: dict, legs: list[dict], params: dict) -> str:
         f"| `{row}` | {held[row]:.3f} | {real[row]:.3f} / {real[f'{row}_mean']:.3f} |"
         for row in (
             "single",
+            "drawn",
             "expected_best_16",
             "wide_16",
             "raw",
@@ -242,7 +243,8 @@ trained networks, and a stream of fresh tasks, drawn with {ingredients}.
 
 {trained}
 
-Samples are drawn at temperature {params["model"]["temperature"]:g}.
+The first network of a table is the mode of the prior; others are drawn at temperature
+{params["model"]["temperature"]:g}, their structures at {params["model"]["structure_temperature"]:g}.
 
 **Results** on tasks nobody trained on (`make report-card`; R2 on test rows, floored at -1):
 

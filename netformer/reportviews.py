@@ -14,7 +14,8 @@ from netformer.report import Cell, Picture, Report, Section, Table, Text
 from netformer.reportsvg import Points, ladder, plane
 
 ROWS = {  # without their number of samples, in the order shown
-    "single": "one network as delivered: hidden layers written, output layer solved in closed form",
+    "single": "one network as delivered, the mode of the prior: hidden layers written, output layer solved",
+    "drawn": "the same, drawn at the model's temperatures",
     "expected_best": "the sample best by leave-one-out on train rows",
     "best_of": "the sample best on valid rows",
     "average": "mean prediction of the samples",

@@ -99,7 +99,8 @@ class Samples:
     def scores(self) -> dict[str, Float[np.ndarray, " t"]]:
         """Test R2 of our own rows on every task, means over the sampling seeds, and the known ceiling (or nan).
 
-        single and the controls: the first sample. expected_best_n: chosen by leave-one-out on the train rows, the first
+        single, raw and the controls: the first sample, the mode of the prior. drawn: the mean score of the other samples
+        of `single`, if there are any. expected_best_n: chosen by leave-one-out on the train rows, the first
         network of `NetFormer.generate`. best_of_n: chosen by valid rows. average_n: the mean prediction. wide_n: the
         samples merged, their output layer solved jointly (`merging.widen`). distilled: one network of the first
         sample's spec, in `DISTIL_STEPS` steps toward the wide one.
@@ -107,6 +108,8 @@ class Samples:
         seeds, t, n = self.shape
         single = self.r2["single"]
         result = {arm: values[:, :, 0, TEST].mean(0).numpy() for arm, values in self.r2.items()}
+        if n > 1:
+            result["drawn"] = single[:, :, 1:, TEST].mean((0, 2)).numpy()
         for name, known in (("expected_best", self.expected), ("best_of", single[..., VALID])):
             chosen = known.argmax(2, keepdim=True)
             result[f"{name}_{n}"] = single[..., TEST].gather(2, chosen).squeeze(2).mean(0).numpy()

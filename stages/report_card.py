@@ -33,7 +33,7 @@ from stages.report import evidence
 
 FOLDER = Path("reports/pretrained")
 PICTURES = ("zero_shot.png", "functions.png", "graphs.png", "latent_map.png")
-OURS = ("single", "expected_best_16", "best_of_16", "average_16", "wide_16")
+OURS = ("single", "drawn", "expected_best_16", "best_of_16", "average_16", "wide_16")
 THEIRS = ("ridge", "mlp", "random128_ridge_head", "svr", "hgb", "rf", "extratrees", "catboost")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stages import run
 
-OURS = ("single", "expected_best_16", "best_of_16", "average_16", "wide_16", "distilled", "raw")
+OURS = ("single", "drawn", "expected_best_16", "best_of_16", "average_16", "wide_16", "distilled", "raw")
 CONTROLS = ("raw_with_metafeatures", "shuffled_condition", "metafeatures_only", "unconditional")
 BASELINES = (
     *("scratch", "scratch_best", "ridge", "mlp", "random_ridge_head", "random128_ridge_head", "retrieval"),

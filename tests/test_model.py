@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
+from netformer.batches import draw_batch
 from netformer.grammar import dense_params, read_structure, shapes
 from netformer.head import FACTORS, FLOOR, SHARES, TRUST, solve_head, weigh_heads
 from netformer.metrics import validity
@@ -264,12 +265,12 @@ def corpus():
     return Corpus(networks, zoo.task_index, ones, tasks, torch.randn(5, 4, generator=g))
 
 
-def run(corpus, steps, checkpoint=None, seed=0, **options):
+def run(corpus, steps, checkpoint=None, seed=0, arguments=None, **options):
     small = {"stream_tasks": 4, "min_rows": 20, "max_rows": 30, "precision": "32-true"}
     return train(
-        corpus, {"condition": "both", **TINY}, steps=steps, lr=1e-3, weight_decay=0.01, zoo_tasks=3,
-        networks_per_task=2, budget_share=0.5, mode_share=0.5, condition_dropout=0.2, metafeature_noise=0.5, loss=LossWeights(),
-        seed=seed, checkpoint=checkpoint, checkpoint_every=2, **(small | options),
+        corpus, {"condition": "both", **TINY} | (arguments or {}), steps=steps, lr=1e-3, weight_decay=0.01, zoo_tasks=3,
+        networks_per_task=2, budget_share=0.5, mode_share=0.5, condition_dropout=0.2, metafeature_noise=0.5,
+        loss=LossWeights(), seed=seed, checkpoint=checkpoint, checkpoint_every=2, **(small | options),
     )  # fmt: skip
 
 
@@ -283,6 +284,36 @@ def test_a_resumed_run_is_the_straight_run(corpus, tmp_path):
         assert torch.equal(value, resumed.state_dict()[name]), name
         assert torch.equal(value, again.state_dict()[name]), name
     assert not torch.equal(straight.type_head.weight, other.type_head.weight)
+
+
+def test_a_model_without_rounds_goes_on_with_them_as_it_was(corpus):
+    """Rounds of the task encoder begin at zero: before a step the condition is the same, after some it is not."""
+    plain = run(corpus, 3)
+    grown = run(corpus, 0, arguments={"rounds": 2}, initial=plain)
+    trained = run(corpus, 3, arguments={"rounds": 2}, initial=plain)
+    c, same, other = (model.embed(5, corpus.tasks) for model in (plain, grown, trained))
+    assert torch.equal(c, same)
+    assert not torch.allclose(c, other)
+    assert all(bool(layer.weight.any()) for layer in trained.task_encoder.moves)
+    with pytest.raises(RuntimeError):
+        run(corpus, 1, initial=grown)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_tasks_answered_with_the_mode_have_no_noise_and_are_canonical(corpus, share):
+    options = {
+        "seed": 0, "layout": LAYOUT, "d_latent": 9, "zoo_tasks": 3, "networks_per_task": 2, "budget_share": 0.0,
+        "condition_dropout": 0.0, "metafeature_noise": 0.0, "min_rows": 20, "max_rows": 30, "order_noise": 1.0,
+    }  # fmt: skip
+    batch = draw_batch(0, corpus, stream_tasks=400, mode_share=share, **options)
+    canonical = stream_batch(0, 400, seed=0, max_features=10, min_rows=20, max_rows=30)
+    mode = ~batch.fresh_eps.any(1)
+    assert float(mode.double().mean()) == pytest.approx(share, abs=0.08)
+    assert torch.equal(batch.fresh.x[mode], canonical.x[mode])
+    assert torch.equal(batch.fresh.y[mode], canonical.y[mode])
+    if share < 1:
+        turned = (batch.fresh.x != canonical.x).flatten(1).any(1)
+        assert float(turned[~mode].double().mean()) > 0.5
 
 
 def test_the_number_of_threads_changes_no_score(corpus):

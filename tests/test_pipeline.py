@@ -75,6 +75,7 @@ def test_every_number_is_finite_and_named(root: Path) -> None:
     ours = {
         "raw",
         "single",
+        "drawn",
         "expected_best_3",
         "best_of_3",
         "average_3",

@@ -9,6 +9,7 @@ from sklearn.datasets import make_friedman1
 
 from netformer import NetFormer
 from netformer.config import load_params
+from netformer.metrics import uniqueness
 from netformer.sampling import PACKAGE
 from stages.pretrain import main as pretrain
 
@@ -61,6 +62,18 @@ def test_networks_come_best_first(model, table):
     best = tasks.views.fold(written[expected.argmax().view(1)], X.shape[1])
     assert expected.argmax() > 0
     assert torch.equal(best.weight[0], made.networks.weight[0])
+
+
+def test_one_network_is_the_mode_and_no_seed_changes_it(model, table):
+    one, same = (model.generate(*table, n_samples=1, random_state=seed).networks.weight for seed in (0, 1))
+    assert torch.equal(one, same)
+    some, others = (model.generate(*table, n_samples=4, random_state=seed).networks.weight for seed in (0, 1))
+    for made, elsewhere in ((some, others), (others, some)):
+        known = [torch.isclose(weight, made, rtol=1e-3, atol=1e-4).all(2).all(1).any() for weight in elsewhere]
+        assert sum(known) == 1  # all but one are drawn
+    assert any(torch.allclose(weight, one[0], rtol=1e-3, atol=1e-4) for weight in some)
+    asked = model.generate(*table, n_samples=64, target_r2=0.0).networks  # all temperatures: the mode once
+    assert uniqueness(asked) == 1
 
 
 def test_a_row_far_outside_is_read_as_one_at_the_edge(model, table):
