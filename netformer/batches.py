@@ -118,9 +118,9 @@ def draw_batch(
     order_noise: float,
     **stream: Any,
 ) -> Batch:
-    """The batch of one step. mode_share: chance that a fresh task is answered as `sampling` does first, with the mode of
-    the prior, in the canonical orientation. order_noise: of the orientations of other fresh tasks (`orientation`); those
-    of the zoo are canonical. stream: further arguments of `synthetic.stream_batch`."""
+    """The batch of one step. mode_share: chance that a fresh task is answered as `sampling` does first, with the mode
+    of the prior, in the canonical orientation. order_noise: of the orientations of other fresh tasks (`orientation`);
+    those of the zoo are canonical. stream: further arguments of `synthetic.stream_batch`."""
     g = step_generator(seed, step)
     at = _zoo_batch(corpus, zoo_tasks, networks_per_task, g)
     index = corpus.task_index[at[::networks_per_task]]

@@ -110,9 +110,8 @@ class TaskEncoder(nn.Module):
         self.rows = _mlp(6 * f + 3, d_row, d_row, d_row)
         self.told = nn.ModuleList(nn.Linear(2 * d_row, d_row) for _ in range(rounds))
         self.moves = nn.ModuleList(nn.Linear(d_row, d_row) for _ in range(rounds))
-        for layer in self.moves:
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for number in self.moves.parameters():
+            nn.init.zeros_(number)
         self.out = nn.Sequential(_mlp(2 * d_row + 3 * f + f * (f + 1) + 2, d_row, d_out), Norm(d_out))
         self.upper = torch.triu_indices(f, f)
 
@@ -170,7 +169,8 @@ class TransformerVAE(nn.Module):
     n_metafeatures: width of the transformed meta-features. d_condition: width of each channel's embedding. d_global,
     d_slot: latent numbers for the whole network and a patch. temperature, structure_temperature: see `draw`.
     orientations, order_noise: in how many orientations of its task the networks of one task are written, and how random
-    these are (`orientation`). d_row, rounds: see `TaskEncoder`. Both channels have a learned null embedding for "not given".
+    these are (`orientation`). d_row, rounds: see `TaskEncoder`. Both channels have a learned null embedding for "not
+    given".
     """
 
     scale: Tensor

@@ -79,9 +79,9 @@ def prompts(netformer: NetFormer, tasks: Sequence[Task], seed: int) -> dict[str,
     """What was asked for beside what came, on tasks nobody trained on.
 
     max_params_B: share of networks that keep the bound, their size, and what they score; one network a task, tasks for
-    which the bound is below the smallest network left out. temperature_T: spread across 8 drawn samples (deviation of their
-    predictions over that of y), R2 of one and of their mean. target_r2_A: 4 networks a task, told to reach A; share of
-    tasks whose samples come within 0.05 of it by `expected_r2`, and for these the test R2.
+    which the bound is below the smallest network left out. temperature_T: spread across 8 drawn samples (deviation of
+    their predictions over that of y), R2 of one and of their mean. target_r2_A: 4 networks a task, told to reach A;
+    share of tasks whose samples come within 0.05 of it by `expected_r2`, and for these the test R2.
     """
     return (
         _budget_prompts(netformer.model, tasks, seed)

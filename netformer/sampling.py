@@ -52,8 +52,7 @@ def sample_networks(
     None: the tasks themselves; an empty stack (no tasks) withholds the channel. temperature: see
     `TransformerVAE.draw`. order_noise: of the orientations networks are written in, the first canonical, see
     `orientation`; None: the model's. mode: the first sample of each task is the mode of the prior; False: all are
-    drawn. chunk: tasks at a time, few enough to stay in the cache. constraints: see
-    `grammar.read_structure`.
+    drawn. chunk: tasks at a time, few enough to stay in the cache. constraints: see `grammar.read_structure`.
     """
     parts, estimates = [], []
     noise = model.order_noise if order_noise is None else order_noise
@@ -93,10 +92,9 @@ def sample_arm(
     """Networks of one arm of the experiment, and the leave-one-out R2 of each, see `sample_networks`.
 
     single: samples as delivered, the first the mode of the prior. raw: the same eps, every weight written by the
-    decoder, all in the canonical orientation, as is what follows. Both are told of the task by its rows, and by meta-features only if the model has
-    no other channel. Raw under another condition:
-    raw_with_metafeatures (both channels), shuffled_condition (the condition of another task), metafeatures_only (no
-    task embedding), unconditional.
+    decoder, all in the canonical orientation, as is what follows. Both are told of the task by its rows, and by
+    meta-features only if the model has no other channel. Raw under another condition: raw_with_metafeatures (both
+    channels), shuffled_condition (the condition of another task), metafeatures_only (no task embedding), unconditional.
     """
     g = torch.Generator().manual_seed(seed)
     empty = tasks[:0]

@@ -99,8 +99,8 @@ class Samples:
     def scores(self) -> dict[str, Float[np.ndarray, " t"]]:
         """Test R2 of our own rows on every task, means over the sampling seeds, and the known ceiling (or nan).
 
-        single, raw and the controls: the first sample, the mode of the prior. drawn: the mean score of the other samples
-        of `single`, if there are any. expected_best_n: chosen by leave-one-out on the train rows, the first
+        single, raw and the controls: the first sample, the mode of the prior. drawn: the mean score of the other
+        samples of `single`, if there are any. expected_best_n: chosen by leave-one-out on the train rows, the first
         network of `NetFormer.generate`. best_of_n: chosen by valid rows. average_n: the mean prediction. wide_n: the
         samples merged, their output layer solved jointly (`merging.widen`). distilled: one network of the first
         sample's spec, in `DISTIL_STEPS` steps toward the wide one.
