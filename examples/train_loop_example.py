@@ -86,6 +86,7 @@ def main(steps: int = 300, n_tasks: int = 40, seed: int = 0) -> dict[str, float]
         min_rows=50,
         max_rows=150,
         budget_share=0.0,
+        mode_share=0.5,
         condition_dropout=0.15,
         metafeature_noise=0.5,
         loss=LossWeights(weight=10.0),
