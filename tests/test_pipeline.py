@@ -93,6 +93,7 @@ def test_every_number_is_finite_and_named(root: Path) -> None:
     numbers = [v for part in parts for v in part.values()]
     assert all(math.isfinite(v) for v in numbers)
     assert report["sampling"]["validity"] == 1.0
+    assert report["sampling"]["uniqueness"] == 1.0  # of several seeds: the mode of a task counts once
     assert json.loads((root / "reports" / "tokenize" / "metrics.json").read_text())["exact"] == 1.0
 
 
