@@ -36,7 +36,7 @@ Impute = Annotated[
 ]
 SUFFIX = {"onnx": ".onnx", "c": ".c", "json": ".json"}  # of exports; the others are Python
 Format = StrEnum("Format", ["onnx", "torch", "sklearn", "json", "c", "numpy"])
-Refine = Annotated[int, typer.Option(min=0, help="Gradient steps a network.")]
+Refine = Annotated[int, typer.Option(min=0, help="Gradient steps on what each network is written from.")]
 Count = Annotated[int, typer.Option("--n", "-n", min=1, help="Networks to write.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the rows held back and of the networks.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]

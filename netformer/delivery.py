@@ -13,7 +13,6 @@ from torch import Tensor
 from netformer.bundle import constant_network
 from netformer.merging import widen
 from netformer.networks import Networks, concatenate
-from netformer.refinement import refine
 from netformer.sampling import NetFormer, Population
 from netformer.tasks import CUT, TRAIN, TaskStack, Views
 
@@ -26,15 +25,14 @@ def deliver(
     load: Callable[[], NetFormer],
     *,
     n_samples: int,
-    refine_steps: int = 0,
     seed: int = 0,
-    **constraints: Any,
+    **options: Any,
 ) -> tuple[Population, Networks]:
     """`n_samples` networks on all columns of a table, and the stack whose mean is its wide network.
 
     z, t: columns and target, standardised, not cut. load: gives the model; not called where nothing can be learned (a
-    constant target, no column that varies), which one network of zeros answers. refine_steps: gradient steps a network
-    (`refinement.refine`). constraints: see `grammar.read_structure`.
+    constant target, no column that varies), which one network of zeros answers. options: refine_steps and
+    constraints of `NetFormer.generate`.
     """
     if t.std() == 0 or not (z.std(0) > 0).any():
         nothing = constant_network(z.shape[1])
@@ -47,9 +45,7 @@ def deliver(
     for number, (columns, count) in enumerate(zip(parts, counts, strict=True)):
         seen = np.zeros_like(z)
         seen[:, columns] = z[:, columns]
-        tasks, networks, estimates = model.write(seen, t, count, random_state=(seed + number) % 2**31, **constraints)
-        if refine_steps:
-            networks = refine(networks, tasks, torch.zeros(count, dtype=torch.long), steps=refine_steps)
+        tasks, networks, estimates = model.write(seen, t, count, random_state=(seed + number) % 2**31, **options)
         written.append(tasks.views[[0] * count].fold(networks, n_features))
         expected.append(estimates)
     population = reader(concatenate(written), torch.cat(expected))

@@ -37,8 +37,8 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    refine_steps : int, default 0. Gradient steps a network (`refinement.refine`); a fifth of the rows is held back, and
-        no network ends worse there than it began.
+    refine_steps : int, default 0. Gradient steps on what each network is written from (`refinement.refine_latents`), on
+        four fifths of the rows; each keeps the steps that help on the others. `noise_` is then rather low.
     n_samples : int, default 16. Networks written.
     random_state : int, RandomState instance or None, default None. The noise the networks are drawn from.
     max_params : int or None, default None. Largest number of parameters of each network written, before merging.
@@ -77,10 +77,10 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         from netformer.bundle import merged, standardize
         from netformer.delivery import deliver
 
-        if self.n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1, got {self.n_samples}")
-        if self.refine_steps < 0:
-            raise ValueError(f"refine_steps must be at least 0, got {self.refine_steps}")
+        for name, least in (("n_samples", 1), ("refine_steps", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < least:
+                raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
         constraints = self._constraints()
         if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
             raise ValueError(f"y must be one target, got {y.shape}; see sklearn.multioutput.MultiOutputRegressor")

@@ -13,23 +13,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from netformer.evaluation import summarize
-from netformer.head import solve_head
+from netformer.head import weigh_heads
 from netformer.merging import widen
 from netformer.model import TransformerVAE
 from netformer.networks import Networks
 from netformer.plots import BLUE, GREEN, ORANGE, SKY, _save, plt
-from netformer.refinement import PENALTY, STEPS, refine_curve
+from netformer.refinement import refine
 from netformer.sampling import NetFormer, sample_networks
 from netformer.scored import Samples, sets_of
-from netformer.tasks import TEST, TRAIN, Task, r2, stack_tasks
+from netformer.tasks import TEST, TRAIN, Task, TaskStack, r2, stack_tasks
 from netformer.workers import spread
 from netformer.zoo import initialize
 
 BUDGETS, TEMPERATURES, TARGETS, TARGET_TASKS = (60, 120, 250, 500), (0.3, 1.0), (0.2, 0.4, 0.6, 0.8), 60
 NOMINAL = (0.5, 0.8, 0.9, 0.95)
+STEPS, WIDE_STEPS, WIDE_SAMPLES = (0, 1, 5, 25, 100), (0, 1, 5, 25), 16
 
 
 def calibration(samples: Samples) -> dict[str, float]:
@@ -142,28 +144,61 @@ def _budget_prompts(model: TransformerVAE, every: Sequence[Task], seed: int) -> 
 
 
 def refine_report(
-    samples: Samples, retrieved: Networks, seed: int, workers: int, progress: Callable[[int, int], None]
+    model: TransformerVAE,
+    samples: Samples,
+    retrieved: Networks,
+    seed: int,
+    workers: int,
+    progress: Callable[[int, int], None],
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Test R2 after each number of steps, median over the tasks of each set, by start.
+    """Test R2 after each number of steps, median and mean over the tasks of a set, by start; train rows alone are read.
 
-    generated: the delivered network. he: its spec with He initialisation. retrieval: the training network best on the
-    task. The output layer of every start is solved before the first step, with one penalty for all. workers: processes.
+    On the weights, with the model's penalties, output layers weighed at the end: generated, the delivered network; he,
+    its spec with He initialisation; retrieval, the training network best on the task. On the latent: generated_latent,
+    the delivered network; wide_latent, `WIDE_SAMPLES` networks, merged after their steps. workers: processes.
     """
     stack, own = samples.stack, torch.arange(len(samples.tasks))
-    penalties = torch.full((len(own), samples.first.layout.n_slots), PENALTY)
-    starts = {
-        "generated": samples.first,
-        "he": solve_head(initialize(samples.first.specs, own + seed), stack, penalties),
-        "retrieval": solve_head(retrieved, stack, penalties),
+    with torch.no_grad():
+        penalties = torch.cat([model.penalties(model.embed(len(at), stack[at].told())) for at in own.split(32)])
+    g = torch.Generator().manual_seed(seed)
+    written, _ = sample_networks(model, stack, None, n_samples=1, generator=g, solve=False)
+    starts: dict[str, Networks | int] = {
+        "generated": written,
+        "he": initialize(written.specs, own + seed),
+        "retrieval": retrieved,
+        "generated_latent": 1,
+        "wide_latent": WIDE_SAMPLES,
     }
-    curve = partial(refine_curve, tasks=stack, task_index=own, penalties=penalties)
-    curves = spread(curve, list(starts.values()), workers=workers, progress=progress)
+    jobs = [(name, k) for name in starts for k in (WIDE_STEPS if name == "wide_latent" else STEPS)]
+    score = partial(_refined_r2, model=model, stack=stack, penalties=penalties, seed=seed)
+    scores = spread(score, [(starts[name], k) for name, k in jobs], workers=workers, progress=progress)
     result: dict[str, dict[str, dict[str, float]]] = {}
     for group, members in sets_of(samples.tasks).items():
-        for name, values in zip(starts, curves, strict=True):
+        for (name, k), values in zip(jobs, scores, strict=True):
             rows = result.setdefault(group, {}).setdefault(name, {})
-            for steps, at in zip(STEPS, values, strict=True):
-                rows |= summarize(f"steps_{steps}", at[members].numpy())
+            rows |= summarize(f"steps_{k}", values[members].numpy())
+            rows[f"steps_{k}_mean"] = float(values[members].mean())
+    return result
+
+
+def _refined_r2(
+    job: tuple[Networks | int, int], model: TransformerVAE, stack: TaskStack, penalties: Tensor, seed: int
+) -> Float[Tensor, " t"]:
+    """Test R2 of each task after some steps; job: networks, one a task, or how many to write; and the steps."""
+    start, steps = job
+    result, g = torch.zeros(len(stack), dtype=torch.float64), torch.Generator().manual_seed(seed)
+    for at in torch.argsort(stack.n_rows, stable=True).split(16):
+        part = stack[at].trim()
+        told, count = part.told(), 1
+        if isinstance(start, Networks):
+            moved = refine(start[at], told, torch.arange(len(at)), steps=steps, penalties=penalties[at])
+            networks, _ = weigh_heads(moved, told, penalties[at])
+        else:
+            count = start
+            networks, _ = sample_networks(model, told, None, n_samples=count, generator=g, refine_steps=steps)
+            networks = networks if count == 1 else widen(networks, told, count)
+        predicted = networks.predict(part.x.repeat_interleave(count, 0)).view(len(at), count, -1).mean(1)
+        result[at] = r2(part.y, predicted, part.rows == TEST).double()
     return result
 
 
@@ -262,17 +297,23 @@ reads those most correlated with the target; the estimator reads several views. 
 
 
 def plot_refinement(report: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
-    """Median test R2 against gradient steps, a line a start, a panel a set."""
+    """Mean test R2 against gradient steps, a line a start, a panel a set; medians jump where tasks lie far apart."""
     figure, axes = plt.subplots(1, len(report), figsize=(4.0 * len(report), 3.8), squeeze=False)
-    styles = {"generated": (BLUE, "o-"), "retrieval": (GREEN, "s--"), "he": (ORANGE, "^:")}
+    styles = {
+        "wide_latent": (BLUE, "D-"),
+        "generated_latent": (SKY, "o-"),
+        "generated": (SKY, "o--"),
+        "retrieval": (GREEN, "s--"),
+        "he": (ORANGE, "^:"),
+    }
     for axis, (name, starts) in zip(axes[0], report.items(), strict=True):
         for start, (colour, style) in styles.items():
-            values = [starts[start][f"steps_{k}"] for k in STEPS]
+            values = [starts[start].get(f"steps_{k}_mean", np.nan) for k in STEPS]
             axis.plot(range(len(STEPS)), values, style, color=colour, label=start)
         axis.set(xticks=range(len(STEPS)), xticklabels=STEPS, xlabel="gradient steps", title=name)
         axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("median test R2")
-    axes[0, 0].legend()
+    axes[0, 0].set_ylabel("mean test R2")
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     _save(figure, path)
 
 

@@ -34,6 +34,7 @@ from stages.report import evidence
 FOLDER = Path("reports/pretrained")
 PICTURES = ("zero_shot.png", "functions.png", "graphs.png", "latent_map.png")
 OURS = ("single", "drawn", "expected_best_16", "best_of_16", "average_16", "wide_16")
+EVALUATOR = ("evaluation", "reportcard", "refinement")
 THEIRS = ("ridge", "mlp", "random128_ridge_head", "svr", "hgb", "rf", "extratrees", "catboost")
 
 
@@ -50,7 +51,7 @@ def origin(repository: Path) -> dict[str, str]:
     return {
         "weights": sha256([package / "model.safetensors", package / "config.json"]),
         "params": sha256([package / "params.yaml"]),
-        "evaluator": sha256([repository / "netformer" / "evaluation.py", repository / "netformer" / "reportcard.py"]),
+        "evaluator": sha256([repository / "netformer" / f"{name}.py" for name in EVALUATOR]),
     }
 
 
@@ -110,7 +111,8 @@ def main(repository: Path = Path()) -> None:
     some = [samples.tasks[i] for i in sets["heldout_tasks"]]
     report["prompts"] = reportcard.prompts(NetFormer(model, transform), some, params.sample.seed)
     retrieved = train[baselines.retrieval(samples.stack, train)[0]]
-    report["refine"] = reportcard.refine_report(samples, retrieved, params.evaluate.seed, n_workers(), Bar("refine"))
+    seed, bar = params.evaluate.seed, Bar("refine")
+    report["refine"] = reportcard.refine_report(model, samples, retrieved, seed, n_workers(), bar)
     report["sha256"] = origin(repository)
 
     folder.mkdir(parents=True, exist_ok=True)

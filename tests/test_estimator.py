@@ -131,10 +131,10 @@ def test_missing_and_infinite_values_are_refused(friedman, bad):
         NetFormerRegressor().fit(X, y)
 
 
-@pytest.mark.parametrize("options", [{"n_samples": 0}, {"refine_steps": -1}])
+@pytest.mark.parametrize("options", [{"n_samples": 0}, {"refine_steps": -1}, {"refine_steps": 2.5}])
 def test_bad_parameters_are_named(friedman, options):
     (name, value), *_ = options.items()
-    with pytest.raises(ValueError, match=f"{name} must be at least .*, got {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number, at least .*, got {value}"):
         NetFormerRegressor(**options).fit(*friedman)
 
 
@@ -149,6 +149,15 @@ def test_refined_networks_fit_the_table_better(friedman):
     X, y = friedman
     plain, refined = (NetFormerRegressor(refine_steps=k, random_state=0).fit(X, y) for k in (0, 15))
     assert refined.score(X, y) > plain.score(X, y)
+
+
+@pytest.mark.parametrize("rows", [2, 4, 10, 30])
+def test_few_rows_and_a_constant_column_can_be_refined(rows):
+    rng = np.random.default_rng(0)
+    X, y = np.column_stack([rng.normal(size=(rows, 3)), np.ones(rows)]), rng.normal(size=rows)
+    plain, refined = (NetFormerRegressor(refine_steps=k, n_samples=4, random_state=0).fit(X, y) for k in (0, 3))
+    assert np.isfinite(refined.predict(X)).all()
+    assert np.array_equal(plain.predict(X), refined.predict(X)) == (rows < 25)  # too few to hold some back
 
 
 def test_written_networks_and_the_wide_one_can_be_looked_at(friedman):

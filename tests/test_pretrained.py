@@ -93,6 +93,11 @@ def test_a_target_r2_is_asked_for_and_told(model, table):
         model.generate(*table, target_r2=1.5)
 
 
+def test_a_target_r2_is_not_asked_of_refined_networks(model, table):
+    with pytest.raises(ValueError, match="refine_steps must be at least 0, and 0 with target_r2, got 3"):
+        model.generate(*table, 2, target_r2=0.5, refine_steps=3)
+
+
 def test_temperature_is_the_diversity_of_samples(model, table):
     X, y = table
     spread = [model.generate(X, y, 16, temperature=t).predict(X).std(0).mean() for t in (0.0, 0.3, 1.0)]

@@ -1,6 +1,7 @@
 """Report card: its figures on cases with known answers, and the committed report belongs to the committed weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -8,22 +9,28 @@ import pytest
 import torch
 from drawn import draw
 
+from netformer.head import weigh_heads
 from netformer.metafeatures import NAMES, MetaFeatureTransform
 from netformer.model import TransformerVAE
+from netformer.refinement import refine
 from netformer.reportcard import (
     BUDGETS,
     NOMINAL,
+    STEPS,
     TARGETS,
     TEMPERATURES,
+    WIDE_STEPS,
+    _refined_r2,
     by_group,
     calibration,
     head_to_head,
     prompts,
+    refine_report,
 )
 from netformer.sampling import NetFormer
 from netformer.scored import Samples
 from netformer.synthetic import synthetic_tasks
-from netformer.tasks import stack_tasks
+from netformer.tasks import TEST, VALID, TaskStack, r2, stack_tasks
 from stages.report_card import origin
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +46,12 @@ def samples(n: int = 4, scale: float = 0.3) -> Samples:
     return Samples(
         tasks, stack, small, index, {"single": torch.zeros(1, len(tasks), n, 3)}, torch.zeros(1, len(tasks), n)
     )
+
+
+def untrained() -> TransformerVAE:
+    torch.manual_seed(0)
+    sizes = {"max_features": 10, "max_hidden_layers": 3, "max_width": 8, "n_metafeatures": 3}
+    return TransformerVAE(**sizes, d_model=16, d_row=16).eval()
 
 
 def test_committed_report_comes_from_the_committed_weights_params_and_evaluator():
@@ -64,15 +77,54 @@ def test_samples_that_all_agree_have_no_spread_to_rank_errors_by():
 
 def test_prompts_hold():
     made = samples()
-    torch.manual_seed(0)
-    model = TransformerVAE(max_features=10, max_hidden_layers=3, max_width=8, n_metafeatures=3, d_model=16, d_row=16)
+    model = untrained()
     transform = MetaFeatureTransform((0.0,) * len(NAMES), (1.0,) * len(NAMES))
-    report = prompts(NetFormer(model.eval(), transform), made.tasks, seed=0)
+    report = prompts(NetFormer(model, transform), made.tasks, seed=0)
     assert all(report[f"max_params_{k}"]["kept"] == 1.0 for k in BUDGETS)
     assert report["max_params_60"]["median_params"] <= 60
     temperatures = (0.0, model.temperature, *TEMPERATURES)
     assert all(report[f"temperature_{t:g}"]["spread"] > 0 for t in temperatures)
     assert set(report) >= {f"target_r2_{asked:g}" for asked in TARGETS}
+
+
+def refined_report(made):
+    model, retrieved = untrained(), made.networks[: len(made.tasks)]
+    ticks = []
+    report = refine_report(model, made, retrieved, 0, 1, lambda done, every: ticks.append((done, every)))
+    return report["heldout_tasks"], ticks
+
+
+def test_refine_curves_move_and_count_every_task_of_a_set():
+    made = samples(1)
+    curves, ticks = refined_report(made)
+    assert set(curves) == {"generated", "he", "retrieval", "generated_latent", "wide_latent"}
+    assert ticks[-1] == (4 * len(STEPS) + len(WIDE_STEPS),) * 2
+    for name, row in curves.items():
+        steps = WIDE_STEPS if name == "wide_latent" else STEPS
+        assert all(row[f"steps_{k}_n_tasks"] == 6 for k in steps)
+        assert row[f"steps_{steps[-1]}_mean"] != row["steps_0_mean"]
+    assert curves["generated"]["steps_0"] == pytest.approx(curves["generated_latent"]["steps_0"], abs=1e-5)
+
+
+def test_refine_curves_read_train_rows_alone():
+    made = samples(1)
+    stack, other = made.stack, torch.where(made.stack.rows == VALID, 1e3, made.stack.y)
+    changed = TaskStack(stack.x, other, stack.rows, stack.views)
+    assert refined_report(made)[0] == refined_report(replace(made, stack=changed))[0]
+
+
+def test_a_point_of_a_refine_curve_is_the_test_r2_of_refined_networks_task_by_task():
+    kind = {"seed": 0, "stream": "test", "split": "test", "max_features": 10}
+    tasks = [t for n in (60, 200) for t in synthetic_tasks(12, min_rows=n, max_rows=n, **kind)]
+    stack, networks = stack_tasks(tasks, 10), draw(len(tasks), inputs=10)
+    penalties = torch.full((len(tasks), networks.layout.n_slots), 0.1)
+    curve = _refined_r2((networks, 5), untrained(), stack, penalties, 0)
+    for i in (0, 13, 20):
+        part, own = stack[[i]].trim(), torch.zeros(1, dtype=torch.long)
+        moved = refine(networks[[i]], part.told(), own, steps=5, penalties=penalties[[i]])
+        delivered, _ = weigh_heads(moved, part.told(), penalties[[i]])
+        expected = r2(part.y, delivered.predict(part.x), part.rows == TEST)
+        assert float(curve[i]) == pytest.approx(float(expected), abs=1e-3)
 
 
 @pytest.fixture
