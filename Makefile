@@ -28,7 +28,7 @@ docs: .venv/done  ## the documentation, into build/site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q
 
 bench: .venv/done  ## speed of every part as ratios measured in one run, into reports/bench.json and .png
-	$(PY) -m netformer.bench --out reports/bench.json
+	$(PY) -m bench.machine --out reports/bench.json
 
 scale: .venv/done  ## half an hour: zoos of ten thousand to a million networks, reports/scale.json
 	for n in 10000 100000 1000000; do $(PY) -m stages.scale --networks $$n --networks-per-task 50 --steps 200 \

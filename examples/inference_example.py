@@ -19,8 +19,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from netformer import NetFormer
-from netformer.tables import read_table
-from netformer.tasks import TEST, TRAIN, VALID, split_rows
+from netformer.tables.files import read_table
+from netformer.tasks.task import TEST, TRAIN, VALID, split_rows
 
 
 def main(model_folder: Path | None = None, n_samples: int = 16, seed: int = 0) -> dict[str, float]:

@@ -21,7 +21,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.metrics import r2_score
 
 from netformer import Zoo, load_zoo
-from netformer.specs import ACTIVATIONS
+from netformer.networks.specs import ACTIVATIONS
 
 FLOOR = -1.0  # of a network's R2, so that a few that exploded do not decide
 FEW = 20

@@ -14,17 +14,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the library besi
 
 import torch
 
-from netformer.baselines import ridge
-from netformer.metafeatures import NAMES, MetaFeatureTransform, meta_features_frame
-from netformer.sampling import sample_networks
-from netformer.sensitivity import sensitivity
-from netformer.specs import Layout
-from netformer.symmetry import canonicalize
-from netformer.synthetic import synthetic_tasks
-from netformer.tasks import TEST, r2, stack_tasks
-from netformer.tokens import detokenize_networks, detokenize_sensitivity, tokenize_networks
-from netformer.training import Corpus, LossWeights, train
-from netformer.zoo import build_zoo, scores
+from netformer.evaluation.baselines import ridge
+from netformer.generation.sampling import sample_networks
+from netformer.networks.sensitivity import sensitivity
+from netformer.networks.specs import Layout
+from netformer.networks.symmetry import canonicalize
+from netformer.networks.token_tables import detokenize_networks, detokenize_sensitivity, tokenize_networks
+from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform, meta_features_frame
+from netformer.tasks.scores import r2, scores
+from netformer.tasks.stream import synthetic_tasks
+from netformer.tasks.task import TEST
+from netformer.tasks.view import stack_tasks
+from netformer.training.batches import Corpus
+from netformer.training.loop import train
+from netformer.training.losses import LossWeights
+from netformer.zoo.build import build_zoo
 
 
 def main(steps: int = 300, n_tasks: int = 40, seed: int = 0) -> dict[str, float]:

@@ -4,34 +4,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers see of the names below
-    from netformer.bundle import Bundle as Bundle
-    from netformer.estimator import NetFormerRegressor as NetFormerRegressor
-    from netformer.exports import export as export
-    from netformer.loaders import TokenTable as TokenTable
-    from netformer.loaders import Zoo as Zoo
-    from netformer.loaders import load_tokens as load_tokens
-    from netformer.loaders import load_zoo as load_zoo
-    from netformer.metafeatures import get_meta_features as get_meta_features
-    from netformer.sampling import NetFormer as NetFormer
-    from netformer.sampling import Population as Population
-    from netformer.tokens import detokenize as detokenize
-    from netformer.tokens import tokenize as tokenize
+    from netformer.exports.bundle import Bundle as Bundle
+    from netformer.exports.formats import export as export
+    from netformer.generation.estimator import NetFormerRegressor as NetFormerRegressor
+    from netformer.generation.generator import NetFormer as NetFormer
+    from netformer.generation.generator import Population as Population
+    from netformer.networks.tokens import detokenize as detokenize
+    from netformer.networks.tokens import tokenize as tokenize
+    from netformer.tasks.metafeatures import get_meta_features as get_meta_features
+    from netformer.zoo.load import TokenTable as TokenTable
+    from netformer.zoo.load import Zoo as Zoo
+    from netformer.zoo.load import load_tokens as load_tokens
+    from netformer.zoo.load import load_zoo as load_zoo
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Bundle": "bundle",
-    "NetFormer": "sampling",
-    "NetFormerRegressor": "estimator",
-    "Population": "sampling",
-    "TokenTable": "loaders",
-    "Zoo": "loaders",
-    "detokenize": "tokens",
-    "export": "exports",
-    "get_meta_features": "metafeatures",
-    "load_tokens": "loaders",
-    "load_zoo": "loaders",
-    "tokenize": "tokens",
+    "Bundle": "exports.bundle",
+    "NetFormer": "generation.generator",
+    "NetFormerRegressor": "generation.estimator",
+    "Population": "generation.generator",
+    "TokenTable": "zoo.load",
+    "Zoo": "zoo.load",
+    "detokenize": "networks.tokens",
+    "export": "exports.formats",
+    "get_meta_features": "tasks.metafeatures",
+    "load_tokens": "zoo.load",
+    "load_zoo": "zoo.load",
+    "tokenize": "networks.tokens",
 }
 __all__ = sorted(_HOMES)
 

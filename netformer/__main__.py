@@ -1,4 +1,4 @@
-from netformer.cli import app
+from netformer.cli.app import app
 
 if __name__ == "__main__":
     app(prog_name="netformer")

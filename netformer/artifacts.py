@@ -14,16 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from netformer.metafeatures import NAMES, MetaFeatureTransform
-from netformer.model import TransformerVAE
-from netformer.networks import Networks
-from netformer.specs import ACTIVATIONS, Layout, Specs
-from netformer.tasks import Task
-
-FORMAT = 1
+from netformer.networks.specs import ACTIVATIONS, Layout, Specs
+from netformer.networks.stack import Networks
+from netformer.tasks.task import Task
 
 TASKS = pa.schema(
     [
@@ -39,6 +34,7 @@ TASKS = pa.schema(
         ("ceiling", pa.float64()),
     ]
 )
+
 
 NETWORKS = pa.schema(
     [
@@ -182,35 +178,3 @@ def networks_of(table: pa.Table, layout: Layout) -> Networks:
 def r2_of(table: pa.Table) -> Tensor:
     """Train, valid and test R2, (n, 3)."""
     return torch.from_numpy(np.stack([table[f"{part}_r2"].to_numpy() for part in ("train", "valid", "test")], 1))
-
-
-def metafeature_values(table: pa.Table, task_ids: Sequence[str]) -> np.ndarray:
-    """(tasks, 37) in the order of `task_ids`."""
-    rows = {task_id: row for row, task_id in enumerate(table["task_id"].to_pylist())}
-    values = np.stack([table[name].to_numpy() for name in NAMES], 1)
-    return values[[rows[task_id] for task_id in task_ids]]
-
-
-def save_model(model: TransformerVAE, transform: MetaFeatureTransform, folder: Path) -> None:
-    """`model.safetensors` and `config.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / "model.tmp"
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
-    temporary.replace(folder / "model.safetensors")
-    config = {"format": FORMAT, "model": model.arguments, "metafeatures": transform.to_dict()}
-    write_json(config, folder / "config.json")
-
-
-def load_model(folder: Path) -> tuple[TransformerVAE, MetaFeatureTransform]:
-    """Raises ValueError for a folder that is missing, incomplete or of another format."""
-    folder = Path(folder)
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).exists():
-            raise ValueError(f"{folder / name} does not exist; train a model first (dvc repro train)")
-    config = json.loads((folder / "config.json").read_text())
-    if config.get("format") != FORMAT:
-        raise ValueError(f"{folder}: format must be {FORMAT}, found {config.get('format')}; retrain the model")
-    with torch.random.fork_rng():
-        model = TransformerVAE(**config["model"])
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model.eval(), MetaFeatureTransform.from_dict(config["metafeatures"])

@@ -14,12 +14,15 @@ from pathlib import Path
 import pandas as pd
 from ruamel.yaml import YAML
 
-from netformer import ablation
-from netformer.artifacts import load_model, metafeature_values, read_table, read_tasks
-from netformer.config import load_params
-from netformer.scored import read_scored
-from netformer.tokens import detokenize_networks
+from netformer.artifacts import read_table, read_tasks
+from netformer.evaluation import ablation
+from netformer.evaluation.scored import read_scored
+from netformer.model.store import load_model
+from netformer.networks.token_tables import detokenize_networks
+from netformer.report import plots
+from netformer.tasks.metafeatures import metafeature_values
 from stages import Bar, run
+from stages.params import load_params
 from stages.pretrain import once
 
 WORK, FOLDER = Path("build/ablations"), Path("reports/ablations")
@@ -77,7 +80,7 @@ def main(repository: Path = Path(), steps: int = 300, seeds: int = 3) -> None:
     runs.to_csv(folder / "runs.csv", index=False)
     summary = ablation.summarize(runs).round(4)
     summary.to_csv(folder / "ablations.csv")
-    ablation.plot(runs, folder / "ablations.png")
+    plots.plot(runs, folder / "ablations.png")
     print(summary.to_string())
 
 

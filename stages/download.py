@@ -5,12 +5,12 @@ from pathlib import Path
 import pandas as pd
 
 from netformer.artifacts import write_tasks
-from netformer.config import load_params
-from netformer.observation import Prior
-from netformer.realtables import real_tasks
-from netformer.synthetic import synthetic_tasks
-from netformer.tables import fetch, tasks_from_folder, tasks_from_predecessor_csv
+from netformer.tasks.observation import Prior
+from netformer.tasks.real import real_tasks
+from netformer.tasks.sources import fetch, tasks_from_folder, tasks_from_predecessor_csv
+from netformer.tasks.stream import synthetic_tasks
 from stages import run
+from stages.params import load_params
 
 
 def main(root: Path = Path()) -> None:

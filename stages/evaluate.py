@@ -2,14 +2,26 @@
 
 from pathlib import Path
 
-from netformer import evaluation, plots, reportpictures, reportviews
-from netformer.artifacts import load_model, metafeature_values, networks_of, read_table, read_tasks, write_json
-from netformer.config import load_params
-from netformer.report import write as write_page
-from netformer.scored import read_samples, read_scored
-from netformer.tasks import stack_tasks
-from netformer.tokens import detokenize_networks, exact_share, tokenize_networks
+from netformer.artifacts import networks_of, read_table, read_tasks, write_json
+from netformer.evaluation.scored import read_samples, read_scored
+from netformer.evaluation.scores import (
+    baseline_scores,
+    per_task_table,
+    posterior_means,
+    reconstruct,
+    reconstruction_metrics,
+    sampling_metrics,
+    zero_shot_metrics,
+    zoo_metrics,
+)
+from netformer.model.store import load_model
+from netformer.networks.token_tables import detokenize_networks, exact_share, tokenize_networks
+from netformer.report import pictures, plots, views
+from netformer.report.page import write as write_page
+from netformer.tasks.metafeatures import metafeature_values
+from netformer.tasks.view import stack_tasks
 from stages import Bar, n_workers, run, shared
+from stages.params import load_params
 
 
 @shared()
@@ -29,7 +41,7 @@ def main(root: Path = Path()) -> None:
     bar = Bar("evaluate")
     workers = n_workers()
     train_nets, held = zoo.part("train").networks, zoo.part("test")
-    scores = samples.scores() | evaluation.baseline_scores(
+    scores = samples.scores() | baseline_scores(
         samples.stack,
         samples.first,
         train_nets,
@@ -40,15 +52,15 @@ def main(root: Path = Path()) -> None:
         workers=workers,
         progress=bar,
     )
-    per_task = evaluation.per_task_table(samples, scores)
+    per_task = per_task_table(samples, scores)
     of_zoo = (held.networks, held.task_index, stack, known)
-    decoded, (latents, _) = evaluation.reconstruct(model, *of_zoo), evaluation.posterior_means(model, *of_zoo)
+    decoded, (latents, _) = reconstruct(model, *of_zoo), posterior_means(model, *of_zoo)
     report = {
-        "zoo": evaluation.zoo_metrics(zoo, stack, mlp_tasks=p.mlp_tasks, workers=workers, seed=p.seed),
+        "zoo": zoo_metrics(zoo, stack, mlp_tasks=p.mlp_tasks, workers=workers, seed=p.seed),
         "tokens": {"exact": exact_share(stored, tokenize_networks(stored)), "n_networks": float(len(stored))},
-        "reconstruction": evaluation.reconstruction_metrics(held.networks, decoded, stack, held.task_index, train_nets),
-        "sampling": evaluation.sampling_metrics(samples, zoo, stack, seed=p.seed),
-        "zero_shot": evaluation.zero_shot_metrics(per_task),
+        "reconstruction": reconstruction_metrics(held.networks, decoded, stack, held.task_index, train_nets),
+        "sampling": sampling_metrics(samples, zoo, stack, seed=p.seed),
+        "zero_shot": zero_shot_metrics(per_task),
     }
     folder = root / "reports" / "evaluate"
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,8 +69,8 @@ def main(root: Path = Path()) -> None:
     plots.write_all(folder, per_task, samples, held, latents, stack, positions, losses)
     per_task.round(6).to_csv(folder / "per_task.csv", index=False)
     write_json(report, folder / "metrics.json")
-    evidence = reportpictures.Evidence(samples, held, latents, positions)
-    write_page(reportviews.evaluation_report(report, per_task.round(6), evidence), folder / "report.html")
+    evidence = pictures.Evidence(samples, held, latents, positions)
+    write_page(views.evaluation_report(report, per_task.round(6), evidence), folder / "report.html")
 
 
 if __name__ == "__main__":

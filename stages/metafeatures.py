@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from netformer.artifacts import read_tasks, write_table
-from netformer.config import load_params
-from netformer.metafeatures import meta_features_frame
+from netformer.tasks.metafeatures import meta_features_frame
 from netformer.workers import spread
 from stages import Bar, n_workers, run, shared
+from stages.params import load_params
 
 PIECE = 8  # tasks a call
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
-from netformer.artifacts import load_model, write_json
-from netformer.config import load_params
+from netformer.artifacts import write_json
+from netformer.model.store import load_model
 from stages import run
+from stages.params import load_params
 
 WORK, PACKAGE, PARAMS = Path("build/pretrained"), Path("netformer/pretrained"), Path("params/pretrained.yaml")
 PREPARATION = ("download", "zoo", "tokenize", "metafeatures")

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from netformer import evaluation, report, reportpictures, reportviews
-from netformer.artifacts import load_model, metafeature_values, read_table, read_tasks
-from netformer.config import load_params
-from netformer.scored import read_samples, read_scored
-from netformer.tasks import stack_tasks
-from netformer.tokens import detokenize_networks
+from netformer.artifacts import read_table, read_tasks
+from netformer.evaluation.scored import read_samples, read_scored
+from netformer.evaluation.scores import posterior_means
+from netformer.model.store import load_model
+from netformer.networks.token_tables import detokenize_networks
+from netformer.report import page, pictures, views
+from netformer.tasks.metafeatures import metafeature_values
+from netformer.tasks.view import stack_tasks
 from stages import run
+from stages.params import load_params
 
 
 def read_metrics(path: Path) -> dict:
@@ -32,7 +35,7 @@ def read_metrics(path: Path) -> dict:
     return found
 
 
-def evidence(root: Path) -> reportpictures.Evidence | None:
+def evidence(root: Path) -> pictures.Evidence | None:
     """Samples and zoo of the pipeline, or None where they are not there."""
     data, models = root / "data", root / "models" / "netformer"
     files = [data / f"{name}.parquet" for name in ("tasks", "zoo", "tokens", "samples", "metafeatures")]
@@ -47,9 +50,9 @@ def evidence(root: Path) -> reportpictures.Evidence | None:
         model, transform = load_model(models)
         known = transform(metafeature_values(read_table(files[4]), [task.task_id for task in tasks]))
         stack = stack_tasks(tasks, layout.max_features)
-        latents = evaluation.posterior_means(model, held.networks, held.task_index, stack, known)[0]
+        latents = posterior_means(model, held.networks, held.task_index, stack, known)[0]
     positions = [i for i, task in enumerate(tasks) if task.split == "test"]
-    return reportpictures.Evidence(samples, held, latents, positions)
+    return pictures.Evidence(samples, held, latents, positions)
 
 
 def main(root: Path = Path(), arguments: list[str] | None = None) -> None:
@@ -61,9 +64,9 @@ def main(root: Path = Path(), arguments: list[str] | None = None) -> None:
     metrics = read_metrics(options.folder / "metrics.json")
     others = {str(path): read_metrics(path) for path in options.compare}
     per_task = pd.read_csv(options.folder / "per_task.csv")
-    page = reportviews.evaluation_report(metrics, per_task, evidence(root), others)
+    view = views.evaluation_report(metrics, per_task, evidence(root), others)
     out = options.out or options.folder / "report.html"
-    report.write(page, out)
+    page.write(view, out)
     print(f"written: {out}")
 
 

@@ -15,26 +15,32 @@ import pandas as pd
 import pyarrow.compute as pc
 import torch
 
-from netformer import baselines, reportcard, reportviews
-from netformer.artifacts import load_model, networks_of, read_table, read_tasks, write_json
-from netformer.config import load_params
-from netformer.evaluation import zero_shot_metrics
-from netformer.memorisation import memorisation
-from netformer.networks import Networks, concatenate
-from netformer.references import reference_scores
-from netformer.report import write as write_page
-from netformer.sampling import NetFormer, sample_networks
-from netformer.scored import read_samples, read_scored, sets_of
-from netformer.tokens import detokenize_networks
+from netformer.artifacts import networks_of, read_table, read_tasks, write_json
+from netformer.evaluation import baselines
+from netformer.evaluation.card import by_group, calibration, head_to_head, prompts, refine_report
+from netformer.evaluation.learners import reference_scores
+from netformer.evaluation.memorisation import memorisation
+from netformer.evaluation.scored import read_samples, read_scored, sets_of
+from netformer.evaluation.scores import zero_shot_metrics
+from netformer.generation.generator import NetFormer
+from netformer.generation.sampling import sample_networks
+from netformer.model.store import load_model
+from netformer.networks.stack import Networks, concatenate
+from netformer.networks.token_tables import detokenize_networks
+from netformer.report import views
+from netformer.report.model_card import model_card
+from netformer.report.page import write as write_page
+from netformer.report.plots import plot_real_tables, plot_refinement
 from netformer.workers import spread
 from stages import Bar, n_workers, run
+from stages.params import load_params
 from stages.pretrain import PACKAGE, once, prepare
 from stages.report import evidence
 
 FOLDER = Path("reports/pretrained")
 PICTURES = ("zero_shot.png", "functions.png", "graphs.png", "latent_map.png")
 OURS = ("single", "drawn", "expected_best_16", "best_of_16", "average_16", "wide_16")
-EVALUATOR = ("evaluation", "reportcard", "refinement")
+EVALUATOR = ("evaluation/scores", "evaluation/card", "generation/refinement")
 THEIRS = ("ridge", "mlp", "random128_ridge_head", "svr", "hgb", "rf", "extratrees", "catboost")
 
 
@@ -97,7 +103,7 @@ def main(repository: Path = Path()) -> None:
 
     report = json.loads((root / "reports" / "evaluate" / "metrics.json").read_text())
     report["zero_shot"] = zero_shot_metrics(every)
-    for name, values in reportcard.head_to_head(every, OURS, THEIRS).items():
+    for name, values in head_to_head(every, OURS, THEIRS).items():
         report["zero_shot"][name] |= values
     raw = networks_of(table.filter(pc.equal(table["arm"], "raw")), layout)
     # In the canonical orientation, the training networks' own: in another one a copy would not be recognised.
@@ -107,30 +113,30 @@ def main(repository: Path = Path()) -> None:
     written, delivered = spread(partial(remembered, held=held, train=train), kinds, workers=n_workers())
     report["sampling"] |= written
     report["sampling_delivered_hidden"] = {k: delivered[k] for k in ("novelty", "memorisation_ratio", "average_ratio")}
-    report["calibration"] = reportcard.calibration(samples)
+    report["calibration"] = calibration(samples)
     some = [samples.tasks[i] for i in sets["heldout_tasks"]]
-    report["prompts"] = reportcard.prompts(NetFormer(model, transform), some, params.sample.seed)
+    report["prompts"] = prompts(NetFormer(model, transform), some, params.sample.seed)
     retrieved = train[baselines.retrieval(samples.stack, train)[0]]
     seed, bar = params.evaluate.seed, Bar("refine")
-    report["refine"] = reportcard.refine_report(model, samples, retrieved, seed, n_workers(), bar)
+    report["refine"] = refine_report(model, samples, retrieved, seed, n_workers(), bar)
     report["sha256"] = origin(repository)
 
     folder.mkdir(parents=True, exist_ok=True)
-    reportcard.by_group(samples, per_task).round(4).to_csv(folder / "by_group.csv", index=False)
+    by_group(samples, per_task).round(4).to_csv(folder / "by_group.csv", index=False)
     real = every[every["set"] == "real_tables"].pivot(index="task_id", columns="row", values="test_r2")
     seconds = timed.pivot(index="task_id", columns="row", values=["fit_seconds", "predict_seconds"])
     seconds.columns = ["_".join(reversed(pair)) for pair in seconds.columns.to_list()]
     shown = real[[*OURS, "distilled", "raw", "random_ridge_head", "scratch_best", "retrieval", *THEIRS]]
     shown.join(seconds, how="left").round(4).to_csv(folder / "real_tables.csv")
-    reportcard.plot_refinement(report["refine"], folder / "refine.png")
-    reportcard.plot_real_tables(real, folder / "real_tables.png")
+    plot_refinement(report["refine"], folder / "refine.png")
+    plot_real_tables(real, folder / "real_tables.png")
     for name in PICTURES:
         shutil.copyfile(root / "reports" / "evaluate" / name, folder / name)
     write_json(report, folder / "metrics.json")
-    page = reportviews.evaluation_report(report, every, evidence(root), title="NetFormer: the weights of the package")
+    page = views.evaluation_report(report, every, evidence(root), title="NetFormer: the weights of the package")
     write_page(page, folder / "report.html")
     legs = json.loads((repository / PACKAGE / "legs.json").read_text())
-    (repository / PACKAGE / "README.md").write_text(reportcard.model_card(report, legs, params.model_dump()))
+    (repository / PACKAGE / "README.md").write_text(model_card(report, legs, params.model_dump()))
 
 
 if __name__ == "__main__":

@@ -5,20 +5,15 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from netformer.artifacts import (
-    load_model,
-    metafeature_values,
-    networks_table,
-    read_table,
-    read_tasks,
-    write_table,
-)
-from netformer.config import load_params
-from netformer.networks import concatenate
-from netformer.sampling import ARMS, CONTROLS, sample_arm
-from netformer.tasks import stack_tasks
-from netformer.zoo import scores
+from netformer.artifacts import networks_table, read_table, read_tasks, write_table
+from netformer.evaluation.arms import ARMS, CONTROLS, sample_arm
+from netformer.model.store import load_model
+from netformer.networks.stack import concatenate
+from netformer.tasks.metafeatures import metafeature_values
+from netformer.tasks.scores import scores
+from netformer.tasks.view import stack_tasks
 from stages import Bar, run
+from stages.params import load_params
 
 
 def main(root: Path = Path()) -> None:

@@ -1,4 +1,4 @@
-"""scale: a zoo of any size, tasks, networks and tokens, shard by shard (`netformer.shards`); no part of the pipeline.
+"""scale: a zoo of any size: tasks, networks, tokens, shard by shard (`netformer.zoo.shards`), no part of the pipeline.
 
 Run again to make what is missing or damaged. Shards go to the Dask cluster of NETFORMER_DASK, if there is one: the
 folder must then be on a disk that all workers share. With --report the figures of a run that made every shard are put
@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from netformer.artifacts import write_json
-from netformer.config import load_params
-from netformer.observation import Prior
-from netformer.shards import TASKS, make_shards
+from netformer.tasks.observation import Prior
+from netformer.zoo.shards import TASKS, make_shards
 from stages import Bar, n_workers, run, shared
+from stages.params import load_params
 
 
 @shared()

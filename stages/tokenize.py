@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 
 from netformer.artifacts import networks_of, read_table, read_tasks, write_json, write_table
-from netformer.config import load_params
-from netformer.sensitivity import sensitivity
-from netformer.symmetry import canonicalize
-from netformer.tasks import stack_tasks
-from netformer.tokens import exact_share, tokenize_networks
+from netformer.networks.sensitivity import sensitivity
+from netformer.networks.symmetry import canonicalize
+from netformer.networks.token_tables import exact_share, tokenize_networks
+from netformer.tasks.view import stack_tasks
 from stages import run
+from stages.params import load_params
 
 
 def main(root: Path = Path()) -> None:

@@ -10,16 +10,19 @@ import torch
 from dvclive import Live
 from lightning_fabric import Fabric
 
-from netformer.artifacts import metafeature_values, read_table, read_tasks, save_model
-from netformer.config import Params, load_params
-from netformer.metafeatures import NAMES, MetaFeatureTransform
-from netformer.model import TransformerVAE
-from netformer.observation import Prior
-from netformer.processes import launch, processes
-from netformer.tasks import stack_tasks
-from netformer.tokens import detokenize_networks, detokenize_sensitivity
-from netformer.training import Corpus, LossWeights, train
+from netformer.artifacts import read_table, read_tasks
+from netformer.model.store import save_model
+from netformer.model.vae import TransformerVAE
+from netformer.networks.token_tables import detokenize_networks, detokenize_sensitivity
+from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform, metafeature_values
+from netformer.tasks.observation import Prior
+from netformer.tasks.view import stack_tasks
+from netformer.training.batches import Corpus
+from netformer.training.loop import train
+from netformer.training.losses import LossWeights
+from netformer.training.processes import launch, processes
 from stages import Bar, run
+from stages.params import Params, load_params
 
 INPUTS = ("data/tasks.parquet", "data/tokens.parquet", "data/metafeatures.parquet")
 SECTIONS = {"download", "zoo", "metafeatures", "model", "train"}

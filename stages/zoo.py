@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from netformer.artifacts import networks_table, read_tasks, write_json, write_table
-from netformer.config import load_params
-from netformer.tasks import stack_tasks
-from netformer.zoo import build_zoo
+from netformer.tasks.view import stack_tasks
+from netformer.zoo.build import build_zoo
 from stages import Bar, n_workers, run, shared
+from stages.params import load_params
 
 
 @shared()

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 from netformer.artifacts import read_table
-from netformer.config import load_params
-from netformer.loaders import load_zoo
-from netformer.zoocard import TASK_COLUMNS, ZOO_COLUMNS, zoo_card
+from netformer.zoo.card import TASK_COLUMNS, ZOO_COLUMNS, zoo_card
+from netformer.zoo.load import load_zoo
 from stages import run
+from stages.params import load_params
 
 
 def main(root: Path = Path()) -> None:

@@ -2,8 +2,8 @@
 
 import torch
 
-from netformer.networks import Networks
-from netformer.specs import Layout, draw_specs
+from netformer.networks.specs import Layout, draw_specs
+from netformer.networks.stack import Networks
 
 
 def draw(n, seed=0, layout=None, dtype=torch.float32, inputs=None, **options):

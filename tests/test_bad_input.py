@@ -15,13 +15,14 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from netformer.artifacts import load_model, networks_table, read_table, save_model, write_table, write_tasks
-from netformer.metafeatures import NAMES, MetaFeatureTransform
-from netformer.model import TransformerVAE
-from netformer.specs import Layout, draw_specs
-from netformer.synthetic import synthetic_tasks
-from netformer.tokens import tokenize_networks
-from netformer.zoo import initialize
+from netformer.artifacts import networks_table, read_table, write_table, write_tasks
+from netformer.model.store import load_model, save_model
+from netformer.model.vae import TransformerVAE
+from netformer.networks.specs import Layout, draw_specs
+from netformer.networks.token_tables import tokenize_networks
+from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
+from netformer.tasks.stream import synthetic_tasks
+from netformer.zoo.build import initialize
 from stages import run
 
 ROOT = Path(__file__).resolve().parents[1]

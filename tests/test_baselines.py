@@ -9,9 +9,11 @@ from drawn import draw
 from sklearn.linear_model import Ridge
 from sklearn.neural_network import MLPRegressor
 
-from netformer import baselines
-from netformer.specs import Layout
-from netformer.tasks import PAD, TEST, TRAIN, VALID, TaskStack, canonicalize_tasks, r2
+from netformer.evaluation import baselines
+from netformer.networks.specs import Layout
+from netformer.tasks.scores import r2
+from netformer.tasks.task import PAD, TEST, TRAIN, VALID
+from netformer.tasks.view import TaskStack, canonicalize_tasks
 
 LAYOUT = Layout()
 

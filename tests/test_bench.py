@@ -7,9 +7,10 @@ import sys
 import pytest
 import torch
 
-from netformer import bench, benchmodel
-from netformer.edgesequence import EdgeSequence
-from netformer.specs import Layout, draw_specs
+from bench import machine as bench
+from bench import model as benchmodel
+from bench.edge_sequence import EdgeSequence
+from netformer.networks.specs import Layout, draw_specs
 
 TINY_MODEL = {"d_model": 16, "n_heads": 2, "d_row": 16, "d_slot": 2, "d_condition": 16, "d_writer": 16}
 PIECES = {

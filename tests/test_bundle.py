@@ -14,12 +14,12 @@ from sklearn.base import clone
 from sklearn.datasets import make_friedman1
 from test_model import TINY
 
-import netformer.estimator as home
+import netformer.generation.estimator as home
 from netformer import Bundle, NetFormer, NetFormerRegressor, export
-from netformer.metafeatures import NAMES, MetaFeatureTransform
-from netformer.model import TransformerVAE
-from netformer.networks import Networks
-from netformer.specs import ACTIVATIONS
+from netformer.model.vae import TransformerVAE
+from netformer.networks.specs import ACTIVATIONS
+from netformer.networks.stack import Networks
+from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
 
 torch.set_num_threads(1)
 

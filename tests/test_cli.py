@@ -17,14 +17,14 @@ from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from typer.testing import CliRunner
 
-from netformer import estimator
-from netformer.bundle import Bundle
-from netformer.cli import app
-from netformer.describe import influence, structure
-from netformer.leaderboard import hold_back, r2, ridge
-from netformer.metafeatures import MetaFeatureTransform
-from netformer.model import TransformerVAE
-from netformer.sampling import NetFormer
+from netformer.cli.app import app
+from netformer.cli.describe import influence, structure
+from netformer.cli.leaderboard import hold_back, r2, ridge
+from netformer.exports.bundle import Bundle
+from netformer.generation import estimator
+from netformer.generation.generator import NetFormer
+from netformer.model.vae import TransformerVAE
+from netformer.tasks.metafeatures import MetaFeatureTransform
 
 torch.set_num_threads(1)
 TINY = {"max_features": 8, "max_hidden_layers": 2, "max_width": 6, "n_metafeatures": 37, "d_model": 16, "n_heads": 2}
@@ -81,7 +81,7 @@ def folder(tmp_path_factory):
 
 def test_help_comes_at_once_and_documents_the_exit_codes():
     start = time.perf_counter()
-    code = "import sys, netformer.cli; print(*{'torch', 'pandas', 'sklearn', 'numpy'} & set(sys.modules))"
+    code = "import sys, netformer.cli.app; print(*{'torch', 'pandas', 'sklearn', 'numpy'} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout == "\n"
     assert time.perf_counter() - start < 5  # 0.2 s on an idle machine

@@ -21,13 +21,13 @@ import torch
 from drawn import draw
 
 from netformer.artifacts import networks_table, write_table, write_tasks
-from netformer.networks import Networks
-from netformer.sensitivity import sensitivity
-from netformer.specs import Layout
-from netformer.synthetic import synthetic_tasks
-from netformer.tasks import stack_tasks
-from netformer.tokens import tokenize_networks
-from netformer.zoo import scores
+from netformer.networks.sensitivity import sensitivity
+from netformer.networks.specs import Layout
+from netformer.networks.stack import Networks
+from netformer.networks.token_tables import tokenize_networks
+from netformer.tasks.scores import scores
+from netformer.tasks.stream import synthetic_tasks
+from netformer.tasks.view import stack_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -129,7 +129,7 @@ def test_the_start_is_that_of_the_readme() -> None:
 
 
 def test_every_command_is_documented() -> None:
-    from netformer.cli import app
+    from netformer.cli.app import app
 
     text = (ROOT / "docs" / "command_line.md").read_text()
     assert all(f"`{command.callback.__name__}" in text for command in app.registered_commands)
@@ -137,7 +137,7 @@ def test_every_command_is_documented() -> None:
 
 def test_every_public_name_and_format_is_documented() -> None:
     import netformer
-    from netformer.exports import FORMATS
+    from netformer.exports.formats import FORMATS
 
     api, exports = (ROOT / "docs" / "api.md").read_text(), (ROOT / "docs" / "exports.md").read_text()
     assert all(f"netformer.{home}.{public}\n" in api for public, home in netformer._HOMES.items())

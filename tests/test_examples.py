@@ -9,12 +9,13 @@ import pytest
 import torch
 from drawn import draw
 
-from netformer.artifacts import networks_table, save_model, write_table, write_tasks
-from netformer.metafeatures import NAMES, MetaFeatureTransform
-from netformer.model import TransformerVAE
-from netformer.networks import Networks
-from netformer.specs import Layout
-from netformer.tasks import Task
+from netformer.artifacts import networks_table, write_table, write_tasks
+from netformer.model.store import save_model
+from netformer.model.vae import TransformerVAE
+from netformer.networks.specs import Layout
+from netformer.networks.stack import Networks
+from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
+from netformer.tasks.task import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -16,12 +16,11 @@ import torch
 from drawn import draw
 
 from netformer import Bundle, export
-from netformer.bundle import constant_network
-from netformer.exports import FORMATS, SCHEMA, to_sklearn
-from netformer.formula import ALPHABET, TOLERANCE, coded, decimal, fewest_characters, fewest_digits, formula_of
-from netformer.networks import Networks
-from netformer.specs import ACTIVATIONS, Layout
-from netformer.tasks import CUT
+from netformer.exports.formats import FORMATS, SCHEMA, to_sklearn
+from netformer.exports.formula import ALPHABET, TOLERANCE, coded, decimal, fewest_characters, fewest_digits, formula_of
+from netformer.networks.specs import ACTIVATIONS, Layout
+from netformer.networks.stack import Networks, constant_network
+from netformer.tasks.view import CUT
 
 torch.set_num_threads(1)
 

@@ -9,10 +9,10 @@ from drawn import draw
 
 import netformer
 from netformer.artifacts import networks_table, write_table, write_tasks
-from netformer.loaders import load_tokens, load_zoo
-from netformer.specs import Layout
-from netformer.tasks import Task
-from netformer.tokens import tokenize_networks
+from netformer.networks.specs import Layout
+from netformer.networks.token_tables import tokenize_networks
+from netformer.tasks.task import Task
+from netformer.zoo.load import load_tokens, load_zoo
 
 LAYOUT = Layout(5, 3, 4)
 SPLITS = ("train", "valid", "test")

@@ -9,12 +9,11 @@ import pytest
 import torch
 from drawn import draw
 
-from netformer.memorisation import LADDER, _align, _alike, _comparable, _sorted, _unaligned, memorisation
-from netformer.memorisation import nearest_distances as nearest
-from netformer.model import weight_scale
-from netformer.networks import Networks, concatenate
-from netformer.specs import Layout
-from netformer.symmetry import canonicalize, orbit_sample
+from netformer.evaluation.memorisation import LADDER, _align, _alike, _comparable, _sorted, _unaligned, memorisation
+from netformer.evaluation.memorisation import nearest_distances as nearest
+from netformer.networks.specs import Layout
+from netformer.networks.stack import Networks, concatenate, weight_scale
+from netformer.networks.symmetry import canonicalize, orbit_sample
 
 SMALL = Layout(3, 2, 5)
 KEYS = {

@@ -6,12 +6,13 @@ import torch
 from drawn import draw
 from sklearn.linear_model import Ridge
 
-from netformer.baselines import PENALTIES
-from netformer.head import TRUST
-from netformer.merging import PRIOR_SCALE, UNIT_ROWS, merge, widen
-from netformer.networks import Networks
-from netformer.specs import Layout
-from netformer.tasks import PAD, TEST, TRAIN, TaskStack, canonicalize_tasks
+from netformer.generation.merging import PRIOR_SCALE, UNIT_ROWS, widen
+from netformer.networks.merged import merge
+from netformer.networks.specs import Layout
+from netformer.networks.stack import Networks
+from netformer.ridge import PENALTIES, TRUST
+from netformer.tasks.task import PAD, TEST, TRAIN
+from netformer.tasks.view import TaskStack, canonicalize_tasks
 
 
 def test_a_merged_network_is_the_mean():

@@ -12,7 +12,7 @@ import scipy.stats
 import sklearn.datasets
 import torch
 
-from netformer.metafeatures import (
+from netformer.tasks.metafeatures import (
     NAMES,
     MetaFeatureTransform,
     get_meta_features,
@@ -20,7 +20,7 @@ from netformer.metafeatures import (
     meta_features_frame,
     quantile_bins,
 )
-from netformer.tasks import TRAIN, Task, split_rows
+from netformer.tasks.task import TRAIN, Task, split_rows
 
 MISSION = [
     *("inst_to_attr", "nr_class", "nr_attr", "attr_to_inst", "skewness", "kurtosis", "cor", "cov", "attr_conc"),
@@ -103,7 +103,7 @@ def test_data_frames_of_mixed_columns_read_like_their_array():
 
 
 def test_importing_the_module_does_not_import_pymfe():
-    code = "import sys, netformer.metafeatures; sys.exit(any(m in sys.modules for m in ('pymfe', 'sklearn', 'pandas')))"
+    code = "import sys, netformer.tasks.metafeatures; sys.exit(any(m in sys.modules for m in ('pymfe', 'sklearn', 'pandas')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

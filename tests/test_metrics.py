@@ -6,10 +6,9 @@ import pytest
 import torch
 from drawn import draw
 
-from netformer import metrics
-from netformer.model import patch_numbers, patch_types
-from netformer.networks import Networks, concatenate
-from netformer.specs import Layout, Specs
+from netformer.evaluation import metrics
+from netformer.networks.specs import Layout, Specs, patch_numbers, patch_types
+from netformer.networks.stack import Networks, concatenate
 
 LAYOUT = Layout()
 

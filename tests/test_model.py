@@ -7,18 +7,23 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from netformer.batches import draw_batch
-from netformer.grammar import dense_params, read_structure, shapes
-from netformer.head import FACTORS, FLOOR, SHARES, TRUST, solve_head, weigh_heads
-from netformer.metrics import validity
-from netformer.model import Gaussian, Structure, TransformerVAE, patch_numbers, patch_types
-from netformer.networks import Networks
-from netformer.specs import ACTIVATIONS, Layout, draw_specs, slots
-from netformer.symmetry import canonicalize
-from netformer.synthetic import stream_batch, synthetic_tasks
-from netformer.tasks import TRAIN, TaskStack, canonicalize_tasks, stack_tasks
-from netformer.training import Corpus, LossWeights, train
-from netformer.zoo import build_zoo, initialize, scores
+from netformer.evaluation.metrics import validity
+from netformer.model.grammar import Structure, dense_params, read_structure, shapes
+from netformer.model.head import FACTORS, FLOOR, SHARES, solve_head, weigh_heads
+from netformer.model.latent import Gaussian
+from netformer.model.vae import TransformerVAE
+from netformer.networks.specs import ACTIVATIONS, Layout, draw_specs, patch_numbers, patch_types, slots
+from netformer.networks.stack import Networks
+from netformer.networks.symmetry import canonicalize
+from netformer.ridge import TRUST
+from netformer.tasks.scores import scores
+from netformer.tasks.stream import stream_batch, synthetic_tasks
+from netformer.tasks.task import TRAIN
+from netformer.tasks.view import TaskStack, canonicalize_tasks, stack_tasks
+from netformer.training.batches import Corpus, draw_batch
+from netformer.training.loop import train
+from netformer.training.losses import LossWeights
+from netformer.zoo.build import build_zoo, initialize
 
 torch.set_num_threads(1)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from netformer.networks import Networks, concatenate
-from netformer.specs import ACTIVATIONS, Layout, Specs, activate, draw_specs, slots
+from netformer.networks.specs import ACTIVATIONS, Layout, Specs, activate, draw_specs, slots
+from netformer.networks.stack import Networks, concatenate
 
 torch.set_num_threads(1)
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from netformer.observation import Prior, observe, transform_target
-from netformer.synthetic import draw, stream_batch
+from netformer.tasks.families import draw
+from netformer.tasks.observation import Prior, observe, transform_target
+from netformer.tasks.stream import stream_batch
 
 PLAIN = Prior()
 SHARES = ("weak_share", "noise_share", "warp_share", "level_share", "derived_share", "target_share")

@@ -7,13 +7,13 @@ import pytest
 import torch
 from drawn import draw
 
-from netformer.model import TransformerVAE
-from netformer.networks import Networks
-from netformer.orientation import draw_orientations
-from netformer.sampling import sample_networks
-from netformer.specs import Layout
-from netformer.synthetic import synthetic_tasks
-from netformer.tasks import stack_tasks
+from netformer.generation.sampling import sample_networks
+from netformer.model.orientation import draw_orientations
+from netformer.model.vae import TransformerVAE
+from netformer.networks.specs import Layout
+from netformer.networks.stack import Networks
+from netformer.tasks.stream import synthetic_tasks
+from netformer.tasks.view import stack_tasks
 
 LAYOUT = Layout()
 TINY = {"max_features": 10, "max_hidden_layers": 3, "max_width": 8, "n_metafeatures": 3, "d_model": 16, "d_row": 16}

@@ -8,9 +8,9 @@ import torch
 from sklearn.datasets import make_friedman1
 
 from netformer import NetFormer
-from netformer.config import load_params
-from netformer.metrics import uniqueness
-from netformer.sampling import PACKAGE
+from netformer.evaluation.metrics import uniqueness
+from netformer.generation.generator import PACKAGE
+from stages.params import load_params
 from stages.pretrain import main as pretrain
 
 

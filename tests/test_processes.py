@@ -12,17 +12,16 @@ from lightning_fabric import Fabric
 from safetensors.torch import save
 from torch import Tensor
 
-from netformer.batches import Corpus, ahead, draw_batch
-from netformer.grammar import read_structure
-from netformer.losses import PARTS, shares
-from netformer.model import Structure
-from netformer.processes import launch, processes
-from netformer.specs import ACTIVATIONS, Layout
-from netformer.symmetry import canonicalize
-from netformer.synthetic import synthetic_tasks
-from netformer.tasks import stack_tasks
-from netformer.training import LossWeights, train
-from netformer.zoo import build_zoo
+from netformer.model.grammar import Structure, read_structure
+from netformer.networks.specs import ACTIVATIONS, Layout
+from netformer.networks.symmetry import canonicalize
+from netformer.tasks.stream import synthetic_tasks
+from netformer.tasks.view import stack_tasks
+from netformer.training.batches import Corpus, ahead, draw_batch
+from netformer.training.loop import train
+from netformer.training.losses import PARTS, LossWeights, shares
+from netformer.training.processes import launch, processes
+from netformer.zoo.build import build_zoo
 
 LAYOUT, STEPS = Layout(), 20
 MODEL = {

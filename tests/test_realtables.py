@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from netformer import realtables
-from netformer.realtables import _named_after, _prepare, _Table, _twin, real_tasks
+from netformer.tasks import real as realtables
+from netformer.tasks.real import _named_after, _prepare, _Table, _twin, real_tasks
 
 MAX_ROWS = 500
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.svm import SVR
 
-from netformer import references
-from netformer.references import REFERENCES, fit_reference, reference_scores
-from netformer.tasks import TEST, TRAIN, VALID, Task
+from netformer.evaluation import learners as references
+from netformer.evaluation.learners import REFERENCES, fit_reference, reference_scores
+from netformer.tasks.task import TEST, TRAIN, VALID, Task
 
 
 def draw(seed=0, n_rows=100, raw=12):

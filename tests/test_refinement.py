@@ -8,15 +8,17 @@ import pytest
 import torch
 from drawn import draw
 
-from netformer import refinement
-from netformer.grammar import read_structure
-from netformer.head import solve_head, weigh_heads
-from netformer.model import TransformerVAE
-from netformer.networks import Networks
-from netformer.refinement import distil, held_back_error, hold_back, refine, refine_latents
-from netformer.sampling import sample_networks
-from netformer.specs import Layout
-from netformer.tasks import PAD, TEST, TRAIN, VALID, TaskStack, canonicalize_tasks, r2
+from netformer.generation import refinement
+from netformer.generation.refinement import distil, held_back_error, hold_back, refine, refine_latents
+from netformer.generation.sampling import sample_networks
+from netformer.model.grammar import read_structure
+from netformer.model.head import solve_head, weigh_heads
+from netformer.model.vae import TransformerVAE
+from netformer.networks.specs import Layout
+from netformer.networks.stack import Networks
+from netformer.tasks.scores import r2
+from netformer.tasks.task import PAD, TEST, TRAIN, VALID
+from netformer.tasks.view import TaskStack, canonicalize_tasks
 
 torch.set_num_threads(1)
 LAYOUT, N = Layout(), 24

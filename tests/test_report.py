@@ -14,22 +14,23 @@ import torch
 from drawn import draw
 from typer.testing import CliRunner
 
-from netformer import estimator
-from netformer.bundle import Bundle
-from netformer.cli import app
-from netformer.leaderboard import leaderboard
-from netformer.metafeatures import MetaFeatureTransform
-from netformer.model import TransformerVAE
-from netformer.report import Picture, Report, Section, Table, Text, cell, render, write
-from netformer.reportgraph import parts_of
-from netformer.reportpictures import Evidence
-from netformer.reportsvg import Curve, Edge, Points, Vertex, graph, ladder, levels, plane
-from netformer.reporttable import table_report
-from netformer.reportviews import evaluation_report, headline
-from netformer.sampling import NetFormer
-from netformer.scored import Samples, Scored
-from netformer.specs import Layout
-from netformer.tasks import TEST, Task, split_rows, stack_tasks
+from netformer.cli.app import app
+from netformer.cli.leaderboard import leaderboard
+from netformer.cli.table_report import table_report
+from netformer.evaluation.scored import Samples, Scored
+from netformer.exports.bundle import Bundle
+from netformer.generation import estimator
+from netformer.generation.generator import NetFormer
+from netformer.model.vae import TransformerVAE
+from netformer.networks.specs import Layout
+from netformer.report.graph import parts_of
+from netformer.report.page import Picture, Report, Section, Table, Text, cell, render, write
+from netformer.report.pictures import Evidence
+from netformer.report.svg import Curve, Edge, Points, Vertex, graph, ladder, levels, plane
+from netformer.report.views import evaluation_report, headline
+from netformer.tasks.metafeatures import MetaFeatureTransform
+from netformer.tasks.task import TEST, Task, split_rows
+from netformer.tasks.view import stack_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = "</script></style><svg onload=alert(1)>\"'&{{BODY}}\x00\ud800<b>"

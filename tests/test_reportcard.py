@@ -9,11 +9,7 @@ import pytest
 import torch
 from drawn import draw
 
-from netformer.head import weigh_heads
-from netformer.metafeatures import NAMES, MetaFeatureTransform
-from netformer.model import TransformerVAE
-from netformer.refinement import refine
-from netformer.reportcard import (
+from netformer.evaluation.card import (
     BUDGETS,
     NOMINAL,
     STEPS,
@@ -27,10 +23,16 @@ from netformer.reportcard import (
     prompts,
     refine_report,
 )
-from netformer.sampling import NetFormer
-from netformer.scored import Samples
-from netformer.synthetic import synthetic_tasks
-from netformer.tasks import TEST, VALID, TaskStack, r2, stack_tasks
+from netformer.evaluation.scored import Samples
+from netformer.generation.generator import NetFormer
+from netformer.generation.refinement import refine
+from netformer.model.head import weigh_heads
+from netformer.model.vae import TransformerVAE
+from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
+from netformer.tasks.scores import r2
+from netformer.tasks.stream import synthetic_tasks
+from netformer.tasks.task import TEST, VALID
+from netformer.tasks.view import TaskStack, stack_tasks
 from stages.report_card import origin
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from netformer import sensitivity as module
-from netformer.networks import Networks
-from netformer.sensitivity import sensitivity
-from netformer.specs import Layout, draw_specs
+from netformer.networks import sensitivity as module
+from netformer.networks.sensitivity import sensitivity
+from netformer.networks.specs import Layout, draw_specs
+from netformer.networks.stack import Networks
 
 LAYOUT = Layout(4, 3, 5)
 

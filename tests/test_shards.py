@@ -11,13 +11,13 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from netformer import shards
 from netformer.artifacts import NETWORKS, TASKS, networks_of, read_tasks
-from netformer.shards import make_shard, make_shards, open_shards
-from netformer.specs import Layout
-from netformer.synthetic import synthetic_tasks
-from netformer.tokens import detokenize_networks
+from netformer.networks.specs import Layout
+from netformer.networks.token_tables import detokenize_networks
+from netformer.tasks.stream import synthetic_tasks
 from netformer.workers import cluster
+from netformer.zoo import shards
+from netformer.zoo.shards import make_shard, make_shards, open_shards
 from stages.scale import main, write_report
 
 ROOT = Path(__file__).resolve().parents[1]

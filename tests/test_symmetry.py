@@ -6,9 +6,9 @@ import pytest
 import torch
 from drawn import draw
 
-from netformer.networks import Networks
-from netformer.specs import ACTIVATIONS, Layout, Specs
-from netformer.symmetry import _representative, _walk, canonicalize, orbit_sample
+from netformer.networks.specs import ACTIVATIONS, Layout, Specs
+from netformer.networks.stack import Networks
+from netformer.networks.symmetry import _representative, _walk, canonicalize, orbit_sample
 
 LAYOUT = Layout()
 

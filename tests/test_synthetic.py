@@ -6,10 +6,11 @@ import torch
 from sklearn.datasets import make_friedman1, make_friedman2, make_friedman3
 from sklearn.linear_model import LinearRegression
 
-from netformer import synthetic
-from netformer.observation import Prior
-from netformer.synthetic import FAMILIES, STREAMS, batch_generator, draw, draw_friedman, stream_batch, synthetic_tasks
-from netformer.tasks import TEST, TRAIN, VALID
+from netformer.tasks import families
+from netformer.tasks.families import FAMILIES, draw, draw_friedman
+from netformer.tasks.observation import Prior
+from netformer.tasks.stream import STREAMS, batch_generator, stream_batch, synthetic_tasks
+from netformer.tasks.task import TEST, TRAIN, VALID
 
 torch.set_num_threads(1)
 
@@ -94,7 +95,7 @@ def test_ceiling_is_what_the_noiseless_target_scores(monkeypatch):
     assert all(-1 <= task.ceiling <= 1 for task in made)
     assert np.median([task.ceiling for task in made]) > 0.7
     assert min(task.ceiling for task in made) < 0.9
-    monkeypatch.setattr(synthetic, "normal", lambda *shape, g: torch.zeros(*shape))
+    monkeypatch.setattr(families, "normal", lambda *shape, g: torch.zeros(*shape))
     noiseless = tasks(25, stream="heldout_family")
     assert [task.ceiling for task in noiseless] == [1.0] * 25
 

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from netformer.tables import fetch, read_table, tasks_from_folder, tasks_from_predecessor_csv
-from netformer.tasks import TEST, TRAIN, VALID
+from netformer.tables.files import read_table
+from netformer.tasks.sources import fetch, tasks_from_folder, tasks_from_predecessor_csv
+from netformer.tasks.task import TEST, TRAIN, VALID
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample.csv"
 

@@ -5,9 +5,11 @@ import pytest
 import torch
 from sklearn.metrics import r2_score
 
-from netformer.specs import Layout, draw_specs
-from netformer.tasks import CUT, TEST, TRAIN, VALID, Task, canonicalize_tasks, r2, split_rows, stack_tasks
-from netformer.zoo import initialize
+from netformer.networks.specs import Layout, draw_specs
+from netformer.tasks.scores import r2
+from netformer.tasks.task import TEST, TRAIN, VALID, Task, split_rows
+from netformer.tasks.view import CUT, canonicalize_tasks, stack_tasks
+from netformer.zoo.build import initialize
 
 torch.set_num_threads(1)
 

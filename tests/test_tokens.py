@@ -15,19 +15,17 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 from torch import nn
 
-from netformer.networks import Networks, SkipNetwork
-from netformer.specs import ACTIVATIONS, Layout
-from netformer.tokens import (
-    EdgeNetwork,
-    Tokens,
-    detokenize,
+from netformer.networks.convert import SkipNetwork
+from netformer.networks.specs import ACTIVATIONS, Layout
+from netformer.networks.stack import Networks
+from netformer.networks.token_tables import (
     detokenize_networks,
     detokenize_sensitivity,
     exact_share,
-    tokenize,
     tokenize_networks,
     tokens_of,
 )
+from netformer.networks.tokens import EdgeNetwork, Tokens, detokenize, tokenize
 
 LAYOUT = Layout()
 

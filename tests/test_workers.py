@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from netformer.artifacts import write_tasks
-from netformer.baselines import mlp_lbfgs
-from netformer.specs import Layout, draw_specs
-from netformer.synthetic import synthetic_tasks
-from netformer.tasks import stack_tasks
+from netformer.evaluation.baselines import mlp_lbfgs
+from netformer.networks.specs import Layout, draw_specs
+from netformer.tasks.stream import synthetic_tasks
+from netformer.tasks.view import stack_tasks
 from netformer.workers import cluster, on_cluster, spread
-from netformer.zoo import initialize, train_networks
+from netformer.zoo.build import initialize, train_networks
 from stages import run
 
 distributed = pytest.importorskip("distributed")
@@ -59,7 +59,7 @@ def _threads(_: int) -> int:
 
 def test_a_killed_worker_changes_no_bit_of_the_zoo(dask, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real SIGKILL after the first piece came back, while others are at work."""
-    monkeypatch.setattr("netformer.zoo._PIECE", 16)
+    monkeypatch.setattr("netformer.zoo.build._PIECE", 16)
     stack = stack_tasks(tasks_of(6), 10)
     index = torch.arange(128) % 6
     specs = draw_specs(stack.n_features[index], layout=Layout(), generator=torch.Generator().manual_seed(0))

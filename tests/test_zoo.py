@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from netformer import kernel
-from netformer.networks import Networks
-from netformer.specs import ACTIVATIONS, Layout, activate, draw_specs
-from netformer.synthetic import synthetic_tasks
-from netformer.tasks import TEST, TRAIN, VALID, TaskStack, stack_tasks
-from netformer.zoo import batch_rows, build_zoo, initialize, learning_rate, scores, train_networks
+from netformer.networks.specs import ACTIVATIONS, Layout, activate, draw_specs
+from netformer.networks.stack import Networks
+from netformer.schedule import learning_rate
+from netformer.tasks.scores import scores
+from netformer.tasks.stream import synthetic_tasks
+from netformer.tasks.task import TEST, TRAIN, VALID
+from netformer.tasks.view import TaskStack, stack_tasks
+from netformer.zoo import kernel
+from netformer.zoo.build import batch_rows, build_zoo, initialize, train_networks
 
 torch.set_num_threads(1)
 

@@ -12,9 +12,9 @@ import torch
 from drawn import draw
 
 from netformer.artifacts import networks_table, write_json, write_table, write_tasks
-from netformer.specs import Layout
-from netformer.synthetic import synthetic_tasks
-from netformer.zoocard import zoo_card
+from netformer.networks.specs import Layout
+from netformer.tasks.stream import synthetic_tasks
+from netformer.zoo.card import zoo_card
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {"drawn": 50, "kept": 40, "rejected_not_finite": 0, "rejected_below_min_valid_r2": 10}

@@ -1,0 +1,4 @@
+"""Command line: `netformer generate, inspect, predict, export, evaluate, info`.
+
+Read `app` first.
+"""

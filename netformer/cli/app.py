@@ -1,0 +1,333 @@
+"""Command line: tables in, small networks out. Run as `python -m netformer`; torch and pandas load inside commands."""
+
+from __future__ import annotations
+
+import json as json_text
+import math
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from netformer.cli.console import CODES, OneLine, Talk, atomically, number, plain, refuse_existing
+
+if TYPE_CHECKING:
+    from netformer.exports.bundle import Bundle
+
+
+app = typer.Typer(
+    cls=OneLine,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=f"Small trained regression networks for a table: written by a pretrained transformer, not trained.\n\n{CODES}",
+)
+
+
+TablePath = Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, TSV or Parquet, UTF-8, with column names.")]
+
+
+Target = Annotated[str, typer.Option("--target", "-t", help="Name of the column to predict.")]
+
+
+Nets = Annotated[Path, typer.Argument(metavar="NETS", help="Folder that `generate --out` wrote.")]
+
+
+Which = Annotated[str, typer.Option(help="wide (all merged), mean, or the number of one network.")]
+
+
+Impute = Annotated[
+    Literal["median"] | None,
+    typer.Option(help="Fill gaps with the median of the rows trained on; else they are an error."),
+]
+
+
+SUFFIX = {"onnx": ".onnx", "c": ".c", "json": ".json"}  # of exports; the others are Python
+
+
+Format = StrEnum("Format", ["onnx", "torch", "sklearn", "json", "c", "numpy"])
+
+
+Refine = Annotated[int, typer.Option(min=0, help="Gradient steps on what each network is written from.")]
+
+
+Count = Annotated[int, typer.Option("--n", "-n", min=1, help="Networks to write.")]
+
+
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the rows held back and of the networks.")]
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
+
+
+def load_bundle(path: Path) -> Bundle:
+    if not path.is_dir():
+        raise ValueError(
+            f"{path}: no such folder of networks; write it: netformer generate TABLE --target y --out {path}"
+        )
+    from netformer.exports.bundle import Bundle
+
+    return Bundle.load(path)
+
+
+def which_of(text: str, count: int) -> Any:
+    """wide, mean or the number of a network."""
+    if text in ("wide", "mean"):
+        return text
+    if text.isdecimal() and int(text) < count:
+        return int(text)
+    raise ValueError(f"--which must be wide, mean or a network from 0 to {count - 1}, got {text!r}")
+
+
+@app.command(epilog=CODES)
+def generate(
+    table: TablePath,
+    target: Target,
+    n: Count = 16,
+    max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters a network.")] = None,
+    max_hidden_layers: Annotated[int | None, typer.Option(min=1, help="Most hidden layers a network.")] = None,
+    activations: Annotated[str | None, typer.Option(help="Those allowed, such as relu,tanh.")] = None,
+    refine: Refine = 0,
+    seed: Seed = 0,
+    impute: Impute = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the networks.")] = None,
+    report: Annotated[Path | None, typer.Option(help="New .html: scores, curves and networks, one file.")] = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write networks for a table; score them, ridge and the constant on a fifth of its rows, held back."""
+    refuse_existing(out)
+    refuse_existing(report)
+    if report is not None and (report.suffix.lower() != ".html" or report == out):
+        raise ValueError(f"{report}: --report must end in .html and be another name than --out")
+    from dataclasses import asdict
+
+    import numpy as np
+    import pandas as pd
+
+    from netformer import NetFormerRegressor
+    from netformer.cli.leaderboard import board_table, hold_back, leaderboard, verdict
+    from netformer.tables.intake import fill, medians, take_in
+
+    talk, start = Talk(json, quiet), time.perf_counter()
+    intake = take_in(table, target, impute is not None)
+    talk.notes(intake.notes)
+    train = hold_back(len(intake.y), seed)
+    gaps = medians(intake.X, train)
+    X, y = fill(intake.X, gaps), intake.y
+    if np.ptp(y[train]) == 0 or not np.ptp(X[train], 0).any():
+        raise ValueError(f"{table}: target and columns must vary in the rows trained on; try another --seed")
+    prompt = {
+        "max_params": max_params,
+        "max_hidden_layers": max_hidden_layers,
+        "activations": tuple(activations.replace(" ", "").split(",")) if activations is not None else None,
+    }
+    estimator = NetFormerRegressor(refine_steps=refine, n_samples=n, random_state=seed, **prompt)
+    with talk.progress(f"writing {n} networks for {len(y)} rows and {len(intake.columns)} columns"):
+        estimator.fit(pd.DataFrame(X[train], columns=intake.columns), y[train])
+        seconds = time.perf_counter() - start
+        bundle = estimator.to_bundle(target=target)
+        rows = leaderboard(bundle, X, y, train)
+    counts = {"trained": int(train.sum()), "held_back": int((~train).sum())}
+    why = verdict(rows, counts["held_back"])
+    if out is not None:
+        about = {"rows": counts, "r2": {row.name: row.r2 for row in rows}, "medians": gaps.tolist(), "impute": impute}
+        bundle.about.update(plain(about))
+        bundle.save(out)
+    if report is not None:
+        from netformer.cli.table_report import table_report
+        from netformer.report.page import write as write_page
+
+        write_page(table_report(bundle, rows, X, y, train, [why, *intake.notes]), report)
+    title = f"R2 of {target!r} on {counts['held_back']} rows held back ({counts['trained']} trained on)"
+    talk.show(board_table(rows, title), why, *(f"written: {path}" for path in (out, report) if path))
+    board = {"leaderboard": [asdict(row) for row in rows], "default": "wide", "why": why}
+    facts = {"table": str(table), "target": target, "columns": intake.columns, "left_out": intake.left_out}
+    written = {"out": out and str(out), "report": report and str(report)}
+    talk.finish(facts | {"rows": counts, "notes": intake.notes, "seconds": seconds} | written | board)
+
+
+@app.command(epilog=CODES)
+def inspect(
+    nets: Nets,
+    which: Annotated[int | None, typer.Option(min=0, help="Show the weights of this network.")] = None,
+    draw: Annotated[Path | None, typer.Option(help="New PNG: the graph of --which, or of all (at most 16).")] = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Structure, size and influence of the columns of every network; the weights of one; a picture."""
+    refuse_existing(draw)
+    if draw is not None and draw.suffix.lower() != ".png":
+        raise ValueError(f"{draw}: --draw must end in .png")
+    from netformer.cli.describe import draw as picture
+    from netformer.cli.describe import layers, overview, overview_table, weight_tables
+    from netformer.networks.merged import merged
+
+    bundle, talk = load_bundle(nets), Talk(json, quiet)
+    networks, columns = bundle.networks, list(bundle.columns)
+    if which is not None:
+        which_of(str(which), len(networks))
+    listed = overview(bundle)
+    shown = overview_table(listed, f"{len(networks)} networks for {bundle.target!r}, {len(columns)} columns: {nets}")
+    name = "mean" if bundle.wide is None else "wide"
+    wide = merged(bundle.stack(name))
+    units = f"{name}: {len(wide.head)} hidden units, {wide.n_params} parameters; "
+    talk.show(shown, units + "networks read (x - center) / scale and answer in standardised target units")
+    if which is not None:
+        talk.show(*weight_tables(networks, which, columns))
+        listed[which]["layers"] = layers(networks, which)
+    if draw is not None:
+        members = [which] if which is not None else list(range(min(16, len(networks))))
+        atomically(draw, lambda part: picture(networks, members, columns, part))
+        talk.show(f"written: {draw}")
+    facts = {"nets": str(nets), "target": bundle.target, "columns": columns, "about": bundle.about}
+    talk.finish(facts | {f"{name}_params": wide.n_params, "networks": listed})
+
+
+@app.command(epilog=CODES)
+def predict(
+    nets: Nets,
+    table: TablePath,
+    out: Annotated[Path, typer.Option(help="New .csv, .tsv or .parquet for the predictions, a row a row.")],
+    which: Which = "wide",
+    impute: Impute = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Predict the rows of a table; columns are matched by name, others ignored."""
+    refuse_existing(out)
+    if out.suffix.lower() not in (".csv", ".tsv", ".parquet"):
+        raise ValueError(f"{out}: --out must end in .csv, .tsv or .parquet")
+    import numpy as np
+    import pandas as pd
+
+    from netformer.cli.leaderboard import r2
+    from netformer.tables.intake import fill, match, medians_of, require_complete
+
+    bundle, talk = load_bundle(nets), Talk(json, quiet)
+    chosen = which_of(which, len(bundle.networks))
+    X, y = match(table, bundle.columns, bundle.target)
+    if impute is None:
+        require_complete(X, bundle.columns, table)
+    else:
+        X = fill(X, medians_of(bundle.about, len(bundle.columns), nets))
+    answer = pd.DataFrame({bundle.target: bundle.predict(X, chosen)})
+    sep = "\t" if out.suffix.lower() == ".tsv" else ","
+    as_parquet = out.suffix.lower() == ".parquet"
+    atomically(out, lambda p: answer.to_parquet(p) if as_parquet else answer.to_csv(p, sep=sep, index=False))
+    score, known = math.nan, ""
+    if y is not None:
+        rows = np.isfinite(y)
+        score = r2(y[rows], answer[bundle.target].to_numpy()[rows])
+        known = f"; R2 {number(score)} on the {rows.sum()} rows that have the target"
+    talk.show(f"{len(answer)} predictions of {bundle.target!r} by {chosen}: {out}{known}")
+    talk.finish({"rows": len(answer), "which": chosen, "target": bundle.target, "r2": score, "out": str(out)})
+
+
+@app.command(epilog=CODES)
+def export(
+    nets: Nets,
+    out: Annotated[Path, typer.Option(help="New folder for the files.")],
+    format: Annotated[
+        list[Format], typer.Option(help="May be given more than once; torch, sklearn and numpy are .py.")
+    ],
+    which: Which = "wide",
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one network as ONNX, C, JSON or Python source, from raw columns to units of the target."""
+    refuse_existing(out)
+    from netformer.exports.formats import export as write
+
+    bundle, talk = load_bundle(nets), Talk(json, quiet)
+    chosen = which_of(which, len(bundle.networks))
+    stem = chosen if isinstance(chosen, str) else f"network{chosen}"
+    files = {name: f"{stem}{SUFFIX.get(name, f'_{name}.py')}" for name in format}
+
+    def write_all(folder: Path) -> None:
+        folder.mkdir()
+        for name, file in files.items():
+            write(bundle, chosen, folder / file, name)
+
+    atomically(out, write_all)
+    talk.show(*(f"written: {out / file}" for file in files.values()))
+    talk.finish({"which": chosen, "target": bundle.target, "files": {name: str(out / f) for name, f in files.items()}})
+
+
+@app.command(epilog=CODES)
+def evaluate(
+    tables: Annotated[list[Path], typer.Argument(metavar="TABLE...", help="CSV, TSV or Parquet files.")],
+    target: Target,
+    n: Count = 16,
+    refine: Refine = 0,
+    seed: Seed = 0,
+    impute: Impute = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Cross-validate (3 folds) NetFormerRegressor beside ridge and MLPRegressor: mean R2, and seconds in all."""
+    from netformer import NetFormerRegressor
+    from netformer.cli.leaderboard import cross_validate, mlp, ridge
+    from netformer.tables.intake import take_in
+
+    talk = Talk(json, quiet)
+    intakes = [(str(path), take_in(path, target, impute is not None)) for path in tables]
+    build: dict[str, Callable[[], Any]] = {
+        "netformer": lambda: NetFormerRegressor(refine_steps=refine, n_samples=n, random_state=seed),
+        "ridge": ridge,
+        "mlp": lambda: mlp(seed),
+    }
+    shown = Table("table", "rows", "columns", *build, title="R2 by 3-fold cross-validation (seconds)")
+    results = []
+    for path, intake in intakes:
+        talk.notes(intake.notes)
+        with talk.progress(path):
+            scores = {name: (score, took) for name, score, took in cross_validate(intake, build, 3, seed)}
+        cells = [f"{number(score)} ({took:.1f})" for score, took in scores.values()]
+        shown.add_row(path, str(len(intake.y)), str(len(intake.columns)), *cells)
+        facts = {"table": path, "rows": len(intake.y), "columns": len(intake.columns), "notes": intake.notes}
+        results.append(facts | {name: {"r2": score, "seconds": took} for name, (score, took) in scores.items()})
+    talk.show(shown)
+    talk.finish({"target": target, "folds": 3, "tables": results})
+
+
+@app.command(epilog=CODES)
+def info(json: AsJson = False, quiet: Quiet = False) -> None:
+    """Version, and what the weights of the package are."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        own = version("netformer")
+    except PackageNotFoundError:
+        own = "not installed, run from its source"
+    folder, talk = Path(__file__).parents[1] / "pretrained", Talk(json, quiet)
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise ValueError(f"{weights}: the weights of the package are missing; install it again or run make pretrain")
+    legs = json_text.loads((folder / "legs.json").read_text())
+    model = json_text.loads((folder / "config.json").read_text())["model"]
+    with weights.open("rb") as file:  # safetensors: a length, a header in JSON, numbers
+        header = json_text.loads(file.read(int.from_bytes(file.read(8), "little")))
+    facts = {
+        "netformer": own,
+        "torch": version("torch"),
+        "weights": str(weights),
+        "megabytes": round(weights.stat().st_size / 1e6, 1),
+        "parameters": sum(math.prod(part["shape"]) for name, part in header.items() if name != "__metadata__"),
+        "steps": sum(leg["steps"] for leg in legs),
+        "tasks": sum(leg["stream_tasks"] for leg in legs),
+        "legs": len(legs),
+        "layout": {name: model[name] for name in ("max_features", "max_hidden_layers", "max_width")},
+    }
+    shown = Table(show_header=False)
+    for name, value in facts.items():
+        shown.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+    talk.show(shown)
+    talk.finish(facts)

@@ -1,0 +1,119 @@
+"""What a written network looks like: its structure in a line, its weights in tables, its graph in a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from rich.table import Table
+from torch import Tensor
+
+from netformer.cli.console import number
+from netformer.exports.bundle import Bundle
+from netformer.networks.specs import ACTIVATIONS, slots
+from netformer.networks.stack import Networks
+
+_ROWS = 256  # standard normal rows, in place of the table's, for the influence of columns
+
+
+_GRID = 4  # pictures beside each other
+
+
+def structure(networks: Networks, index: int) -> str:
+    """Sizes and activations, such as `8-12-1 tanh, skip`; sparse: edges of the dense network are absent."""
+    specs = networks.specs[[index]]
+    depth = int(specs.depth[0])
+    sizes = [int(specs.n_inputs[0]), *specs.widths[0, :depth].tolist(), 1]
+    names = list(dict.fromkeys(ACTIVATIONS[code] for code in specs.activations[0, :depth].tolist()))
+    dense = slots(networks.layout, specs.n_inputs, specs.widths, specs.bias, specs.skip)
+    words = ["-".join(map(str, sizes)) + " " + "/".join(names)]
+    words += ["skip"] * bool(specs.skip[0]) + ["sparse"] * bool((dense & ~specs.mask).any())
+    return ", ".join(words)
+
+
+def influence(networks: Networks) -> Float[Tensor, "n features"]:
+    """Mean |d output / d input| of each column over standard normal rows: networks read and answer in that scale."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(1, _ROWS, networks.layout.max_features, generator=g).to(networks.weight.dtype)
+    x = x.repeat(len(networks), 1, 1).requires_grad_()
+    (slope,) = torch.autograd.grad(networks.predict(x).sum(), x)
+    return slope.abs().mean(1)
+
+
+def overview(bundle: Bundle) -> list[dict]:
+    """Number, held-back R2 if known, size, structure and influence (strongest column first) of each network."""
+    out, slopes, known = [], influence(bundle.networks), bundle.about.get("r2")
+    for i in range(len(bundle.networks)):
+        pairs = sorted(zip(bundle.columns, slopes[i].tolist(), strict=True), key=lambda pair: -pair[1])
+        r2 = known.get(str(i)) if isinstance(known, dict) else None
+        fact = {"network": i, "r2": r2, "n_params": int(bundle.networks.specs.n_params[i])}
+        out.append(fact | {"structure": structure(bundle.networks, i), "influence": dict(pairs)})
+    return out
+
+
+def overview_table(facts: Sequence[dict], title: str) -> Table:
+    """What `overview` found, for a terminal."""
+    shown = Table(title=title)
+    for name in ("network", "R2", "parameters", "structure", "strongest columns (mean |slope|, standardised)"):
+        shown.add_column(name)
+    for fact in facts:
+        strongest = ", ".join(f"{name} {value:.2f}" for name, value in list(fact["influence"].items())[:3])
+        r2 = "-" if fact["r2"] is None else number(fact["r2"])
+        shown.add_row(str(fact["network"]), r2, str(fact["n_params"]), fact["structure"], strongest)
+    return shown
+
+
+def layers(networks: Networks, index: int) -> list[dict]:
+    """Each layer of one network as plain numbers, output last; the output's `skip` is its edges from the inputs."""
+    out: list[dict] = [
+        {"activation": name, "weight": weight.tolist(), "bias": None if bias is None else bias.tolist()}
+        for weight, bias, name in networks.matrices(index)
+    ]
+    if bool(networks.specs.skip[index]):
+        out[-1]["skip"] = networks.weight[index, -1, 1 : 1 + int(networks.specs.n_inputs[index])].tolist()
+    return out
+
+
+def weight_tables(networks: Networks, index: int, columns: Sequence[str]) -> list[Table]:
+    """A table a layer: a row is what feeds it, a column one of its units; a dot is an edge that does not exist."""
+    out, sources = [], list(columns)
+    described = layers(networks, index)
+    for level, layer in enumerate(described):
+        last = level == len(described) - 1
+        units = ["output"] if last else [f"h{level + 1}.{unit}" for unit in range(len(layer["weight"]))]
+        table = Table(title="output layer" if last else f"hidden layer {level + 1}, {layer['activation']}")
+        table.add_column("from")
+        for unit in units:
+            table.add_column(unit, justify="right", no_wrap=True)
+        rows: dict[str, Sequence[float]] = dict(zip(sources, zip(*layer["weight"], strict=True), strict=True))
+        if "skip" in layer:
+            rows |= {f"{name} (skip)": (value,) for name, value in zip(columns, layer["skip"], strict=True)}
+        rows["bias"] = layer["bias"] or [0.0] * len(units)
+        for source, values in rows.items():
+            table.add_row(source, *("·" if value == 0 else f"{value:z.3f}" for value in values))
+        out.append(table)
+        sources = units
+    return out
+
+
+def draw(networks: Networks, which: Sequence[int], columns: Sequence[str], path: Path) -> None:
+    """The graphs of these networks as one PNG: inputs left, output right, the width of an edge by its |weight|."""
+    import numpy as np
+    from matplotlib import pyplot as plt
+
+    from netformer.report.plots import _draw, _save
+
+    across = min(_GRID, len(which))
+    down = -(-len(which) // across)
+    figure, axes = plt.subplots(down, across, figsize=(5 * across, 5 * down), squeeze=False)
+    for axis in axes.flat[len(which) :]:
+        axis.set_visible(False)
+    for axis, index in zip(axes.flat, which, strict=False):
+        _draw(axis, networks[[index]], f"network {index}")
+        n = int(networks.specs.n_inputs[index])
+        heights = np.linspace(-1, 1, n) if n > 1 else np.zeros(1)
+        for name, height in zip(columns, heights, strict=False):
+            axis.annotate(name, (0, height), (-7, 0), textcoords="offset points", ha="right", va="center", fontsize=8)
+    _save(figure, path)

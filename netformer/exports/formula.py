@@ -1,0 +1,218 @@
+"""Formula: a delivered network as plain arrays, from raw columns to the target, the one form all exports write.
+
+    z = (x - center) / scale, cut at +-CUT
+    y = bias + skip . z + sum_k heads[k] . bodies[k](z)
+    answer = y * target_scale + target_center
+
+A body is a chain of layers h = activation(weight @ h + bias). The mean of k networks is k bodies, their output layers
+over k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import erf, expit
+
+from netformer.exports.bundle import Bundle, standardize
+from netformer.networks.stack import Networks
+
+Rounding = Callable[[np.ndarray], np.ndarray]
+
+
+TOLERANCE = 2e-6  # of the target's spread: what written digits may change, on the rows of `_probe`
+
+
+EXACT_DIGITS = 17
+
+
+_SINGLE_DIGITS = range(4, 10)  # 9 digits tell all float32 apart
+
+
+# Of coded weights: printable ASCII but for ! and ", and for ? and \, which mean something in a C string.
+ALPHABET = "".join(chr(code) for code in range(35, 127) if chr(code) not in "?\\")
+
+
+_CHARACTERS = range(3, 7)
+
+
+_ACTIVATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "identity": lambda a: a,
+    "relu": lambda a: np.maximum(a, 0.0),
+    "tanh": np.tanh,
+    "sigmoid": expit,
+    "gelu": lambda a: 0.5 * a * (1 + erf(a * 0.5**0.5)),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    weight: Float[np.ndarray, "units inputs"]
+    bias: Float[np.ndarray, " units"]
+    activation: str
+
+
+@dataclass(frozen=True)
+class Formula:
+    """The arrays of the formula in the head of this module, float64. An edge that does not exist is a 0."""
+
+    columns: tuple[str, ...]
+    target: str
+    center: Float[np.ndarray, " features"]
+    scale: Float[np.ndarray, " features"]
+    target_center: float
+    target_scale: float
+    bodies: tuple[tuple[Layer, ...], ...]
+    heads: tuple[Float[np.ndarray, " _"], ...]
+    skip: Float[np.ndarray, " features"]
+    bias: float
+
+    @property
+    def activations(self) -> list[str]:
+        """The names in use, sorted."""
+        return sorted({layer.activation for body in self.bodies for layer in body})
+
+    @property
+    def n_weights(self) -> int:
+        """Numbers a file holds: edges, and zeros where a layer has none."""
+        layers = sum(layer.weight.size + layer.bias.size for body in self.bodies for layer in body)
+        return layers + sum(head.size for head in self.heads) + self.skip.size + 1
+
+    def inner(self, z: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, " rows"]:
+        """Standardised columns to the standardised target."""
+        y = self.bias + z @ self.skip
+        for body, head in zip(self.bodies, self.heads, strict=True):
+            h = z
+            for layer in body:
+                h = _ACTIVATE[layer.activation](h @ layer.weight.T + layer.bias)
+            y = y + h @ head
+        return y
+
+    def predict(self, X: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, " rows"]:
+        """Raw columns to units of the target."""
+        return self.inner(standardize(X, self.center, self.scale)) * self.target_scale + self.target_center
+
+    def map(self, change: Rounding) -> Formula:
+        """The same with every weight changed; center and scale stay."""
+        bodies = tuple(
+            tuple(Layer(change(layer.weight), change(layer.bias), layer.activation) for layer in body)
+            for body in self.bodies
+        )
+        bias = float(change(np.array([self.bias]))[0])
+        return replace(self, bodies=bodies, heads=tuple(map(change, self.heads)), skip=change(self.skip), bias=bias)
+
+
+def formula_of(bundle: Bundle, which: int | str = "wide") -> Formula:
+    """The formula of what `which` names (`Bundle.stack`)."""
+    stack = bundle.stack(which)
+    networks, features = Networks(stack.specs, stack.weight.double()), len(bundle.columns)
+    bodies, heads = [], []
+    for index in range(len(networks)):
+        *hidden, (head, _, _) = networks.matrices(index)
+        layers = [
+            Layer(w.numpy(), np.zeros(len(w)) if b is None else b.numpy(), activation) for w, b, activation in hidden
+        ]
+        bodies.append(tuple(layers))
+        heads.append(head[0].numpy() / len(networks))
+    last = networks.weight[:, -1].numpy().mean(0)
+    return Formula(
+        bundle.columns,
+        bundle.target,
+        bundle.center,
+        bundle.scale,
+        bundle.target_center,
+        bundle.target_scale,
+        tuple(bodies),
+        tuple(heads),
+        last[1 : 1 + features],
+        float(last[0]),
+    )
+
+
+def fewest_digits(formula: Formula) -> tuple[int, bool]:
+    """Significant decimal digits the weights need, and whether float32 can hold them.
+
+    The fewest, from 4 on, that move no answer by more than TOLERANCE on 1,000 rows twice as wide as the table.
+    """
+    moved = _probe(formula)
+    for digits in _SINGLE_DIGITS:
+        if moved(_rounding(digits)) <= TOLERANCE:
+            return digits, True
+    return EXACT_DIGITS, False
+
+
+def fewest_characters(formula: Formula) -> tuple[int, float] | None:
+    """Characters of ALPHABET a coded weight needs, and the step it counts (`coded`); None where 6 do not suffice.
+
+    The fewest, from 3 on, that move no answer by more than TOLERANCE on the same rows.
+    """
+    moved, largest = _probe(formula), 0.0
+
+    def look(values: np.ndarray) -> np.ndarray:
+        nonlocal largest
+        largest = max(largest, np.abs(values).max(initial=0.0))
+        return values
+
+    formula.map(look)
+    for count in _CHARACTERS:
+        step = float(f"{largest / _half(count) * 1.000001:.9g}") or 1.0
+        if moved(_steps(step)) <= TOLERANCE:
+            return count, step
+    return None
+
+
+def coded(value: float, count: int, step: float) -> str:
+    """round(value / step) + half as `count` digits of base 90, the highest first; half is what makes a 0 the middle:
+    (90^count - 1) // 2."""
+    rest, text = round(value / step) + _half(count), ""
+    for _ in range(count):
+        rest, digit = divmod(rest, len(ALPHABET))
+        text = ALPHABET[digit] + text
+    return text
+
+
+def _half(count: int) -> int:
+    return (len(ALPHABET) ** count - 1) // 2
+
+
+def _probe(formula: Formula) -> Callable[[Rounding], float]:
+    """Tells how far a change of the weights moves an answer at most, on 1,000 rows twice as wide as the table; nan
+    where it is not finite."""
+    z = 2 * np.random.default_rng(0).standard_normal((1000, len(formula.columns)))
+    expected = formula.inner(z)
+
+    def moved(change: Rounding) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.abs(formula.map(change).inner(z) - expected).max())
+
+    return moved
+
+
+def decimal(value: float, digits: int) -> str:
+    """The shortest text of a number rounded to that many significant digits, for C and Python: .25, -3, 1.5e-7."""
+    text = repr(float(value)) if digits >= EXACT_DIGITS else f"{float(value):.{digits}g}"
+    mantissa, _, exponent = text.partition("e")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    sign, mantissa = ("-", mantissa[1:]) if mantissa.startswith("-") else ("", mantissa)
+    if mantissa.startswith("0."):
+        mantissa = mantissa[1:]
+    if mantissa == "0":
+        sign = ""
+    return f"{sign}{mantissa}e{int(exponent)}" if exponent else f"{sign}{mantissa}"
+
+
+def _steps(step: float) -> Rounding:
+    return lambda values: np.round(values / step) * step
+
+
+def _rounding(digits: int) -> Rounding:
+    def change(values: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            flat = np.array([float(decimal(v, digits)) for v in values.ravel()]).astype(np.float32)
+        return flat.astype(np.float64).reshape(values.shape)
+
+    return change

@@ -1,0 +1,43 @@
+"""Files: written completely or not at all, and the source files behind a module."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which takes its place when the block ends; after an error nothing is left of it.
+
+    Missing folders are made. The name is the process's own, so that two processes do not write into one file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sources_of(start: Path, root: Path) -> set[Path]:
+    """The Python files below `root` that the file `start` imports, also inside functions, also by way of others, with
+    itself. A package stands for none: its `__init__` holds a docstring."""
+    found, queue = {start}, [start]
+    while queue:
+        for node in ast.walk(ast.parse(queue.pop().read_text(encoding="utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                file = root / (name.replace(".", "/") + ".py")
+                if file.exists() and file not in found:
+                    found.add(file)
+                    queue.append(file)
+    return found

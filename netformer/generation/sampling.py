@@ -1,0 +1,82 @@
+"""Sampling: draw eps, send it through the conditional prior and the decoder, get runnable networks.
+
+The first network of a task is written from the mode of the prior (eps = 0), in the canonical orientation: the one to
+ask for when one is asked for. The others are drawn.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from netformer.generation.refinement import refine_latents
+from netformer.model.grammar import read_structure
+from netformer.model.head import weigh_heads
+from netformer.model.orientation import draw_orientations
+from netformer.model.vae import TransformerVAE
+from netformer.networks.stack import Networks, concatenate
+from netformer.tasks.view import TaskStack
+
+
+def sample_networks(
+    model: TransformerVAE,
+    tasks: TaskStack,
+    metafeatures: Float[Tensor, "t k"] | None,
+    *,
+    n_samples: int,
+    generator: torch.Generator,
+    solve: bool = True,
+    condition_tasks: TaskStack | None = None,
+    temperature: float | None = None,
+    order_noise: float | None = None,
+    mode: bool = True,
+    refine_steps: int = 0,
+    chunk: int = 8,
+    **constraints,
+) -> tuple[Networks, Float[Tensor, " n"]]:
+    """`n_samples` networks for each task, task by task, in canonical coordinates, and the leave-one-out R2 of each.
+
+    metafeatures: transformed, or None for the null embedding. solve: solve the output layer on the task's train rows;
+    else every weight is the decoder's, and R2 nan. condition_tasks: what the task encoder reads instead of `tasks`;
+    None: the tasks themselves; an empty stack (no tasks) withholds the channel. temperature: see
+    `TransformerVAE.draw`. order_noise: of the orientations networks are written in, the first canonical, see
+    `orientation`; None: the model's. mode: the first sample of each task is the mode of the prior; False: all are
+    drawn. refine_steps: gradient steps on each latent (`refinement.refine_latents`), which flatter the R2 returned.
+    chunk: tasks at a time, few enough to stay in the cache. constraints: see `grammar.read_structure`.
+    """
+    if refine_steps and not solve:
+        raise ValueError("refine_steps move latents for a solved output layer, got solve=False")
+    parts, estimates = [], []
+    noise = model.order_noise if order_noise is None else order_noise
+    k = min(model.orientations, n_samples) if noise else 1
+    share = torch.arange(n_samples) * k // n_samples  # the orientation of each sample
+    eps = torch.randn(len(tasks) * n_samples, model.d_latent, generator=generator)
+    if mode:
+        eps[::n_samples] = 0
+    every = draw_orientations(tasks.n_features.repeat_interleave(k), model.layout.max_features, noise, generator)
+    every = every.canonical(torch.arange(len(tasks) * k) % k == 0)
+    with torch.no_grad():
+        for start in range(0, len(tasks), chunk):
+            at = torch.arange(start, min(start + chunk, len(tasks))).repeat_interleave(k)  # a row an orientation
+            oriented = every[start * k : start * k + len(at)]
+            part = oriented.apply(tasks[at].told())
+            seen: TaskStack | None = part
+            if condition_tasks is not None:
+                seen = oriented.apply(condition_tasks[at].told()) if len(condition_tasks) else None
+            c = model.embed(len(at), seen, None if metafeatures is None else metafeatures[at])
+            index = (torch.arange(0, len(at), k).unsqueeze(1) + share).flatten()  # a row a network
+            c, oriented = c[index], oriented[index]
+            first = start * n_samples
+            z = model.draw(model.prior_of(c), eps[first : first + len(index)], temperature)
+            n_inputs = part.n_features.clamp(min=1)[index]
+            specs = read_structure(model.structure_logits(z, c), n_inputs, model.layout, **constraints)
+            own = part[index]
+            if refine_steps:
+                z = refine_latents(model, own, c, z, specs, steps=refine_steps)
+            written, estimate = model.write(z, c, specs), torch.full((len(c),), torch.nan)
+            if solve:
+                written, estimate = weigh_heads(written, own, model.penalties(c))
+            parts.append(oriented.undo(written))
+            estimates.append(estimate)
+    return concatenate(parts), torch.cat(estimates)

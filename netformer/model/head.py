@@ -1,0 +1,94 @@
+"""The output layer in closed form: ridge regression on the hidden units of a written network.
+
+Training solves it under the model's own penalties (`solve_head`); what is delivered also weighs, network by network,
+how far to trust them and the written output layer (`weigh_heads`).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from netformer.networks.stack import Networks
+from netformer.ridge import trust
+from netformer.tasks.view import TaskStack
+
+FLOOR = 1e-4  # of a penalty: thirty units that say the same (one binary column) have a Gram matrix of rank 2 in float32
+
+
+FACTORS, SHARES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), (0.0, 0.5, 1.0)  # what `weigh_heads` weighs
+
+
+def solve_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]) -> Networks:
+    """Output layers solved in closed form on the train rows, shrunk toward the written ones.
+
+    w = w0 + (G + diag(penalties * diag(G)))^-1 D'(y - D w0) / m with G = D'D / m and D = [1, x, h] over the m train
+    rows, restricted to the edges the spec has; ridge regression as the last layer of meta-learning (R2-D2, Bertinetto
+    et al. 2019; ALPaCA, Harrison et al. 2018). Differentiable in everything. A penalty is relative to the mean square
+    of its column, so the scale of a hidden unit does not matter.
+    """
+    design, edges, m = _design(networks, tasks)
+    start = networks.weight[:, -1:].transpose(1, 2)
+    residual = (tasks.y * tasks.train).unsqueeze(2) - design @ start
+    gram = design.transpose(1, 2) @ design / m
+    factor = torch.linalg.cholesky(gram + _ridge(gram, edges, penalties))
+    step = torch.cholesky_solve(design.transpose(1, 2) @ residual / m, factor).squeeze(2) * edges
+    return _with_output(networks, networks.weight[:, -1] + step)
+
+
+def weigh_heads(
+    networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]
+) -> tuple[Networks, Float[Tensor, " n"]]:
+    """Output layers as in `solve_head`, for each network a mean over `FACTORS` times the penalties and `SHARES` of the
+    written output layer to shrink toward, weighed by `trust`.
+
+    The errors are leave-one-out on the train rows, in closed form (PRESS, Allen 1974). The mean guards networks for
+    tasks unlike those of training, whose written output layer or penalty is off, and is steadier than the best alone.
+    Also returns one minus the mean error over the variance of y, an estimate of R2 that is a little high: the hidden
+    layers have seen every row.
+    """
+    with torch.no_grad():
+        read = tasks.train.any(0)
+        tasks = TaskStack(tasks.x[:, read], tasks.y[:, read], tasks.rows[:, read], tasks.views)
+        design, edges, m = _design(networks, tasks)
+        across = design.transpose(1, 2)
+        start = networks.weight[:, -1:].transpose(1, 2)
+        target = torch.cat([(tasks.y * tasks.train).unsqueeze(2), design @ start], 2)
+        gram, moment = across @ design / m, across @ target / m
+        unit = torch.eye(design.shape[2]).expand_as(gram)  # inverting the small factor beats solving for every row
+        mixes = torch.stack([torch.ones(len(SHARES)), -torch.tensor(SHARES)])  # of y and what the written layer says
+        errors, solutions = [], []
+        for times in FACTORS:
+            factor = torch.linalg.cholesky(gram + _ridge(gram, edges, times * penalties))
+            inverse = torch.linalg.solve_triangular(factor, unit, upper=False)
+            leverage = (inverse @ across).square_().sum(1) / m.squeeze(2)
+            solutions.append(torch.cholesky_solve(moment, factor))
+            remainder = (target - design @ solutions[-1]) / (1 - leverage).clamp(min=1e-3).unsqueeze(2)
+            errors.append((remainder @ mixes).square_().sum(1))
+        error = torch.stack(errors, 1) / target[:, :, 0].square().sum(1).clamp(min=1e-12).view(-1, 1, 1)
+        weight = trust(error.flatten(1)).view(error.shape)
+        step = torch.einsum("nfs,nfcj,js->nc", weight, torch.stack(solutions, 1), mixes)
+        written = -(weight @ mixes[1]).sum(1, keepdim=True) * start.squeeze(2)
+        return _with_output(networks, (written + step) * edges), 1 - (error * weight).sum((1, 2))
+
+
+def _design(
+    networks: Networks, tasks: TaskStack
+) -> tuple[Float[Tensor, "n rows slots"], Float[Tensor, "n slots"], Float[Tensor, "n 1 1"]]:
+    """[1, x, h] on the train rows, restricted to the edges the output layer has; these edges; the number m of rows."""
+    keep = tasks.train.to(networks.weight.dtype)
+    h = networks.hidden(tasks.x)[-1]
+    edges = networks.specs.mask[:, -1].to(h.dtype)
+    design = torch.cat([torch.ones_like(h[:, :, :1]), tasks.x, h], 2) * edges.unsqueeze(1) * keep.unsqueeze(2)
+    return design, edges, keep.sum(1).clamp(min=1).view(-1, 1, 1)
+
+
+def _ridge(
+    gram: Float[Tensor, "n slots slots"], edges: Float[Tensor, "n slots"], penalties: Float[Tensor, "n slots"]
+) -> Float[Tensor, "n slots slots"]:
+    return torch.diag_embed((penalties + FLOOR) * (gram.diagonal(dim1=1, dim2=2) + 1e-4) + (1 - edges))
+
+
+def _with_output(networks: Networks, output: Float[Tensor, "n slots"]) -> Networks:
+    return Networks(networks.specs, torch.cat([networks.weight[:, :-1], output.unsqueeze(1)], 1))

@@ -1,0 +1,66 @@
+"""Orientation: the order of columns, and the sign of columns and target, in which one network reads a task.
+
+The canonical view of a task (`tasks`) is one of many in which the same function can be written. Networks written for
+several of them make different errors, as ensembles over permuted features do (TabPFN, Hollmann et al. 2023), at no cost
+to each: an orientation is undone in the weights, bit for bit, so every network still reads the canonical columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor
+
+from netformer.networks.specs import Specs
+from netformer.networks.stack import Networks
+from netformer.tasks.view import TaskStack
+
+
+@dataclass(frozen=True)
+class Orientations:
+    """n of them. order: the canonical column read in each place; unused ones stay last. sign: 1, or -1 for columns and
+    target both, which leaves their correlations positive."""
+
+    order: Int[Tensor, "n features"]
+    sign: Float[Tensor, " n"]
+
+    def __getitem__(self, index) -> Orientations:
+        return Orientations(self.order[index], self.sign[index])
+
+    def canonical(self, where: Bool[Tensor, " n"]) -> Orientations:
+        """The same, but the canonical one where told."""
+        rank = torch.arange(self.order.shape[1])
+        return Orientations(torch.where(where.unsqueeze(1), rank, self.order), torch.where(where, 1.0, self.sign))
+
+    def apply(self, tasks: TaskStack) -> TaskStack:
+        """Task i in orientation i. Its views still say how the raw table became canonical."""
+        at = self.order.unsqueeze(1).expand(-1, tasks.x.shape[1], -1)
+        sign = self.sign.unsqueeze(1)
+        return TaskStack(tasks.x.gather(2, at) * sign.unsqueeze(2), tasks.y * sign, tasks.rows, tasks.views)
+
+    def undo(self, networks: Networks) -> Networks:
+        """Networks that read canonical columns, from networks that read columns in these orientations."""
+        specs, features = networks.specs, networks.layout.max_features
+        place = self.order.argsort(1).unsqueeze(1).expand(-1, networks.layout.n_patches, -1)
+        sign = self.sign.view(-1, 1, 1)
+        bias, inputs, units = networks.weight.split([1, features, networks.layout.max_width], 2)
+        weight = torch.cat([bias, inputs.gather(2, place) * sign, units], 2)
+        weight = torch.cat([weight[:, :-1], weight[:, -1:] * sign], 1)
+        first, inside, last = specs.mask.split([1, features, networks.layout.max_width], 2)
+        mask = torch.cat([first, inside.gather(2, place), last], 2)
+        return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), torch.where(mask, weight, 0.0))
+
+
+def draw_orientations(n_features: Int[Tensor, " n"], max_features: int, noise: float, g: Generator) -> Orientations:
+    """Random orientations: columns drawn one after the other, column j (from 1) with a chance in proportion to
+    j^(-1/noise) (Plackett-Luce, by Gumbel noise), either sign as likely. noise 0: the canonical orientation."""
+    n, rank = len(n_features), torch.arange(max_features)
+    if noise == 0:
+        return Orientations(rank.expand(n, -1), torch.ones(n))
+    u = torch.rand(n, max_features, generator=g).clamp(min=1e-7, max=1 - 1e-7)
+    key = noise * -torch.log(-torch.log(u)) - torch.log1p(rank.to(u.dtype))
+    key = torch.where(rank < n_features.unsqueeze(1), key, -torch.inf)
+    sign = torch.where(torch.rand(n, generator=g) < 0.5, -1.0, 1.0)
+    return Orientations(torch.argsort(key, dim=1, descending=True, stable=True), sign)

@@ -1,0 +1,40 @@
+"""Store: weights of a model and its config on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from netformer.artifacts import write_json
+from netformer.model.vae import TransformerVAE
+from netformer.tasks.metafeatures import MetaFeatureTransform
+
+FORMAT = 1
+
+
+def save_model(model: TransformerVAE, transform: MetaFeatureTransform, folder: Path) -> None:
+    """`model.safetensors` and `config.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "model.tmp"
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
+    temporary.replace(folder / "model.safetensors")
+    config = {"format": FORMAT, "model": model.arguments, "metafeatures": transform.to_dict()}
+    write_json(config, folder / "config.json")
+
+
+def load_model(folder: Path) -> tuple[TransformerVAE, MetaFeatureTransform]:
+    """Raises ValueError for a folder that is missing, incomplete or of another format."""
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).exists():
+            raise ValueError(f"{folder / name} does not exist; train a model first (dvc repro train)")
+    config = json.loads((folder / "config.json").read_text())
+    if config.get("format") != FORMAT:
+        raise ValueError(f"{folder}: format must be {FORMAT}, found {config.get('format')}; retrain the model")
+    with torch.random.fork_rng():
+        model = TransformerVAE(**config["model"])
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.eval(), MetaFeatureTransform.from_dict(config["metafeatures"])

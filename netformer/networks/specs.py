@@ -1,0 +1,219 @@
+"""Specs: architectures without weights, as stacks of equal shape.
+
+A *layout* fixes the shape of every stack. A network has one *patch* per hidden or output vertex, and a patch has one
+*slot* per vertex that may be its parent:
+
+    patch  l * W + u   hidden unit u of layer l            (l < L hidden layers, u < W units)
+    patch  L * W       the output vertex
+    slot   0           the bias vertex
+    slot   1 + f       input f                              (first hidden layer, and the output of a net with a skip)
+    slot   1 + F + u   unit u of the layer before           (the output reads the last hidden layer)
+
+Shape letters used everywhere: n networks, L layers, W width, F features, P patches = L * W + 1, C slots = 1 + F + W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+
+def sigmoid(a: Tensor) -> Tensor:
+    """1 / (1 + exp(-a)) by way of tanh: `torch.sigmoid` rounds the end of each thread's share in another way."""
+    return 0.5 + 0.5 * torch.tanh(0.5 * a)
+
+
+ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "gelu")
+
+
+_FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda a: a,
+    functional.relu,
+    torch.tanh,
+    sigmoid,
+    functional.gelu,
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shape of a stack: F inputs, L hidden layers of at most W units, one output."""
+
+    max_features: int = 10
+    max_hidden_layers: int = 3
+    max_width: int = 8
+
+    @property
+    def n_patches(self) -> int:
+        return self.max_hidden_layers * self.max_width + 1
+
+    @property
+    def n_slots(self) -> int:
+        return 1 + self.max_features + self.max_width
+
+    def layer(self, index: int) -> slice:
+        """Patches of hidden layer `index`."""
+        return slice(index * self.max_width, (index + 1) * self.max_width)
+
+
+@dataclass(frozen=True)
+class Specs:
+    """n architectures.
+
+    n_inputs: inputs in use, 1..F. widths: units a hidden layer, 0 for an absent one (absent layers come last).
+    activations: index into `ACTIVATIONS`, one a hidden layer, 0 where absent. mask: the edges that exist.
+    """
+
+    n_inputs: Int[Tensor, " n"]
+    widths: Int[Tensor, "n layers"]
+    activations: Int[Tensor, "n layers"]
+    mask: Bool[Tensor, "n patches slots"]
+
+    def __len__(self) -> int:
+        return len(self.n_inputs)
+
+    def __getitem__(self, index) -> Specs:
+        """A sub-stack; `index` is anything that selects along the first axis and keeps it."""
+        return Specs(self.n_inputs[index], self.widths[index], self.activations[index], self.mask[index])
+
+    @property
+    def layout(self) -> Layout:
+        layers = self.widths.shape[1]
+        width = (self.mask.shape[1] - 1) // layers
+        return Layout(self.mask.shape[2] - 1 - width, layers, width)
+
+    @property
+    def depth(self) -> Int[Tensor, " n"]:
+        return (self.widths > 0).sum(1)
+
+    @property
+    def n_params(self) -> Int[Tensor, " n"]:
+        return self.mask.sum((1, 2))
+
+    @property
+    def unit_mask(self) -> Bool[Tensor, "n layers width"]:
+        """Hidden units that exist."""
+        return torch.arange(self.layout.max_width) < self.widths.unsqueeze(2)
+
+    @property
+    def patch_mask(self) -> Bool[Tensor, "n patches"]:
+        """Hidden and output vertices that exist."""
+        return torch.cat([self.unit_mask.flatten(1), torch.ones(len(self), 1, dtype=torch.bool)], 1)
+
+    @property
+    def skip(self) -> Bool[Tensor, " n"]:
+        """Nets with at least one edge from an input to the output."""
+        return self.mask[:, -1, 1 : 1 + self.layout.max_features].any(1)
+
+    @property
+    def bias(self) -> Bool[Tensor, " n"]:
+        """Nets with at least one bias edge."""
+        return self.mask[:, :, 0].any(1)
+
+    def key(self, index: int) -> bytes:
+        """Equal for equal specs, whatever the padding of their weights."""
+        parts = (self.n_inputs[index], self.widths[index], self.activations[index], self.mask[index])
+        return b"".join(part.numpy().tobytes() for part in parts)
+
+
+def slots(
+    layout: Layout,
+    n_inputs: Int[Tensor, " n"],
+    widths: Int[Tensor, "n layers"],
+    bias: Bool[Tensor, " n"],
+    skip: Bool[Tensor, " n"],
+) -> Bool[Tensor, "n patches slots"]:
+    """Every edge a dense network of that shape has."""
+    n, features, width = len(n_inputs), layout.max_features, layout.max_width
+    units = torch.arange(width) < widths.unsqueeze(2)
+    inputs = torch.arange(features) < n_inputs.unsqueeze(1)
+    last = torch.gather(units, 1, ((widths > 0).sum(1) - 1).view(n, 1, 1).expand(n, 1, width)).squeeze(1)
+    mask = torch.zeros(n, layout.n_patches, layout.n_slots, dtype=torch.bool)
+    for index in range(layout.max_hidden_layers):
+        here = units[:, index]
+        mask[:, layout.layer(index), 0] = here & bias.unsqueeze(1)
+        if index == 0:
+            mask[:, layout.layer(0), 1 : 1 + features] = here.unsqueeze(2) & inputs.unsqueeze(1)
+        else:
+            mask[:, layout.layer(index), 1 + features :] = here.unsqueeze(2) & units[:, index - 1].unsqueeze(1)
+    mask[:, -1, 0] = bias
+    mask[:, -1, 1 : 1 + features] = inputs & skip.unsqueeze(1)
+    mask[:, -1, 1 + features :] = last
+    return mask
+
+
+def draw_specs(
+    n_inputs: Int[Tensor, " n"],
+    *,
+    layout: Layout,
+    min_hidden_layers: int = 1,
+    min_width: int = 4,
+    activations: tuple[str, ...] = ACTIVATIONS,
+    bias_share: float = 0.9,
+    skip_share: float = 0.3,
+    sparse_share: float = 0.2,
+    min_density: float = 0.5,
+    generator: torch.Generator,
+) -> Specs:
+    """Draw one random architecture for each entry of `n_inputs`.
+
+    Depth and widths are uniform between the minimum and the layout's maximum, the activation is uniform and drawn a
+    layer. A share of nets is sparse: every edge from an input or a unit survives with probability uniform in
+    (min_density, 1); a unit or an output that lost all of them keeps one.
+    """
+    n, layers = len(n_inputs), layout.max_hidden_layers
+
+    def chance(share: float) -> Tensor:
+        return torch.rand(n, generator=generator) < share
+
+    depth = torch.randint(min_hidden_layers, layers + 1, (n,), generator=generator)
+    present = torch.arange(layers) < depth.unsqueeze(1)
+    widths = torch.randint(min_width, layout.max_width + 1, (n, layers), generator=generator) * present
+    codes = torch.tensor([ACTIVATIONS.index(name) for name in activations])
+    chosen = codes[torch.randint(len(codes), (n, layers), generator=generator)] * present
+    dense = slots(layout, n_inputs, widths, chance(bias_share), chance(skip_share))
+    score = torch.rand(dense.shape, generator=generator)
+    keep = min_density + (1 - min_density) * torch.rand(n, 1, 1, generator=generator)
+    candidates = dense.clone()
+    candidates[:, :, 0] = False
+    lowest = score.masked_fill(~candidates, 2.0).argmin(2, keepdim=True)
+    kept = (score < keep).scatter(2, lowest, True)
+    kept[:, :, 0] = True
+    sparse = chance(sparse_share).view(n, 1, 1)
+    return Specs(n_inputs, widths, chosen, dense & (kept | ~sparse))
+
+
+def activate(a: Float[Tensor, "n rows width"], codes: Int[Tensor, " n"]) -> Float[Tensor, "n rows width"]:
+    """Apply to each network of the stack its own activation."""
+    order = torch.argsort(codes, stable=True)
+    counts = torch.bincount(codes, minlength=len(ACTIVATIONS)).tolist()
+    if max(counts) == len(codes):
+        return _FUNCTIONS[counts.index(len(codes))](a)
+    parts = torch.split(a[order], counts)
+    done = torch.cat([function(part) for function, part in zip(_FUNCTIONS, parts, strict=True)])
+    return done[torch.argsort(order)]
+
+
+ABSENT, OUTPUT = 0, len(ACTIVATIONS) + 1
+
+
+N_TYPES = len(ACTIVATIONS) + 2
+
+
+def patch_types(specs: Specs) -> Int[Tensor, "n patches"]:
+    """Vertex type of each patch: ABSENT, 1 + activation, or OUTPUT."""
+    layout = specs.layout
+    hidden = (specs.activations + 1).unsqueeze(2) * specs.unit_mask
+    out = torch.full((len(specs), 1), OUTPUT)
+    return torch.cat([hidden.reshape(len(specs), layout.max_hidden_layers * layout.max_width), out], 1)
+
+
+def patch_numbers(specs: Specs) -> Int[Tensor, "n patches"]:
+    """Vertex number of each patch as in its tokens: bias 0, inputs from 1, then patches; 0 for absent ones."""
+    present = specs.patch_mask
+    return (specs.n_inputs.unsqueeze(1) + present.long().cumsum(1)) * present

@@ -1,0 +1,229 @@
+"""Networks: n target networks as one padded stack of weights, evaluated together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from netformer.networks.convert import _MODULES, SkipNetwork, sklearn_regressor
+from netformer.networks.specs import ACTIVATIONS, Layout, Specs, activate, slots
+
+_ONNX_OPSET, _ONNX_IR = 17, 8
+
+
+@dataclass(frozen=True)
+class Networks:
+    """n target networks. `weight` is zero wherever `specs.mask` has no edge."""
+
+    specs: Specs
+    weight: Float[Tensor, "n patches slots"]
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    def __getitem__(self, index) -> Networks:
+        """A sub-stack; `index` selects along the first axis and keeps it (slice, list, mask or index tensor)."""
+        return Networks(self.specs[index], self.weight[index])
+
+    @property
+    def layout(self) -> Layout:
+        return self.specs.layout
+
+    def hidden(self, x: Float[Tensor, "m rows features"]) -> list[Float[Tensor, "n rows width"]]:
+        """Activations of every hidden layer; a shallower net repeats its last one, so that [-1] is the penultimate.
+
+        x: rows for each network, or one set of rows (m = 1) for all. Units that do not exist hold arbitrary values,
+        which no edge reads.
+        """
+        features, out = self.layout.max_features, []
+        h = x.expand(len(self), -1, -1)
+        for index in range(self.layout.max_hidden_layers):
+            patches = self.weight[:, self.layout.layer(index)]
+            w = patches[:, :, 1 : 1 + features] if index == 0 else patches[:, :, 1 + features :]
+            a = torch.baddbmm(patches[:, None, :, 0], h, w.transpose(1, 2))
+            a = activate(a, self.specs.activations[:, index])
+            present = (self.specs.widths[:, index] > 0).view(-1, 1, 1)
+            h = a if index == 0 else torch.where(present, a, h)
+            out.append(h)
+        return out
+
+    def predict(self, x: Float[Tensor, "m rows features"]) -> Float[Tensor, "n rows"]:
+        """Outputs of each network on its own rows, or on one shared set of rows (m = 1)."""
+        return self.output(self.hidden(x)[-1], x)
+
+    def output(self, h: Float[Tensor, "n rows width"], x: Float[Tensor, "m rows features"]) -> Float[Tensor, "n rows"]:
+        """The output layer, from the last hidden activations and the inputs (skip)."""
+        features = self.layout.max_features
+        last = self.weight[:, -1]
+        y = torch.baddbmm(last[:, None, :1], h, last[:, 1 + features :, None])
+        return (y + x @ last[:, 1 : 1 + features, None]).squeeze(2)
+
+    def matrices(self, index: int) -> list[tuple[Tensor, Tensor | None, str]]:
+        """(weight, bias or None, activation) of each layer of network `index`, output last, without its skip."""
+        features, spec = self.layout.max_features, self.specs
+        depth, d_in = int(spec.depth[index]), int(spec.n_inputs[index])
+        layers, start = [], 1
+        for layer in range(depth + 1):
+            hidden = layer < depth
+            rows = self.layout.layer(layer) if hidden else slice(-1, None)
+            d_out = int(spec.widths[index, layer]) if hidden else 1
+            patches, mask = self.weight[index, rows][:d_out], spec.mask[index, rows][:d_out]
+            bias = patches[:, 0].clone() if bool(mask[:, 0].any()) else None
+            name = ACTIVATIONS[int(spec.activations[index, layer])] if hidden else "identity"
+            layers.append((patches[:, start : start + d_in].clone(), bias, name))
+            start, d_in = 1 + features, d_out
+        return layers
+
+    def to_torch(self, index: int) -> nn.Module:
+        """Network `index` as `nn.Sequential`, inside a `SkipNetwork` where its spec has a skip; output (rows, 1)."""
+        modules: list[nn.Module] = []
+        for weight, bias, name in self.matrices(index):
+            linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
+            with torch.no_grad():
+                linear.weight.copy_(weight)
+                if bias is not None:
+                    linear.bias.copy_(bias)
+            modules.append(linear)
+            if name != "identity":
+                modules.append(_MODULES[name]())
+        body = nn.Sequential(*modules)
+        if not bool(self.specs.skip[index]):
+            return body
+        n_inputs = int(self.specs.n_inputs[index])
+        return SkipNetwork(body, self.weight[index, -1, 1 : 1 + n_inputs].unsqueeze(0).clone())
+
+    def to_sklearn(self, index: int) -> Any:
+        """Network `index` as a fitted `MLPRegressor`; edges that do not exist become zeros.
+
+        Raises ValueError for what MLPRegressor cannot express: a skip, GELU, activations that differ between layers.
+        """
+        if bool(self.specs.skip[index]):
+            raise ValueError(f"MLPRegressor has no edges from inputs to outputs, network {index} has; use to_torch")
+        return sklearn_regressor(self.matrices(index))
+
+    def to_onnx(self, index: int, path: str | Path) -> None:
+        """Write network `index` as an ONNX file (opset 17): input `x` (rows, n_inputs), output `y` (rows, 1).
+
+        GELU is the exact one, spelled with Erf. The file appears complete or not at all.
+        """
+        from onnx import TensorProto, checker, helper, numpy_helper
+
+        nodes, constants = [], []
+
+        def constant(name: str, value: Tensor | float) -> str:
+            array = torch.as_tensor(value, dtype=self.weight.dtype).numpy()
+            constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+            return name
+
+        def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+            nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+            return output
+
+        skip, n_inputs, h = bool(self.specs.skip[index]), int(self.specs.n_inputs[index]), "x"
+        layers = self.matrices(index)
+        for layer, (weight, bias, name) in enumerate(layers):
+            inputs = [h, constant(f"weight{layer}", weight)]
+            if bias is not None:
+                inputs.append(constant(f"bias{layer}", bias))
+            h = node("Gemm", inputs, "y" if layer == len(layers) - 1 and not skip else f"a{layer}", transB=1)
+            if name == "gelu":
+                scaled = node("Mul", [h, constant(f"gelu_scale{layer}", 0.5**0.5)], f"scaled{layer}")
+                erf = node("Add", [node("Erf", [scaled], f"erf{layer}"), constant(f"one{layer}", 1.0)], f"erf1{layer}")
+                half = node("Mul", [h, constant(f"half{layer}", 0.5)], f"half_a{layer}")
+                h = node("Mul", [half, erf], f"h{layer}")
+            elif name != "identity":
+                h = node({"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}[name], [h], f"h{layer}")
+        if skip:
+            direct = constant("skip", self.weight[index, -1, 1 : 1 + n_inputs].unsqueeze(1))
+            node("Add", [h, node("MatMul", ["x", direct], "linear")], "y")
+        kind = TensorProto.DOUBLE if self.weight.dtype == torch.float64 else TensorProto.FLOAT
+        graph = helper.make_graph(
+            nodes,
+            "netformer",
+            [helper.make_tensor_value_info("x", kind, ["rows", n_inputs])],
+            [helper.make_tensor_value_info("y", kind, ["rows", 1])],
+            constants,
+        )
+        opset = [helper.make_opsetid("", _ONNX_OPSET)]
+        model = helper.make_model(graph, opset_imports=opset, ir_version=_ONNX_IR, producer_name="netformer")
+        checker.check_model(model)
+        path = Path(path)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            partial.write_bytes(model.SerializeToString())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def concatenate(parts: Sequence[Networks]) -> Networks:
+    """One stack from several of the same layout."""
+    specs = [part.specs for part in parts]
+    joined = Specs(
+        torch.cat([s.n_inputs for s in specs]),
+        torch.cat([s.widths for s in specs]),
+        torch.cat([s.activations for s in specs]),
+        torch.cat([s.mask for s in specs]),
+    )
+    return Networks(joined, torch.cat([part.weight for part in parts]))
+
+
+def weight_scale(networks: Networks) -> Float[Tensor, "patches slots"]:
+    """Root mean square of the existing weights by layer and kind of slot (bias, input, unit)."""
+    layout = networks.layout
+    scale = torch.ones(layout.n_patches, layout.n_slots)
+    groups = [layout.layer(i) for i in range(layout.max_hidden_layers)] + [slice(-1, None)]
+    kinds = [slice(0, 1), slice(1, 1 + layout.max_features), slice(1 + layout.max_features, None)]
+    for rows in groups:
+        for kind in kinds:
+            mask = networks.specs.mask[:, rows, kind]
+            if bool(mask.any()):
+                block = networks.weight[:, rows, kind]
+                scale[rows, kind] = (block.square() * mask).sum().div(mask.sum()).sqrt().clamp(min=1e-3)
+    return scale
+
+
+def constant_network(n_features: int) -> Networks:
+    """One network that answers 0, the mean of a standardised target, whatever it reads."""
+    one, yes = torch.ones(1, 1, dtype=torch.int64), torch.ones(1, 2, 2 + n_features, dtype=torch.bool)
+    yes[0, 0, -1] = yes[0, 1, 1:-1] = False
+    specs = Specs(torch.tensor([n_features]), one, 0 * one, yes)
+    return Networks(specs, torch.zeros(yes.shape))
+
+
+def _check_stack(name: str, stack: Networks, n_features: int) -> None:
+    """Raises ValueError for a stack that is no stack, or that does not read `n_features` inputs."""
+    s, (n, layers) = stack.specs, stack.specs.widths.shape
+    shape, patches = tuple(s.mask.shape), tuple(stack.weight.shape)
+    if layers < 1 or s.n_inputs.shape != (n,) or s.activations.shape != (n, layers) or len(shape) != 3:
+        raise ValueError(
+            f"{name}: n_inputs, widths, activations and mask must describe {n} networks of {layers} layers"
+        )
+    if shape != patches or shape[0] != n or (shape[1] - 1) % layers or s.layout.max_features != n_features:
+        raise ValueError(
+            f"{name}: weight and mask must be ({n}, 1 + {layers} * width, 1 + {n_features} + width), "
+            f"got {patches} and {shape}"
+        )
+    if not bool((s.n_inputs == n_features).all()):
+        raise ValueError(f"{name}: n_inputs must be {n_features}, one a column, got {sorted(set(s.n_inputs.tolist()))}")
+    present = s.widths > 0
+    valid = (s.widths >= 0) & (s.widths <= s.layout.max_width) & (present == (torch.arange(layers) < s.depth[:, None]))
+    if not bool((valid.all(1) & (s.depth > 0)).all()):
+        raise ValueError(f"{name}: widths must be 1 to {s.layout.max_width} in each layer, and 0 behind the last")
+    if not bool(((s.activations >= 0) & (s.activations < len(ACTIVATIONS))).all()):
+        raise ValueError(f"{name}: activations must be 0 to {len(ACTIVATIONS) - 1}")
+    yes = torch.ones(n, dtype=torch.bool)
+    if bool((s.mask & ~slots(s.layout, s.n_inputs, s.widths, yes, yes)).any()):
+        raise ValueError(f"{name}: mask must hold no edge from or to a vertex that does not exist")
+    if stack.weight.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{name}: weight must be float32 or float64, got {stack.weight.dtype}")
+    if not bool(torch.isfinite(stack.weight).all()) or bool((stack.weight[~s.mask] != 0).any()):
+        raise ValueError(f"{name}: weight must be finite, and 0 where mask has no edge")

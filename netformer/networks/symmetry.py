@@ -1,0 +1,142 @@
+"""Symmetry: networks that differ in weights and not in function, and one representative of each.
+
+Maps of a hidden unit that keep the function, all of which `canonicalize` undoes:
+
+    permutation   units of a layer in any order
+    tanh          tanh(-a) = -tanh(a): incoming and outgoing weights change sign
+    sigmoid       sigma(-a) = 1 - sigma(a): both change sign, the outgoing weight is added to the reader's bias; only
+                  where every vertex that reads the unit has a bias edge
+    relu          relu(c a) = c relu(a), c > 0: incoming weights and bias times c, outgoing weights divided by c
+
+The representative, decided layer by layer from incoming weights alone:
+
+    scale         a ReLU unit has incoming weights and bias of Euclidean norm 1 (a unit of zeros stays)
+    sign          the incoming weight of largest magnitude (the bias not counted) is positive
+    order         by the index of that strongest parent, then by that weight, largest first; padding last
+
+Inputs are ordered by importance and positively correlated with y (see tasks), so that first units read first inputs
+with positive weights. Exact ties (such as ReLU units with a single edge, all scaled to 1 or -1) have no fixed order;
+identity and GELU units are only permuted. No edge appears or disappears, a zero weight stays an edge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from netformer.networks.specs import ACTIVATIONS, Specs
+from netformer.networks.stack import Networks
+
+_RELU, _TANH, _SIGMOID = (ACTIVATIONS.index(name) for name in ("relu", "tanh", "sigmoid"))
+
+
+_MAX_ORBIT_SCALE = 4.0
+
+
+# (rows (n, W, C), activation (n, 1), existing units (n, W), units that may be reflected (n, W)) -> (factor, order)
+_Decide = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def canonicalize(networks: Networks) -> Networks:
+    """The representative of each network's orbit, in the same dtype.
+
+    The function is kept up to rounding (computed in float64); doing it twice changes no bit.
+    """
+    # Rounding moves a norm of 1 by less than this: such a row is left alone, else no result would be final.
+    tolerance = 4 * torch.finfo(networks.weight.dtype).eps
+    if networks.weight.dtype not in (torch.float32, torch.float64):
+        return _walk(networks, _representative(networks.weight.dtype, tolerance))
+    from netformer.networks import kernels  # numba takes longer to import than the rest of this module
+
+    specs = networks.specs
+    weight = networks.weight.detach().clone(memory_format=torch.contiguous_format)
+    mask = specs.mask.clone(memory_format=torch.contiguous_format)
+    widths, activations = specs.widths.contiguous(), specs.activations.contiguous()
+    kernels.canonical(weight.numpy(), mask.numpy(), widths.numpy(), activations.numpy(), tolerance)
+    return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), weight)
+
+
+def _representative(dtype: torch.dtype, tolerance: float) -> _Decide:
+    """What `kernels.canonical` decides, in torch: for half precision, which numba lacks, and as a reference."""
+
+    def decide(rows: Tensor, code: Tensor, exists: Tensor, reflectable: Tensor) -> tuple[Tensor, Tensor]:
+        norm = rows.norm(dim=2)
+        rescale = (code == _RELU) & (norm > torch.finfo(torch.float32).tiny) & ((norm - 1).abs() > tolerance)
+        scale = torch.where(rescale, 1 / norm, 1.0)
+        incoming = (rows * scale.unsqueeze(2)).to(dtype).double()[:, :, 1:]
+        strongest = incoming.abs().argmax(2)
+        value = incoming.gather(2, strongest.unsqueeze(2)).squeeze(2)
+        negative = (value < 0) & ((code == _TANH) | reflectable)
+        value = torch.where(negative, -value, value)
+        by_value = torch.argsort(value, dim=1, descending=True, stable=True)
+        parent = torch.where(exists, strongest, incoming.shape[2]).gather(1, by_value)
+        order = by_value.gather(1, torch.argsort(parent, dim=1, stable=True))
+        return torch.where(negative, -scale, scale), order
+
+    return decide
+
+
+def orbit_sample(networks: Networks, generator: torch.Generator) -> Networks:
+    """A random equivalent of each network: units permuted, tanh and sigmoid units reflected with probability 1/2, ReLU
+    units scaled by a factor log-uniform in (1/4, 4)."""
+
+    def decide(rows: Tensor, code: Tensor, exists: Tensor, reflectable: Tensor) -> tuple[Tensor, Tensor]:
+        draws = torch.rand(3, *exists.shape, generator=generator, dtype=torch.float64)
+        order = torch.where(exists, draws[0], 2.0).argsort(dim=1, stable=True)
+        scale = torch.exp((2 * draws[1] - 1) * math.log(_MAX_ORBIT_SCALE))
+        negative = (draws[2] < 0.5) & ((code == _TANH) | reflectable)
+        return torch.where(code == _RELU, scale, 1.0) * torch.where(negative, -1.0, 1.0), order
+
+    return _walk(networks, decide)
+
+
+def _walk(networks: Networks, decide: _Decide) -> Networks:
+    """Let `decide` choose factor and order of the units of every layer, first layer first, and apply them.
+
+    A layer is rounded to the network's dtype before the next one is looked at: its rows are final then, and what
+    `decide` sees is what a second pass sees.
+    """
+    specs, layout, dtype = networks.specs, networks.layout, networks.weight.dtype
+    weight, mask = networks.weight.double(), specs.mask.clone()
+    weight = weight.clone() if weight is networks.weight else weight
+    columns = slice(1 + layout.max_features, None)
+    for index in range(layout.max_hidden_layers):
+        here = layout.layer(index)
+        exists = specs.unit_mask[:, index]
+        code = torch.where(exists[:, :1], specs.activations[:, index : index + 1], 0)
+        # Rows that read this layer: the next layer, or the output after the last one.
+        last = (specs.depth == index + 1).view(-1, 1, 1)
+        readers = [(slice(layout.n_patches - 1, layout.n_patches), last)]
+        if index + 1 < layout.max_hidden_layers:
+            readers.append((layout.layer(index + 1), specs.depth.view(-1, 1, 1) > index + 1))
+        unbiased = torch.zeros_like(exists)
+        for rows, reads in readers:
+            unbiased |= (mask[:, rows, columns] & ~mask[:, rows, :1] & reads).any(1)
+        reflectable = (code == _SIGMOID) & exists & ~unbiased
+
+        factor, order = decide(weight[:, here], code, exists, reflectable)
+        factor = torch.where(exists, factor, 1.0)
+        reflected = reflectable & (factor < 0)
+        weight[:, here] = (weight[:, here] * factor.unsqueeze(2)).gather(1, _wide(order, weight))
+        mask[:, here] = mask[:, here].gather(1, _wide(order, mask))
+        for rows, reads in readers:
+            outgoing = weight[:, rows, columns]
+            weight[:, rows, 0] += (outgoing * (reflected.unsqueeze(1) & reads)).sum(2)
+            across = order.unsqueeze(1).expand_as(outgoing)
+            changed = (outgoing / factor.unsqueeze(1)).gather(2, across)
+            weight[:, rows, columns] = torch.where(reads, changed, outgoing)
+            mask[:, rows, columns] = torch.where(
+                reads, mask[:, rows, columns].gather(2, across), mask[:, rows, columns]
+            )
+        weight[:, here] = weight[:, here].to(dtype).double()
+    # A flipped sign must not leave -0.0 where there is no edge.
+    weight = torch.where(mask, weight, 0.0).to(dtype)
+    return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), weight)
+
+
+def _wide(order: Int[Tensor, "n width"], like: Tensor) -> Int[Tensor, "n width slots"]:
+    return order.unsqueeze(2).expand(-1, -1, like.shape[2])

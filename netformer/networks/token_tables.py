@@ -1,0 +1,155 @@
+"""Token tables: a stack of networks as a table of edges, a row per network, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from netformer.networks.specs import ACTIVATIONS, Layout, Specs
+from netformer.networks.stack import Networks
+from netformer.networks.tokens import Tokens
+
+_MAX_NUMBER = 32767  # vertex numbers are stored as int16
+
+
+def tokenize_networks(networks: Networks, sensitivity: Float[Tensor, "n patches"] | None = None) -> pa.Table:
+    """A stack as a table, one row a network.
+
+    Columns: n_inputs int32; widths and activations list<int16>, one entry a hidden layer; parent, vertex, type
+    list<int16>, weight and (where `sensitivity` of the vertices is given) sensitivity list<float32>, one entry an edge.
+
+    Raises ValueError for weights that are not float32, and for vertex numbers above 32767.
+    """
+    specs = networks.specs
+    if networks.weight.dtype != torch.float32:
+        raise ValueError(f"tokens.weight is stored as float32, got {networks.weight.dtype}; convert the stack first")
+    first = _first_numbers(specs.n_inputs, specs.widths)
+    if len(first) and int(first.max()) > _MAX_NUMBER:
+        raise ValueError(f"vertex numbers must be at most {_MAX_NUMBER}, got {int(first.max())}; reduce n_inputs")
+    from netformer.networks import kernels  # numba takes longer to import than the rest of this module
+
+    mask, widths, activations = (part.contiguous().numpy() for part in (specs.mask, specs.widths, specs.activations))
+    start = _offsets(np.count_nonzero(mask, axis=(1, 2)))
+    parent, vertex, types = np.empty((3, start[-1]), np.int16)
+    weight, felt = np.empty((2, start[-1]), np.float32)
+    known = torch.empty(0, 0) if sensitivity is None else sensitivity.float()
+    sources = (networks.weight.detach(), specs.n_inputs, known)
+    values, n_inputs, known_values = (part.contiguous().numpy() for part in sources)
+    kernels.write(mask, values, n_inputs, widths, activations, known_values, start, parent, vertex, types, weight, felt)
+    layers = _offsets(np.count_nonzero(widths, axis=1))
+    lists = {
+        "widths": (layers, widths[widths > 0].astype(np.int16)),
+        "activations": (layers, activations[widths > 0].astype(np.int16)),
+        "parent": (start, parent),
+        "vertex": (start, vertex),
+        "type": (start, types),
+        "weight": (start, weight),
+    }
+    if sensitivity is not None:
+        lists["sensitivity"] = (start, felt)
+    columns = {name: pa.ListArray.from_arrays(offsets, pa.array(values)) for name, (offsets, values) in lists.items()}
+    return pa.table({"n_inputs": pa.array(specs.n_inputs.numpy(), pa.int32()), **columns})
+
+
+def detokenize_networks(table: pa.Table, layout: Layout) -> Networks:
+    """The stack that `tokenize_networks` wrote, exactly: specs, mask and weights.
+
+    Raises ValueError for a network that does not fit the layout and for an edge that no layered network has.
+    """
+    specs, (net, patch, slot) = _place(table, layout)
+    weight = torch.zeros(specs.mask.shape)
+    weight[net, patch, slot] = _values(table, "weight")
+    return Networks(specs, weight)
+
+
+def detokenize_sensitivity(table: pa.Table, layout: Layout) -> Float[Tensor, "n patches"]:
+    """The sensitivities that `tokenize_networks` wrote; zero where there is no vertex."""
+    specs, (net, patch, _) = _place(table, layout)
+    out = torch.zeros(specs.mask.shape[:2])
+    out[net, patch] = _values(table, "sensitivity")
+    return out
+
+
+def tokens_of(table: pa.Table, index: int) -> Tokens:
+    """Row `index` of the table as `Tokens`."""
+    row = table.slice(index, 1)
+    sensitivity = _values(row, "sensitivity") if "sensitivity" in row.column_names else None
+    parent, vertex, types = (_values(row, name).long() for name in ("parent", "vertex", "type"))
+    return Tokens(parent, vertex, _values(row, "weight"), types, row["n_inputs"][0].as_py(), 1, sensitivity)
+
+
+def exact_share(networks: Networks, table: pa.Table) -> float:
+    """Share of networks that the table gives back: same spec, same mask, same weights to the bit."""
+    back, specs = detokenize_networks(table, networks.layout), networks.specs
+    same = (back.specs.n_inputs == specs.n_inputs) & (back.specs.mask == specs.mask).all(2).all(1)
+    same &= ((back.specs.widths == specs.widths) & (back.specs.activations == specs.activations)).all(1)
+    same &= (back.weight.view(torch.int32) == networks.weight.view(torch.int32)).all(2).all(1)
+    return float(same.double().mean())
+
+
+def _first_numbers(n_inputs: Int[Tensor, " n"], widths: Int[Tensor, "n layers"]) -> Int[Tensor, "n levels"]:
+    """Number of the first vertex of each hidden layer, and of the output."""
+    return torch.cat([1 + n_inputs.unsqueeze(1), 1 + n_inputs.unsqueeze(1) + widths.cumsum(1)], 1)
+
+
+def _place(table: pa.Table, layout: Layout) -> tuple[Specs, tuple[Tensor, Tensor, Tensor]]:
+    """Specs of the table's networks and (net, patch, slot) of every edge."""
+    n, n_layers, features = len(table), layout.max_hidden_layers, layout.max_features
+    n_inputs = torch.tensor(table["n_inputs"].to_numpy(), dtype=torch.int64)
+    depth, edges = _lengths(table, "widths"), _lengths(table, "vertex")
+    for names, reference in ((("activations",), depth), (("parent", "type", "weight"), edges)):
+        for name in names:
+            _fits(_lengths(table, name) == reference, f"{name} must have one entry for each layer or edge")
+    _fits((n_inputs >= 1) & (n_inputs <= features), f"n_inputs must be 1..{features}")
+    _fits((depth >= 1) & (depth <= n_layers), f"hidden layers must be 1..{n_layers}")
+    present = torch.arange(n_layers) < depth.unsqueeze(1)
+    widths, activations = torch.zeros(2, n, n_layers, dtype=torch.int64)
+    widths[present], activations[present] = _values(table, "widths").long(), _values(table, "activations").long()
+    _fits(((widths >= 1) | ~present).all(1) & (widths.amax(1) <= layout.max_width), f"widths: 1..{layout.max_width}")
+    _fits(((activations >= 0) & (activations < len(ACTIVATIONS))).all(1), "activations must be known types")
+
+    net = torch.arange(n).repeat_interleave(edges)
+    parent, vertex, types = (_values(table, name).long() for name in ("parent", "vertex", "type"))
+    first, inputs = _first_numbers(n_inputs, widths)[net], n_inputs[net]
+    layer, above = ((number.unsqueeze(1) >= first[:, 1:]).sum(1) for number in (vertex, parent))
+    is_output = layer == n_layers
+    unit = vertex - first.gather(1, layer.unsqueeze(1)).squeeze(1)
+    reads = torch.where(is_output, depth[net], layer) - 1
+    slot = torch.where(parent <= inputs, parent, 1 + features + parent - first.gather(1, above.unsqueeze(1)).squeeze(1))
+    from_input = (parent <= inputs) & ((layer == 0) | is_output)
+    good = (parent == 0) | ((parent > 0) & from_input) | ((parent > inputs) & (above == reads))
+    good &= (vertex > inputs) & (vertex <= first[:, -1])
+    good &= types == nn.functional.pad(activations, (0, 1))[net, layer]
+    if not bool(good.all()):
+        edge = int((~good).int().argmax())
+        found = f"parent {int(parent[edge])}, vertex {int(vertex[edge])}, type {int(types[edge])}"
+        rule = "an edge must run to the next layer or from an input to the output, with the layer's type"
+        raise ValueError(f"{rule}, got {found} in row {int(net[edge])}")
+    patch = layer * layout.max_width + unit
+    mask = torch.zeros(n, layout.n_patches, layout.n_slots, dtype=torch.bool)
+    mask[net, patch, slot] = True
+    return Specs(n_inputs, widths, activations, mask), (net, patch, slot)
+
+
+def _fits(good: Bool[Tensor, " n"], rule: str) -> None:
+    if not bool(good.all()):
+        raise ValueError(f"{rule}; row {int((~good).int().argmax())} of the table has others")
+
+
+def _offsets(counts: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n+1"]:
+    """Where each of n lists begins in their concatenation, and where the last one ends."""
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    if ends[-1] > np.iinfo(np.int32).max:
+        raise ValueError(f"a table must have at most 2^31 - 1 edges, got {ends[-1]}; tokenize the stack in parts")
+    return ends.astype(np.int32)
+
+
+def _values(table: pa.Table, name: str) -> Tensor:
+    return torch.tensor(table[name].combine_chunks().flatten().to_numpy())
+
+
+def _lengths(table: pa.Table, name: str) -> Int[Tensor, " n"]:
+    return torch.tensor(table[name].combine_chunks().value_lengths().to_numpy(), dtype=torch.int64)

@@ -1,0 +1,221 @@
+"""What the evaluation found as a report: numbers from its metrics and table, drawings from samples and zoo."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from netformer.report import pictures
+from netformer.report.page import Cell, Picture, Report, Section, Table, Text
+from netformer.report.svg import Points, ladder, plane
+
+ROWS = {  # without their number of samples, in the order shown
+    "single": "one network as delivered, the mode of the prior: hidden layers written, output layer solved",
+    "drawn": "the same, drawn at the model's temperatures",
+    "expected_best": "the sample best by leave-one-out on train rows",
+    "best_of": "the sample best on valid rows",
+    "average": "mean prediction of the samples",
+    "wide": "the samples merged, their output layer solved jointly",
+    "distilled": "one network taught by the merged one",
+    "raw": "every weight written by the model",
+    "raw_with_metafeatures": "the same, told the meta-features too",
+    "shuffled_condition": "raw, told another task (control)",
+    "metafeatures_only": "raw, told meta-features alone (control)",
+    "unconditional": "raw, told nothing (control)",
+    "scratch": "the generated architecture, trained from scratch",
+    "scratch_best": "the best of random architectures, trained from scratch",
+    "ridge": "linear",
+    "mlp": "L-BFGS fit, penalty chosen on valid rows",
+    "random_ridge_head": "random hidden weights of our size, solved output",
+    "random128_ridge_head": "128 random hidden units, solved output",
+    "retrieval": "the nearest copy: the training network best on the train rows",
+    "zoo_average": "mean of all training networks",
+    "constant": "mean of the train rows",
+    "ceiling": "the noiseless function, where it is known",
+}
+
+
+SETS = ("heldout_tasks", "heldout_family", "real_tables", "real_tables_small")
+
+
+MAIN = {"single", "wide", "raw", "scratch", "scratch_best", "ridge", "mlp", "retrieval"}
+
+
+def evaluation_report(
+    metrics: Mapping[str, Any],
+    per_task: pd.DataFrame,
+    evidence: pictures.Evidence | None = None,
+    others: Mapping[str, Mapping[str, Any]] | None = None,
+    title: str = "NetFormer: evaluation",
+) -> Report:
+    """metrics, per_task: what the evaluation writes. others: metrics of other runs by name."""
+    zero_shot = _ordered(metrics["zero_shot"])
+    sections = [
+        Section("Zero-shot results", [_zero_shot_table(zero_shot)], "Median test R2 over tasks, floored at -1."),
+        *(_comparison(metrics, name, other) for name, other in (others or {}).items()),
+        Section(
+            "Every task", [_tasks_table(per_task), *_duels(per_task)], "A head sorts; more columns under 'columns'."
+        ),
+    ]
+    if evidence is not None:
+        sections += [
+            pictures.functions(evidence.samples),
+            pictures.surfaces(evidence.samples),
+            pictures.networks(evidence),
+        ]
+        if evidence.latents is not None:
+            sections.append(pictures.latent_map(evidence.zoo, evidence.latents))
+    if "memorisation_ratio" in metrics.get("sampling", {}):
+        sections.append(_memorisation(metrics["sampling"]))
+    rest = [[group, key, value] for group, key, value in _numbers(metrics) if not group.startswith("zero_shot")]
+    sections.append(Section("Other numbers", [Table(["group", "number", "value"], rest, "", (0,), search=True)]))
+    return Report(title, [headline(name, rows) for name, rows in zero_shot.items()], sections)
+
+
+def _ordered(zero_shot: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
+    """Known sets first, in the order of `sets_of`."""
+    known = [name for name in SETS if name in zero_shot]
+    return {name: zero_shot[name] for name in [*known, *(name for name in zero_shot if name not in SETS)]}
+
+
+def _base(row: str) -> str:
+    return re.sub(r"_\d+$", "", row)
+
+
+def rows_of(zero_shot: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The rows that any set has, in the order of `ROWS`, unknown ones last."""
+    found = {key for rows in zero_shot.values() for key in rows if f"{key}_n_tasks" in rows}
+    order = list(ROWS)
+    return sorted(found, key=lambda row: (order.index(_base(row)) if _base(row) in ROWS else len(order), row))
+
+
+def headline(name: str, rows: Mapping[str, float]) -> str:
+    """The result of one set in a sentence; what was not measured is left out."""
+    wide = next((row for row in rows_of({name: rows}) if _base(row) == "wide"), "")
+    parts = {
+        "one generated network": "single",
+        f"{wide.removeprefix('wide_')} merged": wide,
+        "trained from scratch": "scratch",
+        "ridge": "ridge",
+        "nearest copy": "retrieval",
+    }
+    said = ", ".join(f"{what} {rows[row]:.3f}" for what, row in parts.items() if row in rows)
+    return f"On {rows.get('single_n_tasks', 0):.0f} tasks never seen ({name}), median test R2: {said}."
+
+
+def _zero_shot_table(zero_shot: Mapping[str, Mapping[str, float]]) -> Table:
+    heads = [
+        "row",
+        *(f"{name} ({rows.get('single_n_tasks', 0):.0f})" for name, rows in zero_shot.items()),
+        "what it is",
+    ]
+    lines = [
+        [row, *(rows.get(row) for rows in zero_shot.values()), ROWS.get(_base(row), "a reference learner")]
+        for row in rows_of(zero_shot)
+    ]
+    return Table(heads, lines, "Sets in columns, their number of tasks in brackets; quartiles under 'Other numbers'.")
+
+
+def _tasks_table(per_task: pd.DataFrame) -> Table:
+    """A line a task; a task of two sets names both."""
+    sets = per_task.groupby("task_id", sort=False)["set"].agg(lambda names: ", ".join(dict.fromkeys(names)))
+    facts = per_task.drop_duplicates("task_id").set_index("task_id")["family"]
+    wide = per_task.drop_duplicates(["task_id", "row"]).pivot(index="task_id", columns="row", values="test_r2")
+    rows = rows_of({"": {f"{row}{end}": 0.0 for row in wide.columns for end in ("", "_n_tasks")}})
+    lines: list[Sequence[Cell]] = [
+        [str(task), str(sets[task]), str(facts[task]), *(_known(wide.loc[task, row]) for row in rows)]
+        for task in sets.index
+    ]
+    hidden = [3 + i for i, row in enumerate(rows) if _base(row) not in MAIN]
+    columns = range(3, 3 + len(rows))
+    heads = ["task", "set", "family", *rows]
+    return Table(heads, lines, "Test R2 of every row on every task.", (1, 2), hidden, columns, search=True)
+
+
+def _known(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _duels(per_task: pd.DataFrame) -> list[Picture]:
+    """The merged network against others, a mark a task."""
+    table = per_task.drop_duplicates(["task_id", "row"]).pivot(index="task_id", columns="row", values="test_r2")
+    ours = next((str(row) for row in table.columns if _base(str(row)) == "wide"), "single")
+    drawn = []
+    for other in ("ridge", "scratch_best"):
+        if ours not in table or other not in table:
+            continue
+        both = table[[other, ours]].dropna()
+        ahead = both[ours] > both[other]
+        parts = []
+        for at, shape, colour, label in ((ahead, "dot", 0, "ahead"), (~ahead, "cross", 1, "not ahead")):
+            some = both[at]
+            names = [
+                f"{task}: {ours} {b:.3f}, {other} {a:.3f}" for task, (a, b) in zip(some.index, some.values, strict=True)
+            ]
+            pairs = list(map(tuple, some.to_numpy().tolist()))
+            parts.append(Points(pairs, shape, colour, f"{label} ({len(some)})", names))
+        ends = (-1.0, 1.0)
+        svg = plane(f"{ours} and {other}", f"{other}: test R2", f"{ours}: test R2", parts, ends, ends, True)
+        drawn.append(Picture(svg, f"A mark a task, its name under the pointer. {ours} is ahead above the line."))
+    return drawn
+
+
+def _comparison(metrics: Mapping[str, Any], name: str, other: Mapping[str, Any]) -> Section:
+    """This run, the other, and the difference; a number that only one of them has has no difference."""
+    ours, theirs = _ordered(metrics["zero_shot"]), other.get("zero_shot", {})
+    sets = [group for group in ours if group in theirs]
+    heads = ["row", *(f"{group}: {part}" for group in sets for part in ("this", "other", "difference"))]
+    lines = [
+        [row, *(cell for group in sets for cell in _beside(ours[group].get(row), theirs[group].get(row)))]
+        for row in rows_of({**ours, **{f"other {group}": rows for group, rows in theirs.items()}})
+    ]
+    known = {(group, key): value for group, key, value in _numbers(other)}
+    rest = [
+        [group, key, *_beside(value, known[group, key])]
+        for group, key, value in _numbers(metrics)
+        if (group, key) in known and not group.startswith("zero_shot")
+    ]
+    every = Table(["group", "number", "this", "other", "difference"], rest, "Other numbers of both.", (0,), search=True)
+    note = "Difference: this minus other, each the median over its own tasks; paired only where these are the same."
+    return Section(f"Compared with {name}", [Table(heads, lines, "Median test R2."), every], note)
+
+
+def _beside(this: float | int | None, other: float | int | None) -> tuple[Cell, Cell, Cell]:
+    return this, other, None if this is None or other is None else this - other
+
+
+def _numbers(metrics: Mapping[str, Any], group: str = "") -> list[tuple[str, str, float | int]]:
+    """(group, key, value) of every number, groups in groups joined by a point."""
+    found: list[tuple[str, str, float | int]] = []
+    for key, value in sorted(metrics.items()):
+        if isinstance(value, Mapping):
+            found += _numbers(value, f"{group}.{key}" if group else key)
+        elif isinstance(value, int | float):
+            found.append((group, key, int(value) if re.search(r"(^|_)n_[a-z]+$", key) else float(value)))
+    return found
+
+
+def _memorisation(found: Mapping[str, float]) -> Section:
+    """How far generated networks are from the training networks."""
+    rungs = [(f"copies + {k.removeprefix('ladder_')} noise", found[k]) for k in _ladder(found)]
+    rungs += [("means of two", found["average_ratio"])] if "average_ratio" in found else []
+    rungs += [("generated", found["memorisation_ratio"]), ("independently trained", 1.0)]
+    lines = [
+        "Distance to the nearest training network, over that of independently trained ones: 0 for copies, 1 for "
+        f"networks of their own. Generated networks: {found['memorisation_ratio']:.3f}.",
+        f"{found['novelty']:.1%} of them are farther than the nearest 1% of independently trained networks."
+        if "novelty" in found
+        else "",
+    ]
+    svg = ladder("distance to the nearest training network", rungs)
+    picture = Picture(svg, "Ratio of medians; noise in deviations of the layer's weights.")
+    return Section("Memorisation", [Text([line for line in lines if line]), picture])
+
+
+def _ladder(found: Mapping[str, float]) -> list[str]:
+    keys = [key for key in found if re.fullmatch(r"ladder_[\d.]+", key)]
+    return sorted(keys, key=lambda key: float(key.removeprefix("ladder_")))

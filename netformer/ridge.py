@@ -1,0 +1,58 @@
+"""Ridge regression in closed form, its leave-one-out errors, and the weights of several fits of the same rows."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+PENALTIES = torch.logspace(-3, 3, 13, dtype=torch.float64)
+
+
+def ridge_path(
+    design: Float[Tensor, "t rows k"], y: Float[Tensor, "t rows"], train: Bool[Tensor, "t rows"]
+) -> tuple[Float[Tensor, "t rows penalties"], Float[Tensor, "t rows penalties"]]:
+    """Predictions for every row, and its leverage, under each of `PENALTIES`.
+
+    Minimises sum (y - b - design w)^2 + penalty w'w over the train rows. Leverage of a train row: its diagonal entry of
+    the hat matrix, 1/m + z'(Z'Z + penalty)^-1 z with z the centred row.
+    """
+    keep = train.to(design.dtype)
+    count = keep.sum(1).clamp(min=1).view(-1, 1, 1)
+    weight = keep.unsqueeze(2)
+    y_mean = (y * keep).sum(1).view(-1, 1, 1) / count
+    z = design - (design * weight).sum(1, keepdim=True) / count
+    size, basis = torch.linalg.eigh((z * weight).transpose(1, 2) @ z)
+    rotated = z @ basis
+    moment = (rotated * weight).transpose(1, 2) @ (y.unsqueeze(2) - y_mean)
+    inverse = 1 / (size.clamp(min=0).unsqueeze(2) + PENALTIES.to(design.dtype))
+    return y_mean + rotated @ (moment * inverse), 1 / count + rotated.square() @ inverse
+
+
+def leave_one_out(
+    predicted: Float[Tensor, "t rows penalties"],
+    leverage: Float[Tensor, "t rows penalties"],
+    y: Float[Tensor, "t rows"],
+    train: Bool[Tensor, "t rows"],
+) -> Float[Tensor, "t penalties"]:
+    """Sum over train rows of the squared error of the fit without that row: (residual / (1 - leverage))^2."""
+    left = (y.unsqueeze(2) - predicted) / (1 - leverage).clamp(min=1e-12)
+    return torch.where(train.unsqueeze(2), left, 0.0).square().sum(1)
+
+
+def _squares(y: Float[Tensor, "t rows"], train: Bool[Tensor, "t rows"]) -> Float[Tensor, "t 1"]:
+    """Sum of squares of y about its mean over the train rows."""
+    keep = train.to(y.dtype)
+    mean = (y * keep).sum(1, keepdim=True) / keep.sum(1, keepdim=True).clamp(min=1)
+    return ((y - mean).square() * keep).sum(1, keepdim=True).clamp(min=1e-12)
+
+
+TRUST = 40.0
+
+
+def trust(error: Float[Tensor, "*n candidates"]) -> Float[Tensor, "*n candidates"]:
+    """Weights of several fits of the same rows, adding up to 1: a unit of R2 by leave-one-out is worth exp(TRUST).
+
+    error: sums of squared leave-one-out errors over the sum of squares about the mean.
+    """
+    return torch.softmax(-TRUST * error, -1)

@@ -1,0 +1,13 @@
+"""The learning rate of one training run."""
+
+from __future__ import annotations
+
+import math
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: float = 0.1) -> float:
+    """Linear warm-up over a share of the steps, then a cosine to zero."""
+    ramp = max(1, round(warmup * steps))
+    if step < ramp:
+        return peak * (step + 1) / ramp
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))

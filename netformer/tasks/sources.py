@@ -1,0 +1,167 @@
+"""Sources: tasks from files, folders and web addresses."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import itertools
+import os
+import re
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from netformer.tables.files import MIN_ROWS, SUFFIXES, _numeric, _read, _require, read_table
+from netformer.tasks.task import Task, split_rows
+
+
+def tasks_from_predecessor_csv(path: str | Path, seed: int) -> list[Task]:
+    """The predecessor's layout `x0, .., xk, y, reg_id`: a row a sample, one task per reg_id, in ascending order of it.
+
+    Other columns are ignored. Inputs that are missing in all rows of a task are not part of it, so narrow and wide
+    tasks share a file. Tasks are split as `_split_tasks` says.
+
+    Raises ValueError naming the column, or the task and its flaw.
+    """
+    path = Path(path)
+    table = _read(path)
+    for name in ("y", "reg_id"):
+        _require(table, name, path)
+    inputs = sorted((c for c in table.columns if re.fullmatch(r"x\d+", c)), key=lambda c: int(c[1:]))
+    if not inputs:
+        raise ValueError(f"{path}: inputs must be named x0, x1, .., found the columns {', '.join(table.columns)}")
+    if table["reg_id"].isna().any():
+        raise ValueError(
+            f"{path}: column 'reg_id' must be complete, row {table['reg_id'].isna().argmax() + 1} has none"
+        )
+    table = table.assign(**{name: _numeric(table[name], path) for name in [*inputs, "y"]})
+    groups = list(table.groupby("reg_id", sort=True))
+    if not groups:
+        raise ValueError(f"{path}: a table needs at least one row, found only the header")
+    tasks = []
+    for index, ((reg_id, group), split) in enumerate(zip(groups, _split_tasks(len(groups), seed), strict=True)):
+        x = group[inputs].dropna(axis=1, how="all").to_numpy(dtype=np.float64)
+        y = group["y"].to_numpy(dtype=np.float64)
+        where = f"{path}: task reg_id={reg_id}"
+        if not x.shape[1] or not np.isfinite(x).all() or not np.isfinite(y).all():
+            raise ValueError(f"{where} must have finite inputs and y, found missing or infinite values")
+        if (y == y[0]).all():
+            raise ValueError(f"{where} must have a y that varies, found {y[0]:g} in all {len(y)} rows")
+        tasks.append(_task(f"csv-{reg_id}", "csv", split, x, y, seed, index, where))
+    return tasks
+
+
+def tasks_from_folder(path: str | Path, target: str, seed: int) -> list[Task]:
+    """Every CSV, TSV and Parquet file of a folder as one task, in order of name; task_id is the name without suffix.
+
+    Other files and sub-folders are ignored. Tasks are split as `_split_tasks` says.
+
+    Raises FileNotFoundError for a missing or empty folder, ValueError for two files of one name or a faulty table.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such folder")
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+    if not files:
+        raise FileNotFoundError(f"{path}: a folder of tables needs at least one {', '.join(SUFFIXES)} file, found none")
+    for first, second in itertools.pairwise(files):
+        if first.stem == second.stem:
+            raise ValueError(f"{path}: names without suffix must differ, found {first.name} and {second.name}")
+    tasks = []
+    for index, (file, split) in enumerate(zip(files, _split_tasks(len(files), seed), strict=True)):
+        x, y = read_table(file, target)
+        tasks.append(_task(file.stem, "folder", split, x.to_numpy(), y, seed, index, str(file)))
+    return tasks
+
+
+def fetch(url: str, sha256: str, directory: str | Path, timeout: float | int = 30) -> Path:
+    """Download a file over http or https into `directory` under the last part of the URL's path.
+
+    Nothing is seen under that name before its SHA-256 is right; a file that is there with the right one is not asked
+    for again. `timeout` is in seconds, for connecting and for every pause between bytes.
+
+    Raises ValueError for the URL, its scheme or a wrong hash, ConnectionError when the server cannot be reached or
+    answers with an error.
+    """
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"{url}: scheme must be http or https, got {parts.scheme or 'none'!r}")
+    name = urllib.parse.unquote(parts.path).rpartition("/")[2]
+    if name in ("", ".", ".."):
+        raise ValueError(f"{url}: a URL must end in the name of a file, got the path {parts.path!r}")
+    expected = sha256.lower()
+    if not re.fullmatch("[0-9a-f]{64}", expected):
+        raise ValueError(f"sha256 must be 64 hexadecimal digits, got {sha256!r}")
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    path, part = folder / name, folder / f".{name}.{os.getpid()}.part"
+    if path.is_file():
+        with path.open("rb") as present:
+            if hashlib.file_digest(present, "sha256").hexdigest() == expected:
+                return path
+    try:
+        found = _download(url, part, timeout)
+        if found != expected:
+            raise ValueError(f"{url}: sha256 must be {expected}, found {found}; the file was not kept")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _download(url: str, path: Path, timeout: float | int) -> str:
+    """Stream to `path`; the SHA-256 of what came."""
+    # Named one by one: the default opener follows redirects to ftp as well.
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.UnknownHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    digest = hashlib.sha256()
+    try:
+        with opener.open(url, timeout=timeout) as response, path.open("wb") as file:
+            while chunk := response.read(1 << 16):
+                digest.update(chunk)
+                file.write(chunk)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise ConnectionError(f"{url}: the server must answer 200, got {error.code} {error.reason}") from None
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        reason = getattr(error, "reason", None) or error or type(error).__name__
+        raise ConnectionError(f"{url}: cannot be downloaded: {reason}") from None
+    return digest.hexdigest()
+
+
+def _split_tasks(n_tasks: int, seed: int) -> list[str]:
+    """train, valid or test for each task by one seeded permutation: a tenth valid, a tenth test (rounded, at least one
+    each), the rest train. Two tasks are train and test, one is train."""
+    share = max(1, round(0.1 * n_tasks))
+    n_valid, n_test = (share if n_tasks >= 3 else 0), (share if n_tasks >= 2 else 0)
+    names = ["valid"] * n_valid + ["test"] * n_test + ["train"] * (n_tasks - n_valid - n_test)
+    order = np.random.default_rng(np.random.SeedSequence([seed, n_tasks])).permutation(n_tasks)
+    return [names[i] for i in order]
+
+
+def _task(
+    task_id: str,
+    source: str,
+    split: str,
+    x: Float[np.ndarray, "rows features"],
+    y: Float[np.ndarray, " rows"],
+    seed: int,
+    index: int,
+    where: str,
+) -> Task:
+    if len(y) < MIN_ROWS:
+        raise ValueError(f"{where}: a task needs at least {MIN_ROWS} rows, found {len(y)}")
+    # three words, so that no row split shares its stream with the split of tasks
+    rng = np.random.default_rng(np.random.SeedSequence([seed, index, len(y)]))
+    return Task(task_id, source, source, split, x, y, split_rows(len(y), rng))

@@ -1,0 +1,46 @@
+"""Task: one data set to be solved, and the split of its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+TRAIN, VALID, TEST, PAD = 0, 1, 2, -1
+
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One data set.
+
+    split: which tasks may learn from it (train, valid, test). row_split: TRAIN, VALID or TEST for each row.
+    ceiling: test R2 of the noiseless function where it is known, else nan.
+    """
+
+    task_id: str
+    source: str
+    family: str
+    split: str
+    X: Float[np.ndarray, "rows features"]
+    y: Float[np.ndarray, " rows"]
+    row_split: Int[np.ndarray, " rows"]
+    ceiling: float = float("nan")
+
+
+def split_rows(n_rows: int, rng: np.random.Generator, train: float = 0.6, valid: float = 0.2) -> np.ndarray:
+    """Random row split with exact shares, at least one row in each part.
+
+    Raises ValueError when there are fewer than 3 rows.
+    """
+    if n_rows < 3:
+        raise ValueError(f"a task needs at least 3 rows (train, valid, test), got {n_rows}")
+    n_train = min(max(1, round(train * n_rows)), n_rows - 2)
+    n_valid = min(max(1, round(valid * n_rows)), n_rows - n_train - 1)
+    codes = np.full(n_rows, TEST, dtype=np.int8)
+    codes[:n_train] = TRAIN
+    codes[n_train : n_train + n_valid] = VALID
+    return rng.permutation(codes)

@@ -1,0 +1,194 @@
+"""Tasks: data sets to be solved, and the canonical view in which every network reads them.
+
+The view of a task is a function of its train rows alone: features ordered by |correlation with y|, signs flipped to
+make that correlation positive, columns and target standardised, columns cut at `CUT` deviations. It removes the
+symmetries of a table (order, sign, scale) before anything is learned, and `Views.fold` puts it back into the first and
+last layer of what is delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from netformer.networks.specs import Specs
+from netformer.networks.stack import Networks
+from netformer.tasks.task import PAD, TRAIN, Task
+
+CUT = 6.0  # of a standardised column: a row far outside of what was seen is read as one at the edge
+
+
+@dataclass(frozen=True)
+class Views:
+    """How t raw tables become canonical: columns (t, F) of the raw table, the sign, mean and scale of each, the number
+    of columns in use, and mean and scale of y."""
+
+    columns: Int[Tensor, "t features"]
+    sign: Float[Tensor, "t features"]
+    mean: Float[Tensor, "t features"]
+    scale: Float[Tensor, "t features"]
+    n_features: Int[Tensor, " t"]
+    y_mean: Float[Tensor, " t"]
+    y_scale: Float[Tensor, " t"]
+
+    def __getitem__(self, index) -> Views:
+        fields = (self.columns, self.sign, self.mean, self.scale, self.n_features, self.y_mean, self.y_scale)
+        return Views(*(field[index] for field in fields))
+
+    def apply(self, x: Float[Tensor, "t rows raw"]) -> Float[Tensor, "t rows features"]:
+        """Raw columns to canonical inputs, cut at +-CUT; unused inputs are zero."""
+        picked = torch.gather(x, 2, self.columns.unsqueeze(1).expand(-1, x.shape[1], -1))
+        used = torch.arange(self.columns.shape[1]) < self.n_features.unsqueeze(1)
+        z = (picked - self.mean.unsqueeze(1)) / self.scale.unsqueeze(1) * self.sign.unsqueeze(1)
+        return z.clamp(-CUT, CUT) * used.unsqueeze(1)
+
+    def bounds(self, n_raw: int) -> tuple[Float[Tensor, "t raw"], Float[Tensor, "t raw"]]:
+        """Where each raw column is cut, below and above; a column that is not in use is not."""
+        used = torch.arange(self.columns.shape[1]) < self.n_features.unsqueeze(1)
+        far = torch.full((len(self.columns), n_raw + 1), torch.inf, dtype=self.mean.dtype)
+        at = torch.where(used, self.columns, n_raw)  # unused: into a column that nobody reads
+        low, high = (far.neg(), far.clone())
+        low.scatter_(1, at, self.mean - CUT * self.scale)
+        high.scatter_(1, at, self.mean + CUT * self.scale)
+        return low[:, :n_raw], high[:, :n_raw]
+
+    def fold(self, networks: Networks, n_raw: int) -> Networks:
+        """Networks that read the `n_raw` raw columns, within `bounds`, and answer in the units of y; entry i of the
+        views belongs to network i. Every hidden unit that reads an input, and the output, gets a bias."""
+        layout, specs, n = networks.layout, networks.specs, len(networks)
+        features, width = layout.max_features, layout.max_width
+        used = (torch.arange(features) < self.n_features.unsqueeze(1)).to(networks.weight.dtype)
+        gain = self.sign / self.scale * used
+        index = self.columns.clamp(max=n_raw - 1).unsqueeze(1).expand(n, layout.n_patches, features)  # padding: unused
+        weight = networks.weight.new_zeros(n, layout.n_patches, 1 + n_raw + width)
+        mask = torch.zeros(weight.shape, dtype=torch.bool)
+        inputs = networks.weight[:, :, 1 : 1 + features] * gain.unsqueeze(1)
+        edges = specs.mask[:, :, 1 : 1 + features] & (used > 0).unsqueeze(1)
+        weight[:, :, 1 : 1 + n_raw].scatter_add_(2, index, inputs)
+        mask[:, :, 1 : 1 + n_raw] = torch.zeros(n, layout.n_patches, n_raw).scatter_add_(2, index, edges.float()) > 0
+        weight[:, :, 0] = networks.weight[:, :, 0] - (inputs * self.mean.unsqueeze(1)).sum(2)
+        mask[:, :, 0] = specs.mask[:, :, 0] | edges.any(2)
+        weight[:, :, 1 + n_raw :] = networks.weight[:, :, 1 + features :]
+        mask[:, :, 1 + n_raw :] = specs.mask[:, :, 1 + features :]
+        weight[:, -1] *= self.y_scale.unsqueeze(1)
+        weight[:, -1, 0] += self.y_mean
+        mask[:, -1, 0] = True
+        folded = Specs(torch.full_like(specs.n_inputs, n_raw), specs.widths, specs.activations, mask)
+        return Networks(folded, weight)
+
+
+@dataclass(frozen=True)
+class TaskStack:
+    """t tasks in their canonical view, padded to equal rows. `rows` holds TRAIN, VALID, TEST or PAD."""
+
+    x: Float[Tensor, "t rows features"]
+    y: Float[Tensor, "t rows"]
+    rows: Int[Tensor, "t rows"]
+    views: Views
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index) -> TaskStack:
+        """A sub-stack; `index` selects along the first axis and keeps it."""
+        return TaskStack(self.x[index], self.y[index], self.rows[index], self.views[index])
+
+    def float(self) -> TaskStack:
+        """The same stack in float32, as the model reads it."""
+        v = self.views
+        views = Views(
+            v.columns,
+            v.sign.float(),
+            v.mean.float(),
+            v.scale.float(),
+            v.n_features,
+            v.y_mean.float(),
+            v.y_scale.float(),
+        )
+        return TaskStack(self.x.float(), self.y.float(), self.rows, views)
+
+    @property
+    def n_features(self) -> Int[Tensor, " t"]:
+        return self.views.n_features
+
+    @property
+    def n_rows(self) -> Int[Tensor, " t"]:
+        """Rows of each task, up to the last that is no padding."""
+        return ((self.rows != PAD) * torch.arange(1, 1 + self.rows.shape[1])).max(1).values
+
+    def trim(self) -> TaskStack:
+        """The same tasks without the padding that all of them have."""
+        n = int(self.n_rows.max())
+        return TaskStack(self.x[:, :n], self.y[:, :n], self.rows[:, :n], self.views)
+
+    @property
+    def train(self) -> Bool[Tensor, "t rows"]:
+        return self.rows == TRAIN
+
+    def told(self) -> TaskStack:
+        """The train rows alone, in their order, padded to equal numbers."""
+        count = self.train.sum(1)
+        at = torch.argsort((~self.train).to(torch.int8), dim=1, stable=True)[:, : int(count.max())]
+        present = torch.arange(at.shape[1]) < count.unsqueeze(1)
+        x = self.x.gather(1, at.unsqueeze(2).expand(-1, -1, self.x.shape[2])) * present.unsqueeze(2)
+        return TaskStack(x, self.y.gather(1, at) * present, torch.where(present, TRAIN, PAD), self.views)
+
+
+def canonicalize_tasks(
+    x: Float[Tensor, "t rows raw"],
+    y: Float[Tensor, "t rows"],
+    rows: Int[Tensor, "t rows"],
+    max_features: int,
+) -> TaskStack:
+    """The canonical view of raw tables; zero columns pad a narrow table.
+
+    Statistics come from the train rows. A column that is constant there is not used. Of more than `max_features`
+    usable columns those with the largest |correlation with y| stay; ties go to the earlier column.
+    """
+    w = (rows == TRAIN).to(x.dtype).unsqueeze(2)
+    present = (rows != PAD).to(x.dtype)
+    count = w.sum(1).clamp(min=1)
+    mean, y_mean = (x * w).sum(1) / count, (y * w[..., 0]).sum(1) / count[:, 0]
+    centred, y_centred = (x - mean.unsqueeze(1)) * w, (y - y_mean.unsqueeze(1)) * w[..., 0]
+    scale, y_scale = (centred.square().sum(1) / count).sqrt(), (y_centred.square().sum(1) / count[:, 0]).sqrt()
+    usable = scale > 1e-6 * (mean.abs() + 1e-30)
+    scale = torch.where(usable, scale, torch.ones_like(scale))
+    y_scale = torch.where(y_scale > 1e-6 * (y_mean.abs() + 1e-30), y_scale, torch.ones_like(y_scale))
+    correlation = torch.einsum("trf,tr->tf", centred, y_centred) / (count * scale * y_scale.unsqueeze(1))
+    if x.shape[2] < max_features:
+        pad = (0, max_features - x.shape[2])
+        mean, scale = torch.nn.functional.pad(mean, pad), torch.nn.functional.pad(scale, pad, value=1.0)
+        usable, correlation = torch.nn.functional.pad(usable, pad), torch.nn.functional.pad(correlation, pad)
+        x = torch.nn.functional.pad(x, pad)
+    strength = torch.where(usable, correlation.abs(), -torch.ones_like(correlation))
+    columns = torch.argsort(strength, dim=1, descending=True, stable=True)[:, :max_features]
+    sign = torch.where(correlation.gather(1, columns) < 0, -1.0, 1.0).to(x.dtype)
+    views = Views(
+        columns,
+        sign,
+        mean.gather(1, columns),
+        scale.gather(1, columns),
+        usable.sum(1).clamp(max=max_features),
+        y_mean,
+        y_scale,
+    )
+    z = views.apply(x) * present.unsqueeze(2)
+    return TaskStack(z, (y - y_mean.unsqueeze(1)) / y_scale.unsqueeze(1) * present, rows, views)
+
+
+def stack_tasks(tasks: Sequence[Task], max_features: int) -> TaskStack:
+    """Stored tasks as one canonical stack, in the given order. Standardised in float64, kept as float32."""
+    n_rows, raw = max(len(t.y) for t in tasks), max(t.X.shape[1] for t in tasks)
+    x = torch.zeros(len(tasks), n_rows, raw, dtype=torch.float64)
+    y = torch.zeros(len(tasks), n_rows, dtype=torch.float64)
+    rows = torch.full((len(tasks), n_rows), PAD)
+    for index, task in enumerate(tasks):
+        n, f = task.X.shape
+        x[index, :n, :f] = torch.as_tensor(task.X)
+        y[index, :n] = torch.as_tensor(task.y)
+        rows[index, :n] = torch.as_tensor(task.row_split).long()
+    return canonicalize_tasks(x, y, rows, max_features).float()

@@ -1,0 +1,197 @@
+"""Batches: what one training step reads, drawn whole before it.
+
+A batch depends on the seed and the step alone: neither on the steps before it, so that resuming needs no other state,
+nor on the processes that share it (`Batch.part`), nor on the thread that draws it (`ahead`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from netformer.model.grammar import dense_params
+from netformer.model.orientation import draw_orientations
+from netformer.networks.specs import ACTIVATIONS, Layout
+from netformer.networks.stack import Networks
+from netformer.tasks.stream import stream_batch
+from netformer.tasks.view import TaskStack
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is learned from: canonical networks, the task of each (networks sorted by it), the sensitivity of every
+    vertex, and the transformed meta-features of every task."""
+
+    networks: Networks
+    task_index: Int[Tensor, " n"]
+    sensitivity: Float[Tensor, "n patches"]
+    tasks: TaskStack
+    metafeatures: Float[Tensor, "t k"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """n networks of the zoo, equally many in a row from each of t tasks, and s fresh tasks, with their random numbers.
+
+    metafeatures: of the t tasks, noise added. keep_*: which channels of the condition are told. eps, prior_eps,
+    fresh_eps: normal noise of the posterior, of the prior on the zoo's tasks, and of the prior on fresh ones.
+    budget: constraints on the networks written for fresh tasks, arguments of `grammar.read_structure`.
+    """
+
+    networks: Networks
+    sensitivity: Float[Tensor, "n patches"]
+    tasks: TaskStack
+    metafeatures: Float[Tensor, "t k"]
+    keep_task: Bool[Tensor, " t"]
+    keep_metafeatures: Bool[Tensor, " t"]
+    eps: Float[Tensor, "n z"]
+    prior_eps: Float[Tensor, "t z"]
+    fresh: TaskStack
+    keep_fresh: Bool[Tensor, " s"]
+    fresh_eps: Float[Tensor, "s z"]
+    budget: dict[str, Any]
+
+    @property
+    def per_task(self) -> int:
+        return len(self.networks) // len(self.tasks)
+
+    def part(self, rank: int, world: int) -> Batch:
+        """The share of one of `world` processes: every `world`-th task from task `rank` on, with its networks."""
+        if world == 1:
+            return self
+        task, fresh = slice(rank, None, world), slice(rank, None, world)
+        net = torch.arange(len(self.networks)).view(-1, self.per_task)[task].flatten()
+        return Batch(
+            self.networks[net],
+            self.sensitivity[net],
+            self.tasks[task],
+            self.metafeatures[task],
+            self.keep_task[task],
+            self.keep_metafeatures[task],
+            self.eps[net],
+            self.prior_eps[task],
+            self.fresh[fresh],
+            self.keep_fresh[fresh],
+            self.fresh_eps[fresh],
+            self.budget,
+        )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What each part of the loss is a mean over; parts that are not named: over networks."""
+        mask = self.networks.specs
+        zoo, stream = len(self.tasks), len(self.fresh)
+        return {
+            "network": len(self.networks),
+            "parent": int(mask.patch_mask.sum()),
+            "weight": int(mask.mask.sum()),
+            "zoo_prior_raw": zoo,
+            "zoo_prior_solved": zoo,
+            "stream_prior_raw": stream,
+            "stream_prior_solved": stream,
+        }
+
+
+def draw_batch(
+    step: int,
+    corpus: Corpus,
+    *,
+    seed: int,
+    layout: Layout,
+    d_latent: int,
+    zoo_tasks: int,
+    networks_per_task: int,
+    stream_tasks: int,
+    budget_share: float,
+    mode_share: float,
+    condition_dropout: float,
+    metafeature_noise: float,
+    order_noise: float,
+    **stream: Any,
+) -> Batch:
+    """The batch of one step. mode_share: chance that a fresh task is answered as `sampling` does first, with the mode
+    of the prior, in the canonical orientation. order_noise: of the orientations of other fresh tasks (`orientation`);
+    those of the zoo are canonical. stream: further arguments of `synthetic.stream_batch`."""
+    g = step_generator(seed, step)
+    at = _zoo_batch(corpus, zoo_tasks, networks_per_task, g)
+    index = corpus.task_index[at[::networks_per_task]]
+    t, n, known = len(index), len(at), corpus.metafeatures[index]
+    keep_task = torch.rand(t, generator=g) >= condition_dropout
+    keep_metafeatures = torch.rand(t, generator=g) >= condition_dropout
+    eps = torch.randn(n, d_latent, generator=g)
+    known = known + metafeature_noise * torch.randn(known.shape, generator=g)
+    prior_eps = torch.randn(t, d_latent, generator=g)
+    keep_fresh = torch.rand(stream_tasks, generator=g) >= condition_dropout / 2
+    mode = torch.rand(stream_tasks, generator=g) < mode_share
+    fresh_eps = torch.randn(stream_tasks, d_latent, generator=g) * ~mode.unsqueeze(1)
+    budget = _budget(layout, budget_share, g)
+    fresh = stream_batch(step, stream_tasks, seed=seed, max_features=layout.max_features, **stream)
+    orientations = draw_orientations(fresh.n_features, layout.max_features, order_noise, g).canonical(mode)
+    return Batch(
+        networks=corpus.networks[at],
+        sensitivity=corpus.sensitivity[at],
+        tasks=corpus.tasks[index],
+        metafeatures=known,
+        keep_task=keep_task,
+        keep_metafeatures=keep_metafeatures,
+        eps=eps,
+        prior_eps=prior_eps,
+        fresh=orientations.apply(fresh),
+        keep_fresh=keep_fresh,
+        fresh_eps=fresh_eps,
+        budget=budget,
+    )
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one training step: resuming needs no other state."""
+    words = np.random.SeedSequence([seed, 77, step]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+
+
+def _zoo_batch(corpus: Corpus, n_tasks: int, per_task: int, g: torch.Generator) -> Tensor:
+    """Indices of networks, `per_task` from each of `n_tasks` random tasks, task by task."""
+    present, counts = torch.unique_consecutive(corpus.task_index, return_counts=True)
+    starts = torch.cumsum(counts, 0) - counts
+    picked = torch.randperm(len(present), generator=g)[:n_tasks]
+    u = torch.rand(len(picked), per_task, generator=g)
+    return (starts[picked].unsqueeze(1) + (u * counts[picked].unsqueeze(1)).long()).flatten()
+
+
+def _budget(layout: Layout, share: float, g: torch.Generator) -> dict[str, Any]:
+    """With probability `share` constraints of `grammar.read_structure`, lest a prompt ask for networks never written:
+    a bound on the number of parameters, log-uniform over what the layout allows, one on the depth, two activations.
+    """
+    if share == 0 or float(torch.rand((), generator=g)) >= share:
+        return {}
+    widest = torch.full((1,), layout.max_features), torch.full((1, layout.max_hidden_layers), layout.max_width)
+    most, least = int(dense_params(*widest)), 2 * layout.max_features + 3
+    return {
+        "max_params": round(least * (most / least) ** float(torch.rand((), generator=g))),
+        "max_hidden_layers": int(torch.randint(1, layout.max_hidden_layers + 1, (), generator=g)),
+        "activations": tuple(ACTIVATIONS[int(i)] for i in torch.randperm(len(ACTIVATIONS), generator=g)[:2]),
+    }
+
+
+def ahead(function: Callable[[int], T], steps: range) -> Iterator[tuple[int, T]]:
+    """(step, function(step)) of every step; the next one is computed on another core while the caller works.
+
+    The thread has as many threads of torch as the caller; what `function` raises is raised here, at its step.
+    """
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(1, "ahead", initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        coming = {step: pool.submit(function, step) for step in steps[:1]}
+        for step in steps:
+            value = coming.pop(step).result()
+            if step + 1 in steps:
+                coming[step + 1] = pool.submit(function, step + 1)
+            yield step, value

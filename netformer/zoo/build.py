@@ -1,0 +1,223 @@
+"""Zoo engine: trains thousands of target networks, each alone in a compiled kernel (`netformer.kernel`).
+
+Every network is trained by Adam (Kingma and Ba 2015) under a one-cycle schedule on mini-batches of its own task, and
+keeps the weights that did best on the task's valid rows. Networks never meet: training network i alone gives the same
+bits as training it in any stack, on any number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from netformer.networks.specs import Layout, Specs, draw_specs
+from netformer.networks.stack import Networks, concatenate
+from netformer.schedule import learning_rate
+from netformer.tasks.scores import scores
+from netformer.tasks.task import TRAIN, VALID
+from netformer.tasks.view import TaskStack
+from netformer.workers import on_cluster, spread
+
+Progress = Callable[[int, int], None]
+
+
+_PIECE = 512  # networks a call on a cluster: seconds of work, a few MB
+
+
+def _hash_uniform(keys: Int[np.ndarray, " n"], count: int) -> Float[np.ndarray, "n count"]:
+    """Uniform (0, 1) numbers that depend on a key and a counter alone (SplitMix64, Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        z = keys.astype(np.uint64)[:, None] * np.uint64(0xD1342543DE82EF95)
+        z = z + (np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))[None, :]
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    return ((z >> np.uint64(40)).astype(np.float32) + 0.5) / np.float32(1 << 24)
+
+
+def initialize(specs: Specs, seeds: Int[Tensor, " n"]) -> Networks:
+    """Initial weights U(-1, 1) / sqrt(fan-in), as `torch.nn.Linear`; equal seeds share their initialisation."""
+    fan_in = specs.mask[:, :, 1:].sum(2, keepdim=True).clamp(min=1)
+    uniform = torch.from_numpy(_hash_uniform(seeds.numpy(), specs.mask[0].numel())).view(specs.mask.shape)
+    return Networks(specs, torch.where(specs.mask, (2 * uniform - 1) / fan_in.sqrt(), 0.0))
+
+
+def batch_rows(n_train: Int[Tensor, " n"], step: int, batch_size: int, seed: int) -> Int[Tensor, "n batch"]:
+    """Train rows each network reads in one step, drawn with replacement; a function of (seed, step) and row count."""
+    return torch.minimum((_draws(step, batch_size, seed) * n_train.unsqueeze(1)).long(), n_train.unsqueeze(1) - 1)
+
+
+def _draws(step: int, batch_size: int, seed: int) -> Float[Tensor, " batch"]:
+    """Uniform numbers in [0, 1); times the number of train rows they are the rows of one step."""
+    words = np.random.SeedSequence([seed, step]).generate_state(1, np.uint32)
+    return torch.rand(batch_size, generator=torch.Generator().manual_seed(int(words[0])))
+
+
+def train_networks(
+    initial: Networks,
+    tasks: TaskStack,
+    task_index: Int[Tensor, " n"],
+    *,
+    steps: int,
+    lr: float,
+    batch_size: int = 64,
+    weight_decay: float = 0.0,
+    evaluations: int = 10,
+    seed: int = 0,
+    chunk: int = 64,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Networks:
+    """Train every network on its task; network i reads task `task_index[i]`.
+
+    steps: Adam steps. lr: peak learning rate. weight_decay: decoupled (AdamW). evaluations: how often the valid rows
+    are looked at; the best weights seen there are kept (the initial ones included). chunk: networks a thread takes at
+    once. workers: threads, None: one a core. Both change the speed, not the result, and so does a Dask cluster
+    (`netformer.workers`), which gets `_PIECE` networks a call.
+    """
+    if on_cluster():
+        options: dict[str, Any] = {"steps": steps, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay}
+        options |= {"evaluations": evaluations, "seed": seed}
+        pieces = [_piece(initial, tasks, task_index, at) for at in torch.arange(len(initial)).split(_PIECE)]
+        return concatenate(spread(partial(_train_piece, **options), pieces, progress=progress))
+
+    from netformer.zoo import kernel  # numba takes longer to import than the rest of this module
+
+    specs, features, n = initial.specs, tasks.x.shape[2], len(initial)
+    width = specs.layout.max_width
+    exists = specs.patch_mask
+    patch = torch.nonzero(exists)[:, 1]
+    edge_owner, edge_patch, slot = torch.nonzero(specs.mask, as_tuple=True)
+    reads = torch.where(edge_patch == specs.layout.n_patches - 1, specs.depth[edge_owner], edge_patch // width) - 1
+    source = torch.where(slot > features, slot + reads * width, slot)
+    codes = torch.cat([specs.activations.repeat_interleave(width, 1), torch.zeros(n, 1, dtype=torch.long)], 1)
+    read_order = torch.where(tasks.rows == TRAIN, 0, torch.where(tasks.rows == VALID, 1, 2))
+    order = torch.argsort(read_order, dim=1, stable=True)
+    weight = initial.weight[specs.mask].numpy().copy()
+    rates = [kernel.adam_rates(step, learning_rate(step, steps, lr), weight_decay) for step in range(steps)]
+    every = max(1, steps // max(1, evaluations))
+    arguments = (
+        task_index.contiguous().numpy(),
+        specs.n_inputs.contiguous().numpy(),
+        _offsets(exists.sum(1)),
+        (1 + features + patch).numpy(),
+        codes[exists].numpy(),
+        _offsets(specs.mask.sum(2)[exists]),
+        source.numpy(),
+        weight,
+        tasks.x.gather(1, order.unsqueeze(2).expand_as(tasks.x)).transpose(1, 2).contiguous().numpy(),
+        tasks.y.gather(1, order).numpy(),
+        torch.stack([(tasks.rows == TRAIN).sum(1), (tasks.rows == VALID).sum(1)], 1).numpy(),
+        torch.stack([_draws(step, batch_size, seed) for step in range(steps)]).numpy(),
+        np.array(rates, np.float32),
+        np.array([(step + 1) % every == 0 or step + 1 == steps for step in range(steps)]),
+    )
+    parts = [np.arange(start, min(start + chunk, n)) for start in range(0, n, chunk)]
+    done = 0
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        jobs = {pool.submit(kernel.train, part, *arguments): len(part) for part in parts}
+        for job in as_completed(jobs):
+            job.result()
+            done += jobs[job]
+            if progress:
+                progress(done, n)
+    trained = torch.zeros_like(initial.weight)
+    trained[specs.mask] = torch.from_numpy(weight)
+    return Networks(specs, trained)
+
+
+def _piece(
+    initial: Networks, tasks: TaskStack, task_index: Int[Tensor, " n"], at: Int[Tensor, " k"]
+) -> tuple[Networks, TaskStack, Tensor]:
+    """The networks `at` with their own tasks alone."""
+    used, local = torch.unique(task_index[at], return_inverse=True)
+    return initial[at], tasks[used], local
+
+
+def _train_piece(piece: tuple[Networks, TaskStack, Tensor], **options: Any) -> Networks:
+    return train_networks(*piece, workers=1, **options)
+
+
+def _offsets(counts: Int[Tensor, " n"]) -> Int[np.ndarray, " n+1"]:
+    """Where each of n runs begins in their concatenation, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(counts.numpy())])
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """Trained networks with the task, initial seed and scores (train, valid, test R2) of each."""
+
+    networks: Networks
+    task_index: Int[Tensor, " n"]
+    init_seed: Int[Tensor, " n"]
+    r2: Float[Tensor, "n 3"]
+
+
+def build_zoo(
+    tasks: TaskStack,
+    *,
+    layout: Layout,
+    spec: dict,
+    networks_per_task: int,
+    duplicate_share: float,
+    steps: int,
+    lr: float,
+    batch_size: int,
+    weight_decay: float,
+    min_valid_r2: float,
+    max_gap: float,
+    seed: int,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Zoo, dict[str, int]]:
+    """Draw, train and filter `networks_per_task` networks a task.
+
+    duplicate_share: share of nets that start from the initialisation of a net that has its own. min_valid_r2: a net
+    below it is rejected. max_gap: so is a net that lies further below the best of its task. Returns the zoo, in task
+    order, and the counts of drawn, rejected (by reason, first reason counts) and kept nets.
+    """
+    n = len(tasks) * networks_per_task
+    task_index = torch.arange(len(tasks)).repeat_interleave(networks_per_task)
+    g = torch.Generator().manual_seed(seed)
+    specs = draw_specs(tasks.n_features[task_index].clamp(min=1), layout=layout, generator=g, **spec)
+    seeds = torch.arange(n) + (seed << 32)
+    copied = torch.rand(n, generator=g) < duplicate_share
+    copied[0] = False  # the first net keeps its own initialisation, so that a donor exists
+    own = torch.nonzero(~copied).squeeze(1)
+    seeds[copied] = seeds[own[torch.randint(len(own), (int(copied.sum()),), generator=g)]]
+    trained = train_networks(
+        initialize(specs, seeds),
+        tasks,
+        task_index,
+        steps=steps,
+        lr=lr,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        seed=seed,
+        workers=workers,
+        progress=progress,
+    )
+    r2s = scores(trained, tasks, task_index)
+    valid = r2s[:, VALID]
+    best = torch.full((len(tasks),), -1.0, dtype=valid.dtype).scatter_reduce(0, task_index, valid, "amax")
+    finite = torch.isfinite(trained.weight).all((1, 2))
+    weak = finite & (valid < min_valid_r2)
+    behind = finite & ~weak & (valid < best[task_index] - max_gap)
+    keep = finite & ~weak & ~behind
+    counts = {
+        "drawn": n,
+        "rejected_not_finite": int((~finite).sum()),
+        "rejected_below_min_valid_r2": int(weak.sum()),
+        "rejected_behind_best_of_task": int(behind.sum()),
+        "kept": int(keep.sum()),
+    }
+    return Zoo(trained[keep], task_index[keep], seeds[keep], r2s[keep]), counts

@@ -1,0 +1,243 @@
+"""Parameters: `params.yaml`, read and validated whole before any stage works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+from netformer.networks.specs import Layout
+
+Count = Annotated[int, Field(ge=1)]
+
+
+Whole = Annotated[int, Field(ge=0)]
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+Activation = Literal["identity", "relu", "tanh", "sigmoid", "gelu"]
+
+
+Source = Literal["synthetic", "csv", "folder", "url", "real"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskPrior(Section):
+    min_features: Count
+    noise_low: Positive
+    noise_high: Positive
+    weak_share: Share
+    noise_share: Share
+    warp_share: Share
+    level_share: Share
+    derived_share: Share
+    target_share: Share
+
+    @model_validator(mode="after")
+    def _ranges(self) -> TaskPrior:
+        if self.noise_low > self.noise_high:
+            raise ValueError(f"noise_low must be at most noise_high, got {self.noise_low} > {self.noise_high}")
+        return self
+
+
+class Download(Section):
+    seed: Whole
+    prior: TaskPrior
+    sources: Annotated[list[Source], Field(min_length=1)]
+    n_train: Count
+    n_valid: Count
+    n_test: Count
+    n_heldout_family: Count
+    min_rows: Annotated[int, Field(ge=20)]
+    max_rows: Annotated[int, Field(ge=20)]
+    max_real_rows: Annotated[int, Field(ge=40)]
+    csv: str
+    folder: str
+    target: str
+    url: str
+    sha256: str
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Download:
+        if self.min_rows > self.max_rows:
+            raise ValueError(f"min_rows must be at most max_rows, got {self.min_rows} > {self.max_rows}")
+        return self
+
+
+class Zoo(Section):
+    seed: Whole
+    max_features: Count
+    max_hidden_layers: Annotated[int, Field(ge=1, le=4)]
+    max_width: Annotated[int, Field(ge=1, le=64)]
+    min_hidden_layers: Count
+    min_width: Count
+    activations: Annotated[list[Activation], Field(min_length=1)]
+    bias_share: Share
+    skip_share: Share
+    sparse_share: Share
+    min_density: Share
+    duplicate_share: Share
+    networks_per_task: Count
+    steps: Count
+    lr: Positive
+    batch_size: Count
+    weight_decay: NonNegative
+    min_valid_r2: float
+    max_gap: Positive
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Zoo:
+        for low, high in (("min_hidden_layers", "max_hidden_layers"), ("min_width", "max_width")):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} must be at most {high}, got {getattr(self, low)} > {getattr(self, high)}")
+        return self
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.max_features, self.max_hidden_layers, self.max_width)
+
+    @property
+    def spec(self) -> dict:
+        """Arguments of `specs.draw_specs`."""
+        names = {"min_hidden_layers", "min_width", "bias_share", "skip_share", "sparse_share", "min_density"}
+        return self.model_dump(include=names) | {"activations": tuple(self.activations)}
+
+    @property
+    def optimizer(self) -> dict:
+        """Arguments of `zoo.train_networks`."""
+        return self.model_dump(include={"steps", "lr", "batch_size", "weight_decay"})
+
+
+class Tokenize(Section):
+    canonical: bool
+
+
+class Metafeatures(Section):
+    max_rows: Annotated[int, Field(ge=10)]
+    max_features: Count
+
+
+class Model(Section):
+    condition: Literal["none", "metafeatures", "task", "both"]
+    prior: Literal["learned", "normal"]
+    d_model: Count
+    d_condition: Count
+    n_heads: Count
+    n_encoder_layers: Count
+    n_structure_layers: Count
+    d_writer: Count
+    d_global: Count
+    d_slot: Count
+    temperature: NonNegative
+    structure_temperature: NonNegative
+    orientations: Count
+    order_noise: NonNegative
+    d_row: Count
+    rounds: Whole = 0
+
+    @model_validator(mode="after")
+    def _heads(self) -> Model:
+        if self.d_model % self.n_heads:
+            raise ValueError(f"d_model must be a multiple of n_heads, got {self.d_model} and {self.n_heads}")
+        return self
+
+
+class Loss(Section):
+    type: NonNegative
+    number: NonNegative
+    parent: NonNegative
+    weight: NonNegative
+    function: NonNegative
+    beta_structure: NonNegative
+    beta: NonNegative
+    prior_raw: NonNegative
+    prior_solved: NonNegative
+
+
+class Train(Section):
+    seed: Whole
+    steps: Count
+    lr: Positive
+    weight_decay: NonNegative
+    zoo_tasks: Count
+    networks_per_task: Count
+    stream_tasks: Count
+    min_rows: Annotated[int, Field(ge=5)]
+    max_rows: Annotated[int, Field(ge=5)]
+    budget_share: Share
+    mode_share: Share = 0.0
+    condition_dropout: Share
+    metafeature_noise: NonNegative
+    precision: Literal["bf16-mixed", "32-true"]
+    devices: Count = 1  # params of the package's weights are older than these three
+    nodes: Count = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    loss: Loss
+
+    @model_validator(mode="after")
+    def _processes(self) -> Train:
+        for name in ("zoo_tasks", "stream_tasks"):
+            if getattr(self, name) < self.devices * self.nodes:
+                most = f"{self.devices} x {self.nodes}"
+                raise ValueError(f"{name} must be at least devices x nodes, got {getattr(self, name)} < {most}")
+        return self
+
+
+class Sample(Section):
+    seed: Whole
+    n_samples: Count
+    n_seeds: Count
+
+
+class Evaluate(Section):
+    seed: Whole
+    scratch_networks: Count
+    mlp_tasks: Count
+
+
+class Params(Section):
+    download: Download
+    zoo: Zoo
+    tokenize: Tokenize
+    metafeatures: Metafeatures
+    model: Model
+    train: Train
+    sample: Sample
+    evaluate: Evaluate
+
+
+def load_params(root: Path) -> Params:
+    """Read and validate `params.yaml` under `root`.
+
+    Raises ValueError with one line a problem: parameter, constraint, value found.
+    """
+    path = Path(root) / "params.yaml"
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; run from the repository's root")
+    try:
+        values = YAML(typ="safe").load(path.read_text())
+    except YAMLError as error:
+        raise ValueError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            where = ".".join(str(part) for part in item["loc"]) or "params.yaml"
+            message = item["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+            found = f", got {item['input']!r}" if isinstance(item["input"], str | int | float) else ""
+            lines.append(f"{where} {message}{found}")
+        raise ValueError("; ".join(lines)) from None
