@@ -78,7 +78,7 @@ def main(steps: int = 300, n_tasks: int = 40, seed: int = 0) -> dict[str, float]
             "max_width": layout.max_width,
             "n_metafeatures": len(NAMES),
             "d_model": 64,
-            "d_slot": 8,
+            "d_vertex": 8,
             "d_row": 96,
         },
         steps=steps,

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers see of the names below
+    from netformer.errors import InputError as InputError
     from netformer.exports.bundle import Bundle as Bundle
     from netformer.exports.formats import export as export
     from netformer.generation.estimator import NetFormerRegressor as NetFormerRegressor
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Bundle": "exports.bundle",
+    "InputError": "errors",
     "NetFormer": "generation.generator",
     "NetFormerRegressor": "generation.estimator",
     "Population": "generation.generator",

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs
 from netformer.networks.stack import Networks
 from netformer.tasks.task import Task
@@ -58,7 +59,7 @@ NETWORKS = pa.schema(
 )
 
 
-def write_table(table: pa.Table, path: Path, row_group: int | None = None) -> None:
+def write_parquet(table: pa.Table, path: Path, row_group: int | None = None) -> None:
     """Parquet, zstd, under a temporary name first. row_group: rows that can be read alone, None: a million."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
@@ -69,14 +70,14 @@ def write_table(table: pa.Table, path: Path, row_group: int | None = None) -> No
         temporary.unlink(missing_ok=True)
 
 
-def read_table(path: Path) -> pa.Table:
-    """Raises ValueError for a file that is missing or is no Parquet file."""
+def read_parquet(path: Path) -> pa.Table:
+    """Raises InputError for a file that is missing or is no Parquet file."""
     if not path.exists():
-        raise ValueError(f"{path} does not exist; run the stage that writes it (dvc repro)")
+        raise InputError(f"{path} does not exist; run the stage that writes it (dvc repro)")
     try:
         return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -103,12 +104,12 @@ def write_tasks(tasks: Sequence[Task], path: Path) -> None:
         }
         for t in sorted(tasks, key=lambda t: t.task_id)
     ]
-    write_table(pa.Table.from_pylist(rows, schema=TASKS), path)
+    write_parquet(pa.Table.from_pylist(rows, schema=TASKS), path)
 
 
 def read_tasks(path: Path) -> list[Task]:
     tasks = []
-    for row in read_table(path).to_pylist():
+    for row in read_parquet(path).to_pylist():
         x = np.asarray(row["X"], np.float32).reshape(row["n_rows"], row["n_features"])
         ceiling = float("nan") if row["ceiling"] is None else row["ceiling"]
         y, codes = np.asarray(row["y"], np.float32), np.asarray(row["row_split"], np.int8)
@@ -164,7 +165,7 @@ def networks_of(table: pa.Table, layout: Layout) -> Networks:
     shape = (n, layout.n_patches, layout.n_slots)
     mask = torch.from_numpy(values("mask").copy())
     if mask.numel() != np.prod(shape):
-        raise ValueError(f"networks were stored for another layout: expected {layout}, found {mask.numel()} edges")
+        raise InputError(f"networks were stored for another layout: expected {layout}, found {mask.numel()} edges")
     widths, codes = torch.zeros(n, layout.max_hidden_layers).long(), torch.zeros(n, layout.max_hidden_layers).long()
     index = {name: code for code, name in enumerate(ACTIVATIONS)}
     for i, (w, a) in enumerate(zip(table["widths"].to_pylist(), table["activations"].to_pylist(), strict=True)):

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from netformer.errors import InputError
+
 _CLIENT: ContextVar[Any] = ContextVar("client", default=None)
 _ALONE = threading.RLock()  # a Dask worker may have several threads, and pymfe is not for several at once
 _PATIENCE = 15  # seconds a scheduler and its first worker have to answer
@@ -23,22 +25,22 @@ _PATIENCE = 15  # seconds a scheduler and its first worker have to answer
 
 @contextmanager
 def cluster(address: str, workers: int = 1) -> Iterator[None]:
-    """Within the block `spread` uses the Dask scheduler at `address`.
+    """Within the block `map_parallel` uses the Dask scheduler at `address`.
 
     address: tcp://HOST:PORT or tls://HOST:PORT; `local` starts `workers` processes and ends them with the block; an
     empty one changes nothing. Everything runs from the caller's thread.
 
-    Raises ValueError when Dask is not installed, the scheduler cannot be reached, or it has no workers.
+    Raises InputError when Dask is not installed, the scheduler cannot be reached, or it has no workers.
     """
     if not address:
         yield
         return
     if address != "local" and not address.startswith(("tcp://", "tls://")):
-        raise ValueError(f"the Dask scheduler must be local, tcp://HOST:PORT or tls://HOST:PORT, got {address}")
+        raise InputError(f"the Dask scheduler must be local, tcp://HOST:PORT or tls://HOST:PORT, got {address}")
     try:
         from distributed import Client, LocalCluster
     except ImportError:
-        raise ValueError("work on a Dask cluster needs the extra scale: pip install 'netformer[scale]'") from None
+        raise InputError("work on a Dask cluster needs the extra scale: pip install 'netformer[scale]'") from None
     with ExitStack() as stack:
         place: Any = address
         if address == "local":
@@ -48,11 +50,11 @@ def cluster(address: str, workers: int = 1) -> Iterator[None]:
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             way_out = "start it (dask scheduler), correct the address, or leave it out: the bytes are the same"
-            raise ValueError(f"no Dask scheduler answers at {address} ({reason}); {way_out}") from None
+            raise InputError(f"no Dask scheduler answers at {address} ({reason}); {way_out}") from None
         try:
             client.wait_for_workers(1, timeout=_PATIENCE)
         except TimeoutError:
-            raise ValueError(
+            raise InputError(
                 f"the Dask scheduler at {address} has no workers; start one: dask worker {address}"
             ) from None
         token = _CLIENT.set(client)
@@ -61,11 +63,11 @@ def cluster(address: str, workers: int = 1) -> Iterator[None]:
 
 
 def on_cluster() -> bool:
-    """Whether `spread` sends its work to a Dask cluster here."""
+    """Whether `map_parallel` sends its work to a Dask cluster here."""
     return _CLIENT.get() is not None
 
 
-def spread(
+def map_parallel(
     function: Callable[[Any], Any],
     items: Sequence[Any],
     *,

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from netformer.errors import InputError
+
 torch.set_num_threads(1)
 
 
@@ -37,7 +39,7 @@ def run(main: Callable[[Path], None]) -> None:
     """Run a stage in the current folder; bad input is one line on stderr and exit code 2."""
     try:
         main(Path())
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         spec = sys.modules[main.__module__].__spec__  # under -m the module is called __main__
         print(f"{spec.name if spec else main.__module__}: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from ruamel.yaml import YAML
 
-from netformer.artifacts import read_table, read_tasks
+from netformer.artifacts import read_parquet, read_tasks
 from netformer.evaluation import ablation
 from netformer.evaluation.scored import read_scored
 from netformer.model.store import load_model
@@ -57,9 +57,9 @@ def measure(root: Path) -> list[dict[str, float]]:
     params, data = load_params(root), root / "data"
     model, transform = load_model(root / "models" / "netformer")
     tasks = read_tasks(data / "tasks.parquet")
-    known = transform(metafeature_values(read_table(data / "metafeatures.parquet"), [t.task_id for t in tasks]))
-    tokens = read_table(data / "tokens.parquet")
-    zoo = read_scored(read_table(data / "zoo.parquet"), tasks, detokenize_networks(tokens, params.zoo.layout))
+    known = transform(metafeature_values(read_parquet(data / "metafeatures.parquet"), [t.task_id for t in tasks]))
+    tokens = read_parquet(data / "tokens.parquet")
+    zoo = read_scored(read_parquet(data / "zoo.parquet"), tasks, detokenize_networks(tokens, params.zoo.layout))
     p = params.sample
     return ablation.measure(model, zoo, tasks, known, n_samples=p.n_samples, seed=p.seed)
 
@@ -71,14 +71,14 @@ def main(repository: Path = Path(), steps: int = 300, seeds: int = 3) -> None:
             root = repository / WORK / f"{number}-{seed}"
             prepare(repository, root, {"train.steps": steps, "train.seed": seed, **changes})
             once(repository, root, "train")
-            names = (arm, ablation.TOLD_BOTH) if arm == "full" else (arm,)
+            names = (arm, ablation.BOTH_CHANNELS) if arm == "full" else (arm,)
             found += [{"arm": name, "seed": seed, **row} for name, row in zip(names, measure(root), strict=False)]
             bar(number * seeds + seed + 1, len(ablation.ARMS) * seeds)
     runs = pd.DataFrame(found).round(4)
     folder = repository / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     runs.to_csv(folder / "runs.csv", index=False)
-    summary = ablation.summarize(runs).round(4)
+    summary = ablation.by_arm(runs).round(4)
     summary.to_csv(folder / "ablations.csv")
     plots.plot(runs, folder / "ablations.png")
     print(summary.to_string())

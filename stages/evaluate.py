@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from netformer.artifacts import networks_of, read_table, read_tasks, write_json
+from netformer.artifacts import networks_of, read_parquet, read_tasks, write_json
 from netformer.evaluation.scored import read_samples, read_scored
 from netformer.evaluation.scores import (
     baseline_scores,
@@ -30,13 +30,13 @@ def main(root: Path = Path()) -> None:
     p, layout, data = params.evaluate, params.zoo.layout, root / "data"
     model, transform = load_model(root / "models" / "netformer")
     tasks = read_tasks(data / "tasks.parquet")
-    known = transform(metafeature_values(read_table(data / "metafeatures.parquet"), [t.task_id for t in tasks]))
+    known = transform(metafeature_values(read_parquet(data / "metafeatures.parquet"), [t.task_id for t in tasks]))
     stack = stack_tasks(tasks, layout.max_features)
-    zoo_table = read_table(data / "zoo.parquet")
+    zoo_table = read_parquet(data / "zoo.parquet")
     stored = networks_of(zoo_table, layout)
-    zoo = read_scored(zoo_table, tasks, detokenize_networks(read_table(data / "tokens.parquet"), layout))
+    zoo = read_scored(zoo_table, tasks, detokenize_networks(read_parquet(data / "tokens.parquet"), layout))
     samples = read_samples(
-        read_table(data / "samples.parquet"), tasks, layout, params.sample.n_seeds, params.sample.n_samples
+        read_parquet(data / "samples.parquet"), tasks, layout, params.sample.n_seeds, params.sample.n_samples
     )
     bar = Bar("evaluate")
     workers = n_workers()

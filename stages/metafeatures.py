@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from netformer.artifacts import read_tasks, write_table
+from netformer.artifacts import read_tasks, write_parquet
 from netformer.tasks.metafeatures import meta_features_frame
-from netformer.workers import spread
+from netformer.workers import map_parallel
 from stages import Bar, n_workers, run, shared
 from stages.params import load_params
 
@@ -20,8 +20,8 @@ def main(root: Path = Path()) -> None:
     tasks = read_tasks(root / "data" / "tasks.parquet")
     pieces = [tasks[start : start + PIECE] for start in range(0, max(1, len(tasks)), PIECE)]
     describe = partial(meta_features_frame, workers=1, max_rows=p.max_rows, max_features=p.max_features)
-    tables = spread(describe, pieces, workers=n_workers(), progress=Bar("metafeatures"))
-    write_table(pa.concat_tables(tables).combine_chunks(), root / "data" / "metafeatures.parquet")
+    tables = map_parallel(describe, pieces, workers=n_workers(), progress=Bar("metafeatures"))
+    write_parquet(pa.concat_tables(tables).combine_chunks(), root / "data" / "metafeatures.parquet")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
+from netformer.errors import InputError
 from netformer.networks.specs import Layout
 
 Count = Annotated[int, Field(ge=1)]
@@ -31,11 +32,11 @@ Activation = Literal["identity", "relu", "tanh", "sigmoid", "gelu"]
 Source = Literal["synthetic", "csv", "folder", "url", "real"]
 
 
-class Section(BaseModel):
+class ParamsSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TaskPrior(Section):
+class TaskPrior(ParamsSection):
     min_features: Count
     noise_low: Positive
     noise_high: Positive
@@ -53,7 +54,7 @@ class TaskPrior(Section):
         return self
 
 
-class Download(Section):
+class Download(ParamsSection):
     seed: Whole
     prior: TaskPrior
     sources: Annotated[list[Source], Field(min_length=1)]
@@ -77,7 +78,7 @@ class Download(Section):
         return self
 
 
-class Zoo(Section):
+class Zoo(ParamsSection):
     seed: Whole
     max_features: Count
     max_hidden_layers: Annotated[int, Field(ge=1, le=4)]
@@ -121,16 +122,16 @@ class Zoo(Section):
         return self.model_dump(include={"steps", "lr", "batch_size", "weight_decay"})
 
 
-class Tokenize(Section):
+class Tokenize(ParamsSection):
     canonical: bool
 
 
-class Metafeatures(Section):
+class Metafeatures(ParamsSection):
     max_rows: Annotated[int, Field(ge=10)]
     max_features: Count
 
 
-class Model(Section):
+class Model(ParamsSection):
     condition: Literal["none", "metafeatures", "task", "both"]
     prior: Literal["learned", "normal"]
     d_model: Count
@@ -140,7 +141,7 @@ class Model(Section):
     n_structure_layers: Count
     d_writer: Count
     d_global: Count
-    d_slot: Count
+    d_vertex: Count
     temperature: NonNegative
     structure_temperature: NonNegative
     orientations: Count
@@ -155,7 +156,7 @@ class Model(Section):
         return self
 
 
-class Loss(Section):
+class Loss(ParamsSection):
     type: NonNegative
     number: NonNegative
     parent: NonNegative
@@ -167,7 +168,7 @@ class Loss(Section):
     prior_solved: NonNegative
 
 
-class Train(Section):
+class Train(ParamsSection):
     seed: Whole
     steps: Count
     lr: Positive
@@ -196,19 +197,19 @@ class Train(Section):
         return self
 
 
-class Sample(Section):
+class Sample(ParamsSection):
     seed: Whole
     n_samples: Count
     n_seeds: Count
 
 
-class Evaluate(Section):
+class Evaluate(ParamsSection):
     seed: Whole
     scratch_networks: Count
     mlp_tasks: Count
 
 
-class Params(Section):
+class Params(ParamsSection):
     download: Download
     zoo: Zoo
     tokenize: Tokenize
@@ -222,15 +223,15 @@ class Params(Section):
 def load_params(root: Path) -> Params:
     """Read and validate `params.yaml` under `root`.
 
-    Raises ValueError with one line a problem: parameter, constraint, value found.
+    Raises InputError with one line a problem: parameter, constraint, value found.
     """
     path = Path(root) / "params.yaml"
     if not path.exists():
-        raise ValueError(f"{path} does not exist; run from the repository's root")
+        raise InputError(f"{path} does not exist; run from the repository's root")
     try:
         values = YAML(typ="safe").load(path.read_text())
     except YAMLError as error:
-        raise ValueError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
     try:
         return Params.model_validate(values)
     except ValidationError as error:
@@ -240,4 +241,4 @@ def load_params(root: Path) -> Params:
             message = item["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
             found = f", got {item['input']!r}" if isinstance(item["input"], str | int | float) else ""
             lines.append(f"{where} {message}{found}")
-        raise ValueError("; ".join(lines)) from None
+        raise InputError("; ".join(lines)) from None

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
 from netformer.artifacts import write_json
+from netformer.errors import InputError
 from netformer.model.store import load_model
 from stages import run
 from stages.params import load_params
@@ -54,7 +55,7 @@ def prepare(repository: Path) -> Path:
     (root / "data").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(repository / PARAMS, root / "params.yaml")
     if (nodes := load_params(root).train.nodes) > 1:
-        raise ValueError(f"train.nodes must be 1 for make pretrain, whose stages are not shared by nodes, got {nodes}")
+        raise InputError(f"train.nodes must be 1 for make pretrain, whose stages are not shared by nodes, got {nodes}")
     shutil.copyfile(repository / "data" / "sample.csv", root / "data" / "sample.csv")
     for stage in PREPARATION:
         once(repository, root, stage)
@@ -81,7 +82,7 @@ def main(repository: Path = Path(), init: Path | None = None) -> None:
     params = load_params(root)
     p = params.train
     if p.seed in [leg["seed"] for leg in legs]:
-        raise ValueError(f"train.seed must differ from that of every earlier leg, got {p.seed}: its tasks would repeat")
+        raise InputError(f"train.seed must differ from that of every earlier leg, got {p.seed}: its tasks would repeat")
     train(root, initial)
     fresh, temperature = p.steps * p.stream_tasks, params.model.temperature
     leg = {"commit": commit, "seed": p.seed, "steps": p.steps, "stream_tasks": fresh, "temperature": temperature}

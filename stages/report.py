@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from netformer.artifacts import read_table, read_tasks
+from netformer.artifacts import read_parquet, read_tasks
+from netformer.errors import InputError
 from netformer.evaluation.scored import read_samples, read_scored
 from netformer.evaluation.scores import posterior_means
 from netformer.model.store import load_model
@@ -23,15 +24,15 @@ from stages.params import load_params
 
 
 def read_metrics(path: Path) -> dict:
-    """Raises ValueError for a file that is no metrics.json of `evaluate`."""
+    """Raises InputError for a file that is no metrics.json of `evaluate`."""
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; run the pipeline first (make repro) or name another file")
+        raise InputError(f"{path} does not exist; run the pipeline first (make repro) or name another file")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} must be JSON, found: {error}") from None
+        raise InputError(f"{path} must be JSON, found: {error}") from None
     if not isinstance(found, dict) or not isinstance(found.get("zero_shot"), dict):
-        raise ValueError(f"{path} must be a metrics.json that evaluate wrote, it has no zero_shot")
+        raise InputError(f"{path} must be a metrics.json that evaluate wrote, it has no zero_shot")
     return found
 
 
@@ -43,12 +44,12 @@ def evidence(root: Path) -> pictures.Evidence | None:
         return None
     params = load_params(root)
     layout, tasks = params.zoo.layout, read_tasks(files[0])
-    held = read_scored(read_table(files[1]), tasks, detokenize_networks(read_table(files[2]), layout)).part("test")
-    samples = read_samples(read_table(files[3]), tasks, layout, params.sample.n_seeds, params.sample.n_samples)
+    held = read_scored(read_parquet(files[1]), tasks, detokenize_networks(read_parquet(files[2]), layout)).part("test")
+    samples = read_samples(read_parquet(files[3]), tasks, layout, params.sample.n_seeds, params.sample.n_samples)
     latents = None
     if models.is_dir():
         model, transform = load_model(models)
-        known = transform(metafeature_values(read_table(files[4]), [task.task_id for task in tasks]))
+        known = transform(metafeature_values(read_parquet(files[4]), [task.task_id for task in tasks]))
         stack = stack_tasks(tasks, layout.max_features)
         latents = posterior_means(model, held.networks, held.task_index, stack, known)[0]
     positions = [i for i, task in enumerate(tasks) if task.split == "test"]

@@ -15,13 +15,14 @@ import pandas as pd
 import pyarrow.compute as pc
 import torch
 
-from netformer.artifacts import networks_of, read_table, read_tasks, write_json
+from netformer.artifacts import networks_of, read_parquet, read_tasks, write_json
 from netformer.evaluation import baselines
 from netformer.evaluation.card import by_group, calibration, head_to_head, prompts, refine_report
 from netformer.evaluation.learners import reference_scores
 from netformer.evaluation.memorisation import memorisation
 from netformer.evaluation.scored import read_samples, read_scored, sets_of
 from netformer.evaluation.scores import zero_shot_metrics
+from netformer.files import code_digest, sources_of
 from netformer.generation.generator import NetFormer
 from netformer.generation.sampling import sample_networks
 from netformer.model.store import load_model
@@ -31,7 +32,7 @@ from netformer.report import views
 from netformer.report.model_card import model_card
 from netformer.report.page import write as write_page
 from netformer.report.plots import plot_real_tables, plot_refinement
-from netformer.workers import spread
+from netformer.workers import map_parallel
 from stages import Bar, n_workers, run
 from stages.params import load_params
 from stages.pretrain import PACKAGE, once, prepare
@@ -40,7 +41,6 @@ from stages.report import evidence
 FOLDER = Path("reports/pretrained")
 PICTURES = ("zero_shot.png", "functions.png", "graphs.png", "latent_map.png")
 OURS = ("single", "drawn", "expected_best_16", "best_of_16", "average_16", "wide_16")
-EVALUATOR = ("evaluation/scores", "evaluation/card", "generation/refinement")
 THEIRS = ("ridge", "mlp", "random128_ridge_head", "svr", "hgb", "rf", "extratrees", "catboost")
 
 
@@ -51,13 +51,20 @@ def sha256(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
+def evaluator(repository: Path) -> set[Path]:
+    """The modules that decide a number of the report: what this file imports, without what only draws and writes."""
+    root = repository.resolve()
+    modules = sources_of(root / "stages" / "report_card.py", root)
+    return {path for path in modules if path.parent.name != "report"}
+
+
 def origin(repository: Path) -> dict[str, str]:
-    """SHA-256 of the weights, the params and the evaluator a report comes from."""
+    """SHA-256 of the weights, the params and the code a report comes from."""
     package = repository / PACKAGE
     return {
         "weights": sha256([package / "model.safetensors", package / "config.json"]),
         "params": sha256([package / "params.yaml"]),
-        "evaluator": sha256([repository / "netformer" / f"{name}.py" for name in EVALUATOR]),
+        "code": code_digest(evaluator(repository)),
     }
 
 
@@ -87,10 +94,10 @@ def main(repository: Path = Path()) -> None:
     data, layout = root / "data", params.zoo.layout
     model, transform = load_model(root / "models" / "netformer")
     tasks = read_tasks(data / "tasks.parquet")
-    table = read_table(data / "samples.parquet")
+    table = read_parquet(data / "samples.parquet")
     samples = read_samples(table, tasks, layout, params.sample.n_seeds, params.sample.n_samples)
     zoo = read_scored(
-        read_table(data / "zoo.parquet"), tasks, detokenize_networks(read_table(data / "tokens.parquet"), layout)
+        read_parquet(data / "zoo.parquet"), tasks, detokenize_networks(read_parquet(data / "tokens.parquet"), layout)
     )
     train = zoo.part("train").networks
     held = concatenate([zoo.part("valid").networks, zoo.part("test").networks])
@@ -110,7 +117,7 @@ def main(repository: Path = Path()) -> None:
     g = torch.Generator().manual_seed(params.sample.seed)
     solved, _ = sample_networks(model, samples.stack, None, n_samples=8, generator=g, order_noise=0.0)
     kinds = [(raw, True), (solved, False)]
-    written, delivered = spread(partial(remembered, held=held, train=train), kinds, workers=n_workers())
+    written, delivered = map_parallel(partial(remembered, held=held, train=train), kinds, workers=n_workers())
     report["sampling"] |= written
     report["sampling_delivered_hidden"] = {k: delivered[k] for k in ("novelty", "memorisation_ratio", "average_ratio")}
     report["calibration"] = calibration(samples)

@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from netformer.errors import InputError
 from stages import run
 
 OUT = Path("build/report")
@@ -104,7 +105,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Raises ValueError for what Chromium refuses."""
+        """Raises InputError for what Chromium refuses."""
         self.count += 1
         message = {"id": self.count, "method": method, "params": params}
         if self.session:
@@ -114,7 +115,7 @@ class Browser:
             found = self.read()
             if found.get("id") == self.count:
                 if "error" in found:
-                    raise ValueError(f"{method}: {found['error']['message']}")
+                    raise InputError(f"{method}: {found['error']['message']}")
                 return found["result"]
             self.events.append(found)
 
@@ -122,7 +123,7 @@ class Browser:
         while b"\0" not in self.rest:
             part = os.read(self.receive.fileno(), 1 << 16)
             if not part:
-                raise ValueError("Chromium ended before it answered; try it by hand")
+                raise InputError("Chromium ended before it answered; try it by hand")
             self.rest += part
         message, _, self.rest = self.rest.partition(b"\0")
         return json.loads(message)
@@ -136,7 +137,7 @@ class Browser:
     def evaluate(self, code: str) -> Any:
         found = self.call("Runtime.evaluate", expression=code, returnByValue=True)
         if "exceptionDetails" in found:
-            raise ValueError(f"the page raised {found['exceptionDetails']['exception'].get('description')}")
+            raise InputError(f"the page raised {found['exceptionDetails']['exception'].get('description')}")
         return found["result"].get("value")
 
     def close(self) -> None:
@@ -196,7 +197,7 @@ def main(root: Path = Path(), paths: list[Path] | None = None) -> None:
     pages = paths or [Path(name) for name in sys.argv[1:]] or [root / DEFAULT]
     for page in pages:
         if not page.is_file():
-            raise ValueError(f"{page} does not exist; write it first: python -m stages.report")
+            raise InputError(f"{page} does not exist; write it first: python -m stages.report")
     out = root / OUT
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as profile:
@@ -210,7 +211,7 @@ def main(root: Path = Path(), paths: list[Path] | None = None) -> None:
         for line in wrong:
             print(f"  {line}")
     if any(found.values()):
-        raise ValueError("reports must open without complaints")
+        raise InputError("reports must open without complaints")
 
 
 if __name__ == "__main__":

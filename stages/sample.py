@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from netformer.artifacts import networks_table, read_table, read_tasks, write_table
+from netformer.artifacts import networks_table, read_parquet, read_tasks, write_parquet
 from netformer.evaluation.arms import ARMS, CONTROLS, sample_arm
 from netformer.model.store import load_model
 from netformer.networks.stack import concatenate
@@ -23,7 +23,7 @@ def main(root: Path = Path()) -> None:
     tasks = [t for t in read_tasks(root / "data" / "tasks.parquet") if t.split == "test"]
     ids = [task.task_id for task in tasks]
     stack = stack_tasks(tasks, params.zoo.max_features)
-    known = transform(metafeature_values(read_table(root / "data" / "metafeatures.parquet"), ids))
+    known = transform(metafeature_values(read_parquet(root / "data" / "metafeatures.parquet"), ids))
     bar, tables = Bar("sample"), []
     for number, arm in enumerate(ARMS):
         count = 1 if arm in CONTROLS else p.n_samples
@@ -41,7 +41,7 @@ def main(root: Path = Path()) -> None:
         bar(number + 1, len(ARMS))
     table = pa.concat_tables(tables)
     table = table.set_column(0, "net_id", pa.array(range(table.num_rows), pa.int64()))
-    write_table(table, root / "data" / "samples.parquet")
+    write_parquet(table, root / "data" / "samples.parquet")
 
 
 if __name__ == "__main__":

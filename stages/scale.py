@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from netformer.artifacts import write_json
-from netformer.tasks.observation import Prior
+from netformer.errors import InputError
+from netformer.tasks.observation import TaskPrior
 from netformer.zoo.shards import TASKS, make_shards
 from stages import Bar, n_workers, run, shared
 from stages.params import load_params
@@ -33,7 +34,7 @@ def main(
     """networks: drawn in all, rounded up to whole shards. networks_per_task, steps: None as in params.yaml."""
     for name, value in (("networks", networks), ("networks_per_task", networks_per_task), ("steps", steps)):
         if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+            raise InputError(f"{name} must be at least 1, got {value}")
     params = load_params(root)
     p, each = params.zoo, networks_per_task or params.zoo.networks_per_task
     start, n_shards = time.perf_counter(), -(-networks // (TASKS * each))
@@ -42,7 +43,7 @@ def main(
     point = make_shards(
         n_shards,
         root / out,
-        draw=draw | {"max_features": p.max_features, "prior": Prior(**params.download.prior.model_dump())},
+        draw=draw | {"max_features": p.max_features, "prior": TaskPrior(**params.download.prior.model_dump())},
         zoo=zoo | {"layout": p.layout, "spec": p.spec, "networks_per_task": each} | ({"steps": steps} if steps else {}),
         canonical=params.tokenize.canonical,
         workers=n_workers(),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from netformer.artifacts import networks_of, read_table, read_tasks, write_json, write_table
+from netformer.artifacts import networks_of, read_parquet, read_tasks, write_json, write_parquet
 from netformer.networks.sensitivity import sensitivity
 from netformer.networks.symmetry import canonicalize
 from netformer.networks.token_tables import exact_share, tokenize_networks
@@ -15,7 +15,7 @@ from stages.params import load_params
 
 def main(root: Path = Path()) -> None:
     params = load_params(root)
-    table = read_table(root / "data" / "zoo.parquet")
+    table = read_parquet(root / "data" / "zoo.parquet")
     tasks = read_tasks(root / "data" / "tasks.parquet")
     stack = stack_tasks(tasks, params.zoo.max_features)
     rows = {task.task_id: row for row, task in enumerate(tasks)}
@@ -26,7 +26,7 @@ def main(root: Path = Path()) -> None:
     weight = sensitivity(canonical, stack.x[index], stack.train[index])
     tokens = tokenize_networks(canonical, weight)
     tokens = tokens.add_column(0, "task_id", table["task_id"]).add_column(0, "net_id", table["net_id"])
-    write_table(tokens, root / "data" / "tokens.parquet")
+    write_parquet(tokens, root / "data" / "tokens.parquet")
     write_json({"exact": exact}, root / "reports" / "tokenize" / "metrics.json")
 
 

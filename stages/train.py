@@ -10,12 +10,12 @@ import torch
 from dvclive import Live
 from lightning_fabric import Fabric
 
-from netformer.artifacts import read_table, read_tasks
+from netformer.artifacts import read_parquet, read_tasks
 from netformer.model.store import save_model
 from netformer.model.vae import TransformerVAE
 from netformer.networks.token_tables import detokenize_networks, detokenize_sensitivity
 from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform, metafeature_values
-from netformer.tasks.observation import Prior
+from netformer.tasks.observation import TaskPrior
 from netformer.tasks.view import stack_tasks
 from netformer.training.batches import Corpus
 from netformer.training.loop import train
@@ -32,10 +32,10 @@ SHARING = {"devices", "nodes", "strategy"}
 def corpus_of(root: Path, params: Params) -> tuple[Corpus, MetaFeatureTransform]:
     """Networks, tasks and meta-features of the tasks whose split is train."""
     tasks = [t for t in read_tasks(root / INPUTS[0]) if t.split == "train"]
-    table = read_table(root / INPUTS[1])
+    table = read_parquet(root / INPUTS[1])
     rows = {task.task_id: row for row, task in enumerate(tasks)}
     table = table.filter(np.isin(table["task_id"].to_numpy(zero_copy_only=False), list(rows)))
-    values = metafeature_values(read_table(root / INPUTS[2]), list(rows))
+    values = metafeature_values(read_parquet(root / INPUTS[2]), list(rows))
     transform = MetaFeatureTransform.fit(values, **params.metafeatures.model_dump())
     index = torch.tensor([rows[task_id] for task_id in table["task_id"].to_pylist()])
     layout = params.zoo.layout
@@ -99,7 +99,7 @@ def fit(
             loss=LossWeights(**p.loss.model_dump()),
             checkpoint=checkpoint,
             log=log,
-            prior=Prior(**params.download.prior.model_dump()),
+            prior=TaskPrior(**params.download.prior.model_dump()),
             initial=initial,
             fabric=fabric,
             **p.model_dump(exclude={"loss", *SHARING}),

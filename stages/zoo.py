@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from netformer.artifacts import networks_table, read_tasks, write_json, write_table
+from netformer.artifacts import networks_table, read_tasks, write_json, write_parquet
 from netformer.tasks.view import stack_tasks
 from netformer.zoo.build import build_zoo
 from stages import Bar, n_workers, run, shared
@@ -30,7 +30,7 @@ def main(root: Path = Path()) -> None:
     )
     ids = [tasks[i].task_id for i in zoo.task_index.tolist()]
     table = networks_table(zoo.networks, ids, r2=zoo.r2, arm=["zoo"] * len(ids), init_seed=zoo.init_seed)
-    write_table(table, root / "data" / "zoo.parquet")
+    write_parquet(table, root / "data" / "zoo.parquet")
     write_json(counts, root / "reports" / "zoo" / "metrics.json")
 
 

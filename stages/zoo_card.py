@@ -6,7 +6,7 @@ No stage of the pipeline; run it after the stage zoo.
 import json
 from pathlib import Path
 
-from netformer.artifacts import read_table
+from netformer.artifacts import read_parquet
 from netformer.zoo.card import TASK_COLUMNS, ZOO_COLUMNS, zoo_card
 from netformer.zoo.load import load_zoo
 from stages import run
@@ -14,7 +14,7 @@ from stages.params import load_params
 
 
 def main(root: Path = Path()) -> None:
-    tasks = read_table(root / "data" / "tasks.parquet").select(TASK_COLUMNS).to_pandas()
+    tasks = read_parquet(root / "data" / "tasks.parquet").select(TASK_COLUMNS).to_pandas()
     zoo = load_zoo(root / "data" / "zoo.parquet", columns=ZOO_COLUMNS).table.to_pandas()
     counts, out = root / "reports" / "zoo" / "metrics.json", root / "reports" / "zoo" / "card.md"
     known = json.loads(counts.read_text(encoding="utf-8")) if counts.exists() else None

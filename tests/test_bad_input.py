@@ -15,7 +15,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from netformer.artifacts import networks_table, read_table, write_table, write_tasks
+from netformer.artifacts import networks_table, read_parquet, write_parquet, write_tasks
 from netformer.model.store import load_model, save_model
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Layout, draw_specs
@@ -151,27 +151,33 @@ def test_tokens_that_are_no_network(
     features = torch.tensor([task.X.shape[1] for task in tasks])
     specs = draw_specs(features, layout=Layout(), generator=torch.Generator().manual_seed(0))
     networks, ids = initialize(specs, torch.arange(2)), [task.task_id for task in tasks]
-    write_table(networks_table(networks, ids, r2=torch.zeros(2, 3), arm=["zoo"] * 2), root / "data" / "zoo.parquet")
+    write_parquet(networks_table(networks, ids, r2=torch.zeros(2, 3), arm=["zoo"] * 2), root / "data" / "zoo.parquet")
     tokens = tokenize_networks(networks, torch.ones(specs.mask.shape[:2])).add_column(0, "task_id", pa.array(ids))
     lists = tokens[column].to_pylist()
     # a vertex that is its own parent is the shortest cycle
     lists[1][5] = tokens["vertex"].to_pylist()[1][5] if value is None else value
     at = tokens.column_names.index(column)
-    write_table(tokens.set_column(at, column, pa.array(lists, tokens[column].type)), root / "data" / "tokens.parquet")
+    write_parquet(tokens.set_column(at, column, pa.array(lists, tokens[column].type)), root / "data" / "tokens.parquet")
     frame = {"task_id": ids} | {name: [0.0, 1.0] for name in NAMES}
-    write_table(pa.table(frame), root / "data" / "metafeatures.parquet")
+    write_parquet(pa.table(frame), root / "data" / "metafeatures.parquet")
     line = refusal("train", capsys)
     assert "an edge must run to the next layer or from an input to the output" in line
     assert found in line
     assert "in row 1" in line
     assert not (root / "models").exists()
-    assert len(read_table(root / "data" / "tokens.parquet")) == 2
+    assert len(read_parquet(root / "data" / "tokens.parquet")) == 2
 
 
 def test_a_model_of_another_version(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with torch.random.fork_rng():
         model = TransformerVAE(
-            max_features=10, max_hidden_layers=3, max_width=8, n_metafeatures=len(NAMES), d_model=8, n_heads=2, d_slot=2
+            max_features=10,
+            max_hidden_layers=3,
+            max_width=8,
+            n_metafeatures=len(NAMES),
+            d_model=8,
+            n_heads=2,
+            d_vertex=2,
         )
     folder = root / "models" / "netformer"
     save_model(model, MetaFeatureTransform.fit(torch.randn(4, len(NAMES)).double().numpy()), folder)

@@ -12,7 +12,7 @@ from bench import model as benchmodel
 from bench.edge_sequence import EdgeSequence
 from netformer.networks.specs import Layout, draw_specs
 
-TINY_MODEL = {"d_model": 16, "n_heads": 2, "d_row": 16, "d_slot": 2, "d_condition": 16, "d_writer": 16}
+TINY_MODEL = {"d_model": 16, "n_heads": 2, "d_row": 16, "d_vertex": 2, "d_condition": 16, "d_writer": 16}
 PIECES = {
     "machine": lambda: bench.measure_machine(size=16, megabytes=1, rounds=1),
     "zoo": lambda: bench.measure_zoo(networks=2, copies=2, steps=3, rounds=1, judged=3),

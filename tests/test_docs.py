@@ -20,7 +20,7 @@ import pytest
 import torch
 from drawn import draw
 
-from netformer.artifacts import networks_table, write_table, write_tasks
+from netformer.artifacts import networks_table, write_parquet, write_tasks
 from netformer.networks.sensitivity import sensitivity
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks
@@ -71,8 +71,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokens = tokenize_networks(nets, sensitivity(nets, stack.x[owner], stack.train[owner]))
     tokens = tokens.add_column(0, "task_id", table["task_id"]).add_column(0, "net_id", table["net_id"])
     write_tasks(tasks, folder / "data" / "tasks.parquet")
-    write_table(table, folder / "data" / "zoo.parquet")
-    write_table(tokens, folder / "data" / "tokens.parquet")
+    write_parquet(table, folder / "data" / "zoo.parquet")
+    write_parquet(tokens, folder / "data" / "tokens.parquet")
     commands = folder / ".bin"
     commands.mkdir()
     for command, arguments in (("netformer", "-m netformer"), ("python", "")):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from drawn import draw
 
-from netformer.artifacts import networks_table, write_table, write_tasks
+from netformer.artifacts import networks_table, write_parquet, write_tasks
 from netformer.model.store import save_model
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Layout
@@ -38,7 +38,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             n_metafeatures=len(NAMES),
             d_model=16,
             n_heads=2,
-            d_slot=2,
+            d_vertex=2,
         )
     folder = tmp_path_factory.mktemp("model")
     values = np.random.default_rng(0).normal(size=(20, len(NAMES)))
@@ -82,7 +82,7 @@ def test_predict_r2_from_weights(tmp_path: Path) -> None:
     ]
     write_tasks(tasks, tmp_path / "tasks.parquet")
     table = networks_table(nets, [f"t{i % 40:02}" for i in range(n)], r2=r2, arm=["zoo"] * n)
-    write_table(table, tmp_path / "zoo.parquet")
+    write_parquet(table, tmp_path / "zoo.parquet")
     done = run("examples/predict_r2_from_weights.py", str(tmp_path / "zoo.parquet"))
     assert done.returncode == 0, done.stderr
     assert "fitted on 120 networks of 20 tasks; test R2 of 60 networks of 10 other tasks" in done.stdout

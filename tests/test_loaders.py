@@ -8,7 +8,7 @@ import torch
 from drawn import draw
 
 import netformer
-from netformer.artifacts import networks_table, write_table, write_tasks
+from netformer.artifacts import networks_table, write_parquet, write_tasks
 from netformer.networks.specs import Layout
 from netformer.networks.token_tables import tokenize_networks
 from netformer.tasks.task import Task
@@ -37,8 +37,8 @@ def folder(tmp_path_factory, nets):
     tokens = tokenize_networks(nets, torch.ones(nets.specs.mask.shape[:2]))
     tokens = tokens.add_column(0, "task_id", table["task_id"]).add_column(0, "net_id", table["net_id"])
     write_tasks(tasks, path / "tasks.parquet")
-    write_table(table, path / "zoo.parquet")
-    write_table(tokens, path / "tokens.parquet")
+    write_parquet(table, path / "zoo.parquet")
+    write_parquet(tokens, path / "tokens.parquet")
     return path
 
 
@@ -58,14 +58,14 @@ def test_the_whole_zoo_comes_back_with_its_layout(folder, nets):
 def test_the_layout_is_told_from_the_masks_or_asked_for(tmp_path, layout, seed):
     nets = draw(30, seed=seed, layout=layout)
     table = networks_table(nets, ["t"] * 30, r2=torch.zeros(30, 3), arm=["zoo"] * 30)
-    write_table(table, tmp_path / "zoo.parquet")
+    write_parquet(table, tmp_path / "zoo.parquet")
     assert load_zoo(tmp_path / "zoo.parquet").layout == layout
 
 
 def test_a_layout_that_is_not_clear_is_asked_for(tmp_path):
     one = draw(1, layout=Layout(2, 1, 4))
     table = networks_table(one, ["t"], r2=torch.zeros(1, 3), arm=["zoo"])
-    write_table(table.slice(0, 0), tmp_path / "zoo.parquet")
+    write_parquet(table.slice(0, 0), tmp_path / "zoo.parquet")
     with pytest.raises(ValueError, match="holds no network to tell the layout from; pass layout="):
         load_zoo(tmp_path / "zoo.parquet")
     assert len(load_zoo(tmp_path / "zoo.parquet", layout=Layout(2, 1, 4)).networks) == 0

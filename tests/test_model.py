@@ -35,7 +35,7 @@ TINY = {
     "n_metafeatures": 4,
     "d_model": 16,
     "n_heads": 2,
-    "d_slot": 2,
+    "d_vertex": 2,
     "d_row": 16,
 }
 

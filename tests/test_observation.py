@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from netformer.tasks.families import draw
-from netformer.tasks.observation import Prior, observe, transform_target
+from netformer.tasks.families import draw_tasks
+from netformer.tasks.observation import TaskPrior, observe, transform_target
 from netformer.tasks.stream import stream_batch
 
-PLAIN = Prior()
+PLAIN = TaskPrior()
 SHARES = ("weak_share", "noise_share", "warp_share", "level_share", "derived_share", "target_share")
 
 
@@ -17,8 +17,8 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def drawn(prior: Prior, n: int = 60, rows: int = 300):
-    return draw(n, rows, max_features=6, prior=prior, generator=seeded(0))
+def drawn(prior: TaskPrior, n: int = 60, rows: int = 300):
+    return draw_tasks(n, rows, max_features=6, prior=prior, generator=seeded(0))
 
 
 def kurtosis(x: torch.Tensor) -> torch.Tensor:

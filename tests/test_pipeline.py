@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
-from netformer.evaluation.ablation import ARMS, TOLD_BOTH
+from netformer.evaluation.ablation import ARMS, BOTH_CHANNELS
 from netformer.files import sources_of
 from stages.params import load_params
 
@@ -34,7 +34,7 @@ TINY = {
         "max_rows": 50,
     },
     "zoo": {"networks_per_task": 3, "steps": 30, "min_valid_r2": -1.0, "max_gap": 5.0},
-    "model": {"d_model": 16, "n_heads": 2, "d_row": 16, "d_slot": 2},
+    "model": {"d_model": 16, "n_heads": 2, "d_row": 16, "d_vertex": 2},
     "train": {"steps": 3, "zoo_tasks": 3, "networks_per_task": 2, "stream_tasks": 4, "min_rows": 20, "max_rows": 30},
     "sample": {"n_samples": 3, "n_seeds": 2},
     "evaluate": {"scratch_networks": 2, "mlp_tasks": 8},
@@ -230,7 +230,7 @@ def test_every_ablation_is_trained_measured_and_not_repeated(root: Path, tmp_pat
     ablate = import_module("stages.ablate").main
     ablate(tmp_path, steps=2, seeds=1)
     runs = pd.read_csv(tmp_path / "reports" / "ablations" / "runs.csv")
-    assert list(runs["arm"]) == [*list(ARMS)[:1], TOLD_BOTH, *list(ARMS)[1:]]
+    assert list(runs["arm"]) == [*list(ARMS)[:1], BOTH_CHANNELS, *list(ARMS)[1:]]
     assert runs[["single", "wide", "raw"]].notna().all().all()
     assert len(runs.drop_duplicates(["single", "raw"])) == len(runs), "an arm is no other arm's copy"
     models = {p: p.stat().st_mtime_ns for p in (tmp_path / "build").rglob("model.safetensors")}

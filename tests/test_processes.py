@@ -34,7 +34,7 @@ MODEL = {
     "n_heads": 2,
     "d_writer": 32,
     "d_global": 8,
-    "d_slot": 2,
+    "d_vertex": 2,
     "d_row": 16,
     "order_noise": 0.5,
 }

@@ -54,7 +54,7 @@ def untrained() -> TransformerVAE:
         d_model=16,
         d_writer=32,
         d_global=4,
-        d_slot=2,
+        d_vertex=2,
         d_row=16,
     ).eval()
 
@@ -114,7 +114,7 @@ def test_no_latent_is_worse_than_its_start_on_held_back_rows(valid):
 
 
 def test_a_stronger_tether_keeps_latents_nearer_and_more_rows_let_them_go():
-    model, tasks = untrained(), stack(valid=False, t=8, n_rows=125)[torch.arange(7)].told()
+    model, tasks = untrained(), stack(valid=False, t=8, n_rows=125)[torch.arange(7)].train_only()
     assert tasks.x.shape[1] % 5 == 0  # every copy of the rows holds the same ones back
     c, z, specs = latents(model, tasks)
 

@@ -123,8 +123,8 @@ def test_a_point_of_a_refine_curve_is_the_test_r2_of_refined_networks_task_by_ta
     curve = _refined_r2((networks, 5), untrained(), stack, penalties, 0)
     for i in (0, 13, 20):
         part, own = stack[[i]].trim(), torch.zeros(1, dtype=torch.long)
-        moved = refine(networks[[i]], part.told(), own, steps=5, penalties=penalties[[i]])
-        delivered, _ = weigh_heads(moved, part.told(), penalties[[i]])
+        moved = refine(networks[[i]], part.train_only(), own, steps=5, penalties=penalties[[i]])
+        delivered, _ = weigh_heads(moved, part.train_only(), penalties[[i]])
         expected = r2(part.y, delivered.predict(part.x), part.rows == TEST)
         assert float(curve[i]) == pytest.approx(float(expected), abs=1e-3)
 

@@ -57,7 +57,7 @@ def test_so_does_a_cluster(made: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_stopped_goes_on_where_it_was(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted while the tokens of the second shard are written, then asked for less, then for all."""
-    write = shards.write_table
+    write = shards.write_parquet
 
     def stop(table: pa.Table, path: Path, row_group: int | None = None) -> None:
         if path == tmp_path / "tokens" / "000001.parquet":
@@ -65,7 +65,7 @@ def test_a_run_that_stopped_goes_on_where_it_was(made: Path, tmp_path: Path, mon
         write(table, path, row_group)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "write_table", stop)
+        patch.setattr(shards, "write_parquet", stop)
         with pytest.raises(KeyboardInterrupt):
             make_shards(3, tmp_path, **SETTINGS)
     assert [path.name for path in (tmp_path / "done").iterdir()] == ["000000.json"]
@@ -139,7 +139,7 @@ def test_a_full_folder_keeps_what_is_complete(made: Path, tmp_path: Path, monkey
 
     make_shards(1, tmp_path, **SETTINGS)
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "write_table", full)
+        patch.setattr(shards, "write_parquet", full)
         with pytest.raises(
             OSError, match=r"is full at shard 1; free some space and run again: complete shards are kept"
         ):

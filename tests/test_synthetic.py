@@ -7,8 +7,8 @@ from sklearn.datasets import make_friedman1, make_friedman2, make_friedman3
 from sklearn.linear_model import LinearRegression
 
 from netformer.tasks import families
-from netformer.tasks.families import FAMILIES, draw, draw_friedman
-from netformer.tasks.observation import Prior
+from netformer.tasks.families import FAMILIES, draw_friedman, draw_tasks
+from netformer.tasks.observation import TaskPrior
 from netformer.tasks.stream import STREAMS, batch_generator, stream_batch, synthetic_tasks
 from netformer.tasks.task import TEST, TRAIN, VALID
 
@@ -60,7 +60,7 @@ def test_stored_tasks_do_not_depend_on_how_many_are_asked_for():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_finite_varied_and_as_linear_as_its_name(family):
     """Median linear R2 of 40 noiseless tasks: 1 for linear ones, below 0.95 for every other family."""
-    drawn = draw(40, 250, max_features=6, families=(family,), generator=seeded(0))
+    drawn = draw_tasks(40, 250, max_features=6, families=(family,), generator=seeded(0))
     assert set(drawn.family) == {family}
     assert bool(torch.isfinite(drawn.x).all() & torch.isfinite(drawn.y).all() & torch.isfinite(drawn.clean).all())
     torch.testing.assert_close(drawn.clean.std(1), torch.ones(40), rtol=1e-3, atol=1e-3)
@@ -73,7 +73,7 @@ def test_every_family_is_finite_varied_and_as_linear_as_its_name(family):
 
 
 def test_unused_columns_are_zero_and_used_ones_are_not():
-    drawn = draw(200, 60, max_features=7, prior=Prior(min_features=3), generator=seeded(1))
+    drawn = draw_tasks(200, 60, max_features=7, prior=TaskPrior(min_features=3), generator=seeded(1))
     used = torch.arange(7) < drawn.n_features.unsqueeze(1)
     assert set(drawn.n_features.tolist()) == {3, 4, 5, 6, 7}
     assert set(drawn.family) == set(FAMILIES)
@@ -83,7 +83,7 @@ def test_unused_columns_are_zero_and_used_ones_are_not():
 
 
 def test_noise_stays_in_its_range():
-    drawn = draw(100, 4000, max_features=4, prior=Prior(noise_low=0.1, noise_high=0.5), generator=seeded(2))
+    drawn = draw_tasks(100, 4000, max_features=4, prior=TaskPrior(noise_low=0.1, noise_high=0.5), generator=seeded(2))
     deviation = (drawn.y - drawn.clean).std(1)
     assert 0.09 < float(deviation.min()) < 0.15
     assert 0.4 < float(deviation.max()) < 0.55

@@ -14,7 +14,7 @@ from netformer.evaluation.baselines import mlp_lbfgs
 from netformer.networks.specs import Layout, draw_specs
 from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.view import stack_tasks
-from netformer.workers import cluster, on_cluster, spread
+from netformer.workers import cluster, map_parallel, on_cluster
 from netformer.zoo.build import initialize, train_networks
 from stages import run
 
@@ -35,22 +35,22 @@ def tasks_of(n: int) -> list:
 
 def test_results_keep_the_order_of_the_items(dask) -> None:
     seen: list[tuple[int, int]] = []
-    assert spread(abs, [-3, 1, -2], workers=1) == spread(abs, [-3, 1, -2], workers=2) == [3, 1, 2]
+    assert map_parallel(abs, [-3, 1, -2], workers=1) == map_parallel(abs, [-3, 1, -2], workers=2) == [3, 1, 2]
     assert not on_cluster()
     with cluster(dask.scheduler_address):
         assert on_cluster()
-        assert spread(abs, [-3, 1, -2], progress=lambda done, total: seen.append((done, total))) == [3, 1, 2]
-        assert spread(abs, []) == []
+        assert map_parallel(abs, [-3, 1, -2], progress=lambda done, total: seen.append((done, total))) == [3, 1, 2]
+        assert map_parallel(abs, []) == []
     assert not on_cluster()
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_calls_have_one_thread_of_torch_and_leave_the_callers_alone(dask) -> None:
     threads = torch.get_num_threads()
-    assert spread(_threads, [0], workers=1) == [1]
+    assert map_parallel(_threads, [0], workers=1) == [1]
     assert torch.get_num_threads() == threads
     with cluster(dask.scheduler_address):
-        assert spread(_threads, [0]) == [1]
+        assert map_parallel(_threads, [0]) == [1]
 
 
 def _threads(_: int) -> int:
@@ -142,7 +142,7 @@ def test_a_scheduler_without_workers_is_one_line(monkeypatch: pytest.MonkeyPatch
 
 def test_a_killed_process_of_this_machine_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def main(root: Path) -> None:
-        spread(_die, [0, 1], workers=2)
+        map_parallel(_die, [0, 1], workers=2)
 
     with pytest.raises(SystemExit):
         run(main)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from drawn import draw
 
-from netformer.artifacts import networks_table, write_json, write_table, write_tasks
+from netformer.artifacts import networks_table, write_json, write_parquet, write_tasks
 from netformer.networks.specs import Layout
 from netformer.tasks.stream import synthetic_tasks
 from netformer.zoo.card import zoo_card
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
         draw(40, layout=Layout()), owners, r2=r2, arm=["zoo"] * 40, init_seed=torch.arange(40).clamp(max=37)
     )
     write_tasks([*tasks, *held_out], tmp_path / "data" / "tasks.parquet")
-    write_table(table, tmp_path / "data" / "zoo.parquet")
+    write_parquet(table, tmp_path / "data" / "zoo.parquet")
     write_json(COUNTS, tmp_path / "reports" / "zoo" / "metrics.json")
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     return tmp_path

@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 
 from netformer.cli.console import CODES, OneLine, Talk, atomically, number, plain, refuse_existing
+from netformer.errors import InputError
 
 if TYPE_CHECKING:
     from netformer.exports.bundle import Bundle
@@ -69,7 +70,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")
 
 def load_bundle(path: Path) -> Bundle:
     if not path.is_dir():
-        raise ValueError(
+        raise InputError(
             f"{path}: no such folder of networks; write it: netformer generate TABLE --target y --out {path}"
         )
     from netformer.exports.bundle import Bundle
@@ -83,7 +84,7 @@ def which_of(text: str, count: int) -> Any:
         return text
     if text.isdecimal() and int(text) < count:
         return int(text)
-    raise ValueError(f"--which must be wide, mean or a network from 0 to {count - 1}, got {text!r}")
+    raise InputError(f"--which must be wide, mean or a network from 0 to {count - 1}, got {text!r}")
 
 
 @app.command(epilog=CODES)
@@ -106,7 +107,7 @@ def generate(
     refuse_existing(out)
     refuse_existing(report)
     if report is not None and (report.suffix.lower() != ".html" or report == out):
-        raise ValueError(f"{report}: --report must end in .html and be another name than --out")
+        raise InputError(f"{report}: --report must end in .html and be another name than --out")
     from dataclasses import asdict
 
     import numpy as np
@@ -123,7 +124,7 @@ def generate(
     gaps = medians(intake.X, train)
     X, y = fill(intake.X, gaps), intake.y
     if np.ptp(y[train]) == 0 or not np.ptp(X[train], 0).any():
-        raise ValueError(f"{table}: target and columns must vary in the rows trained on; try another --seed")
+        raise InputError(f"{table}: target and columns must vary in the rows trained on; try another --seed")
     prompt = {
         "max_params": max_params,
         "max_hidden_layers": max_hidden_layers,
@@ -165,9 +166,8 @@ def inspect(
     """Structure, size and influence of the columns of every network; the weights of one; a picture."""
     refuse_existing(draw)
     if draw is not None and draw.suffix.lower() != ".png":
-        raise ValueError(f"{draw}: --draw must end in .png")
-    from netformer.cli.describe import draw as picture
-    from netformer.cli.describe import layers, overview, overview_table, weight_tables
+        raise InputError(f"{draw}: --draw must end in .png")
+    from netformer.cli.describe import draw_networks, layers, overview, overview_table, weight_tables
     from netformer.networks.merged import merged
 
     bundle, talk = load_bundle(nets), Talk(json, quiet)
@@ -185,7 +185,7 @@ def inspect(
         listed[which]["layers"] = layers(networks, which)
     if draw is not None:
         members = [which] if which is not None else list(range(min(16, len(networks))))
-        atomically(draw, lambda part: picture(networks, members, columns, part))
+        atomically(draw, lambda part: draw_networks(networks, members, columns, part))
         talk.show(f"written: {draw}")
     facts = {"nets": str(nets), "target": bundle.target, "columns": columns, "about": bundle.about}
     talk.finish(facts | {f"{name}_params": wide.n_params, "networks": listed})
@@ -204,7 +204,7 @@ def predict(
     """Predict the rows of a table; columns are matched by name, others ignored."""
     refuse_existing(out)
     if out.suffix.lower() not in (".csv", ".tsv", ".parquet"):
-        raise ValueError(f"{out}: --out must end in .csv, .tsv or .parquet")
+        raise InputError(f"{out}: --out must end in .csv, .tsv or .parquet")
     import numpy as np
     import pandas as pd
 
@@ -310,7 +310,7 @@ def info(json: AsJson = False, quiet: Quiet = False) -> None:
     folder, talk = Path(__file__).parents[1] / "pretrained", Talk(json, quiet)
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise ValueError(f"{weights}: the weights of the package are missing; install it again or run make pretrain")
+        raise InputError(f"{weights}: the weights of the package are missing; install it again or run make pretrain")
     legs = json_text.loads((folder / "legs.json").read_text())
     model = json_text.loads((folder / "config.json").read_text())["model"]
     with weights.open("rb") as file:  # safetensors: a length, a header in JSON, numbers

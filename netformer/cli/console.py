@@ -16,6 +16,8 @@ import typer
 from rich.console import Console, RenderableType
 from typer.core import TyperGroup
 
+from netformer.errors import InputError
+
 CODES = "Exit codes: 0 fine; 2 bad input, one line on stderr says what and the way out, and nothing was written."
 
 
@@ -27,7 +29,7 @@ class OneLine(TyperGroup):
             code = super().main(args, standalone_mode=False, **extra)
         except typer.Abort:
             code = 1
-        except (typer.TyperException, ValueError, OSError) as error:
+        except (typer.TyperException, InputError, OSError) as error:
             wrong_use = getattr(error, "format_message", None)
             line = " ".join(str(wrong_use() if wrong_use else error).split())
             print(f"netformer: {line}{'; see --help' if wrong_use else ''}", file=sys.stderr)
@@ -78,14 +80,14 @@ def number(value: float) -> str:
 
 
 def refuse_existing(path: Path | None) -> None:
-    """Raises ValueError for an output that is there already, or that cannot be."""
+    """Raises InputError for an output that is there already, or that cannot be."""
     if path is None:
         return
     if path.exists() or path.is_symlink():
-        raise ValueError(f"{path}: exists already, nothing was overwritten; choose another --out or remove it")
+        raise InputError(f"{path}: exists already, nothing was overwritten; choose another --out or remove it")
     file = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
     if file is not None:
-        raise ValueError(f"{path}: cannot be written, {file} is a file; choose another --out")
+        raise InputError(f"{path}: cannot be written, {file} is a file; choose another --out")
 
 
 def atomically(path: Path, write: Callable[[Path], Any]) -> None:

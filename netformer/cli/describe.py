@@ -98,7 +98,7 @@ def weight_tables(networks: Networks, index: int, columns: Sequence[str]) -> lis
     return out
 
 
-def draw(networks: Networks, which: Sequence[int], columns: Sequence[str], path: Path) -> None:
+def draw_networks(networks: Networks, which: Sequence[int], columns: Sequence[str], path: Path) -> None:
     """The graphs of these networks as one PNG: inputs left, output right, the width of an edge by its |weight|."""
     import numpy as np
     from matplotlib import pyplot as plt

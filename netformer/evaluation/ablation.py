@@ -35,7 +35,7 @@ ARMS: dict[str, dict[str, object]] = {
 }
 
 
-TOLD_BOTH = "full, told of meta-features too"
+BOTH_CHANNELS = "full, told of meta-features too"
 
 
 GENERATION, RECONSTRUCTION = ("single", "wide", "raw"), ("edge_f1", "cosine_skill", "functional_r2")
@@ -83,7 +83,7 @@ def measure(
     return rows
 
 
-def summarize(runs: pd.DataFrame) -> pd.DataFrame:
+def by_arm(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean and deviation over the seeds of every figure of every arm, arms in order of appearance."""
     groups = runs.drop(columns="seed").groupby("arm", sort=False)
     names = [*GENERATION, *RECONSTRUCTION]

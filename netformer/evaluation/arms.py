@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.generation.sampling import sample_networks
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import Networks
@@ -44,7 +45,7 @@ def sample_arm(
     elif arm == "raw":
         tasks_seen, known = tasks, delivered
     else:
-        raise ValueError(f"arm must be one of {', '.join(ARMS)}, got {arm!r}")
+        raise InputError(f"arm must be one of {', '.join(ARMS)}, got {arm!r}")
     return sample_networks(
         model,
         tasks,

@@ -20,7 +20,7 @@ from netformer.ridge import _squares, leave_one_out, ridge_path, trust
 from netformer.tasks.scores import r2
 from netformer.tasks.task import PAD, TEST, TRAIN, VALID
 from netformer.tasks.view import TaskStack
-from netformer.workers import spread
+from netformer.workers import map_parallel
 
 MLP_PENALTIES = (1e-3, 1e-1, 1.0, 10.0)
 
@@ -83,7 +83,7 @@ def mlp_lbfgs(tasks: TaskStack, workers: int = 1, seed: int = 0) -> Float[Tensor
     x, y, rows = tasks.x.double().numpy(), tasks.y.double().numpy(), tasks.rows.numpy()
     used = tasks.n_features.clamp(min=1).tolist()
     jobs = [(x[i, :, : used[i]], y[i], rows[i], (8, 8), "tanh", MLP_PENALTIES, seed) for i in range(len(x))]
-    return torch.from_numpy(np.stack(spread(_fit, jobs, workers=workers)))
+    return torch.from_numpy(np.stack(map_parallel(_fit, jobs, workers=workers)))
 
 
 def mlp_same_spec(
@@ -110,7 +110,7 @@ def mlp_same_spec(
         name = SKLEARN_NAMES[ACTIVATIONS[int(first[i, 0])]]
         return x[at, :, : int(specs.n_inputs[i])], y[at], rows[at], widths, name, (1e-4,), seed
 
-    done = spread(_fit, [job(i) for i in index.tolist()], workers=workers)
+    done = map_parallel(_fit, [job(i) for i in index.tolist()], workers=workers)
     at = task_index[index]
     return r2(tasks.y[at], torch.from_numpy(np.stack(done)), tasks.rows[at] == TEST), index
 

@@ -27,7 +27,7 @@ from netformer.networks.stack import Networks
 from netformer.tasks.scores import r2
 from netformer.tasks.task import TEST, TRAIN, Task
 from netformer.tasks.view import TaskStack, stack_tasks
-from netformer.workers import spread
+from netformer.workers import map_parallel
 from netformer.zoo.build import initialize
 
 BUDGETS, TEMPERATURES, TARGETS, TARGET_TASKS = (60, 120, 250, 500), (0.3, 1.0), (0.2, 0.4, 0.6, 0.8), 60
@@ -164,7 +164,7 @@ def refine_report(
     """
     stack, own = samples.stack, torch.arange(len(samples.tasks))
     with torch.no_grad():
-        penalties = torch.cat([model.penalties(model.embed(len(at), stack[at].told())) for at in own.split(32)])
+        penalties = torch.cat([model.penalties(model.embed(len(at), stack[at].train_only())) for at in own.split(32)])
     g = torch.Generator().manual_seed(seed)
     written, _ = sample_networks(model, stack, None, n_samples=1, generator=g, solve=False)
     starts: dict[str, Networks | int] = {
@@ -176,7 +176,7 @@ def refine_report(
     }
     jobs = [(name, k) for name in starts for k in (WIDE_STEPS if name == "wide_latent" else STEPS)]
     score = partial(_refined_r2, model=model, stack=stack, penalties=penalties, seed=seed)
-    scores = spread(score, [(starts[name], k) for name, k in jobs], workers=workers, progress=progress)
+    scores = map_parallel(score, [(starts[name], k) for name, k in jobs], workers=workers, progress=progress)
     result: dict[str, dict[str, dict[str, float]]] = {}
     for group, members in sets_of(samples.tasks).items():
         for (name, k), values in zip(jobs, scores, strict=True):
@@ -194,7 +194,7 @@ def _refined_r2(
     result, g = torch.zeros(len(stack), dtype=torch.float64), torch.Generator().manual_seed(seed)
     for at in torch.argsort(stack.n_rows, stable=True).split(16):
         part = stack[at].trim()
-        told, count = part.told(), 1
+        told, count = part.train_only(), 1
         if isinstance(start, Networks):
             moved = refine(start[at], told, torch.arange(len(at)), steps=steps, penalties=penalties[at])
             networks, _ = weigh_heads(moved, told, penalties[at])

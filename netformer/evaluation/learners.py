@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
+from netformer.errors import InputError
 from netformer.tasks.scores import r2
 from netformer.tasks.task import TEST, TRAIN, VALID, Task
 
@@ -89,11 +90,11 @@ def fit_reference(
     from joblib import Parallel, delayed
 
     if name not in REFERENCES:
-        raise ValueError(f"name must be one of {', '.join(REFERENCES)}, got {name!r}")
+        raise InputError(f"name must be one of {', '.join(REFERENCES)}, got {name!r}")
     for task in tasks:
         for code, rows in ((TRAIN, "train"), (VALID, "valid")):
             if not (task.row_split == code).any():
-                raise ValueError(f"task {task.task_id!r} must have {rows} rows, found none; split it with split_rows")
+                raise InputError(f"task {task.task_id!r} must have {rows} rows, found none; split it with split_rows")
     done = Parallel(n_jobs=workers)(
         delayed(_fit)(name, task.X.astype(np.float64), task.y.astype(np.float64), task.row_split, seed)
         for task in tasks

@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs
 from netformer.networks.stack import Networks, concatenate, weight_scale
 from netformer.networks.symmetry import canonicalize
@@ -55,14 +56,14 @@ def memorisation(
         n_samples, n_held, n_train       networks compared, distinct ones of held, all of train
         n_unmatched                      samples left out: not finite, or no held or no training network of their shape
 
-    head: see `nearest_distances`. Raises ValueError when no sample is left, and for layouts that differ.
+    head: see `nearest_distances`. Raises InputError when no sample is left, and for layouts that differ.
     """
     g = torch.Generator().manual_seed(seed)
     some = samples[torch.randperm(len(samples), generator=g)[:limit].sort().values]
     shape, held_shape, train_shape = (_shape(net) for net in (some, held, train))
     usable = (shape >= 0) & torch.isin(shape, held_shape) & torch.isin(shape, train_shape)
     if not bool(usable.any()):
-        raise ValueError(f"samples must be finite and of a shape in held and train, none of {len(some)} is; pass more")
+        raise InputError(f"samples must be finite and of a shape in held and train, none of {len(some)} is; pass more")
     shape = shape[usable]
     reference = _alike(shape, held_shape, g)[0]
     copies, partners = (_canonical(train[index]) for index in _alike(shape, train_shape, g))
@@ -106,13 +107,13 @@ def nearest_distances(
     inf where no training network has that shape or a weight is not finite. candidates: training networks aligned to
     each query; at twice the largest group of one shape the search is exhaustive. head: False leaves the edges into the
     output out of everything, for networks whose output layer was solved and not written. chunk: queries at a time;
-    bounds memory, changes nothing. Raises ValueError for layouts that differ and training weights that are not finite.
+    bounds memory, changes nothing. Raises InputError for layouts that differ and training weights that are not finite.
     """
     if query.layout != train.layout:
-        raise ValueError(f"networks compared must have the layout of train, {train.layout}, got {query.layout}")
+        raise InputError(f"networks compared must have the layout of train, {train.layout}, got {query.layout}")
     shape, train_shape = _shape(query), _shape(train)
     if bool((train_shape < 0).any()):
-        raise ValueError(f"train must be finite, got {int((train_shape < 0).sum())} networks that are not; drop them")
+        raise InputError(f"train must be finite, got {int((train_shape < 0).sum())} networks that are not; drop them")
     query, train, layout = _canonical(query), _canonical(train), train.layout
     scale, result = weight_scale(train), torch.full((len(query),), torch.inf)
     for code in torch.unique(shape[(shape >= 0) & torch.isin(shape, train_shape)]).tolist():

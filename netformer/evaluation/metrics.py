@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.networks.specs import ACTIVATIONS, Specs, patch_numbers, patch_types, slots
 from netformer.networks.stack import Networks
 from netformer.tasks.scores import r2
@@ -101,11 +102,11 @@ def functional_diversity(
 ) -> float:
     """Median over ordered pairs of networks of 1 - R2 of one's predictions against the other's, R2 floored at -1.
 
-    x, keep: the rows of the one task all networks answer. Raises ValueError for fewer than 2 networks.
+    x, keep: the rows of the one task all networks answer. Raises InputError for fewer than 2 networks.
     """
     n = len(networks)
     if n < 2:
-        raise ValueError(f"functional_diversity compares pairs, it needs at least 2 networks, got {n}")
+        raise InputError(f"functional_diversity compares pairs, it needs at least 2 networks, got {n}")
     predicted = networks.predict(x)
     scores = [
         r2(predicted[i : i + 1].expand(n - 1, -1), predicted[torch.arange(n) != i], keep.expand(n - 1, -1))

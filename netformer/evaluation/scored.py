@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from netformer.artifacts import networks_of, r2_of
+from netformer.errors import InputError
 from netformer.evaluation.arms import ARMS, CONTROLS
 from netformer.generation.merging import widen
 from netformer.generation.refinement import distil
@@ -52,10 +53,10 @@ class Scored:
     r2: Float[Tensor, "n 3"]
 
     def part(self, split: str) -> Scored:
-        """The networks of the tasks of one split. Raises ValueError when there are none."""
+        """The networks of the tasks of one split. Raises InputError when there are none."""
         at = torch.from_numpy(np.flatnonzero(self.split == split))
         if not len(at):
-            raise ValueError(f"the zoo must hold networks of {split} tasks, found none; more tasks or a laxer filter")
+            raise InputError(f"the zoo must hold networks of {split} tasks, found none; more tasks or a laxer filter")
         return Scored(self.networks[at], self.task_index[at], self.split[at.numpy()], self.r2[at])
 
 
@@ -138,14 +139,14 @@ class Samples:
 
 
 def read_samples(table: pa.Table, tasks: Sequence[Task], layout: Layout, n_seeds: int, n_samples: int) -> Samples:
-    """The samples of the test tasks. Raises ValueError for a table of other params."""
+    """The samples of the test tasks. Raises InputError for a table of other params."""
     test = [task for task in tasks if task.split == "test"]
     arms = table["arm"].to_numpy(zero_copy_only=False)
     parts = {arm: table.filter(pa.array(arms == arm)) for arm in ARMS}
     for arm, part in parts.items():
         count = 1 if arm in CONTROLS else n_samples
         if len(part) != n_seeds * len(test) * count:
-            raise ValueError(
+            raise InputError(
                 f"samples of the arm {arm!r} must be {n_seeds} seeds x {len(test)} tasks x {count}, "
                 f"found {len(part)}; run the stage sample again"
             )

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.evaluation import baselines, metrics
 from netformer.evaluation.scored import Samples, Scored, sets_of
 from netformer.model.grammar import read_structure
@@ -41,7 +42,7 @@ def summarize(name: str, values: Float[np.ndarray, " n"]) -> dict[str, float]:
     }
 
 
-def spread(name: str, values: Tensor, middle: str = "median") -> dict[str, float]:
+def median_and_iqr(name: str, values: Tensor, middle: str = "median") -> dict[str, float]:
     """Median (or mean) and interquartile range of numbers a network; what is not finite is left out."""
     finite = values[torch.isfinite(values)].double().numpy()
     low, high = np.percentile(finite, [25, 75])
@@ -109,7 +110,7 @@ def zoo_metrics(zoo: Scored, tasks: TaskStack, *, mlp_tasks: int, workers: int, 
         rows |= {"mlp_lbfgs_r2": mlp_r2, "same_networks_r2": test[few[fitted]]}
     result = {"n_networks": float(len(test)), "n_tasks": float(len(torch.unique(zoo.task_index)))}
     for name, values in rows.items():
-        result |= spread(name, values)
+        result |= median_and_iqr(name, values)
     return result
 
 
@@ -182,17 +183,17 @@ def reconstruction_metrics(
     weight = metrics.weight_r2(original, decoded, metrics.layer_mean(reference))
     functional = metrics.functional_r2(original, decoded, x, test)
     return {
-        **spread("edge_accuracy", accuracy, "mean"),
-        **spread("edge_f1", f1, "mean"),
+        **median_and_iqr("edge_accuracy", accuracy, "mean"),
+        **median_and_iqr("edge_f1", f1, "mean"),
         "edge_f1_chance": float(metrics.edge_scores(original, shuffled)[1].mean()),
-        **spread("cosine_similarity", similarity, "mean"),
+        **median_and_iqr("cosine_similarity", similarity, "mean"),
         "cosine_distance": float(1 - similarity.mean()),
         "cosine_null": float(null),
         "cosine_skill": float((similarity.mean() - null) / (1 - null)),
-        **spread("weight_cosine", metrics.weight_cosine(original, decoded), "mean"),
-        **spread("weight_r2", weight),
+        **median_and_iqr("weight_cosine", metrics.weight_cosine(original, decoded), "mean"),
+        **median_and_iqr("weight_r2", weight),
         "weight_r2_n_failed": float((~torch.isfinite(weight)).sum()),
-        **spread("functional_r2", functional),
+        **median_and_iqr("functional_r2", functional),
         "functional_r2_n_failed": float((functional <= -1).sum()),
         "n_networks": float(len(original)),
         "n_tasks": float(len(torch.unique(task_index))),
@@ -237,7 +238,7 @@ def _disagreement(networks: Networks, index: Int[Tensor, " n"], tasks: TaskStack
             keep = tasks.rows[task : task + 1] == TEST
             values.append(metrics.functional_diversity(networks[members], tasks.x[task : task + 1], keep))
     if not values:
-        raise ValueError("functional diversity needs a task with at least 2 networks; raise sample.n_samples")
+        raise InputError("functional diversity needs a task with at least 2 networks; raise sample.n_samples")
     return float(np.median(values))
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from netformer.errors import InputError
 from netformer.exports.bundle import Bundle
 from netformer.exports.formula import formula_of
 from netformer.exports.onnx import to_onnx
@@ -36,17 +37,17 @@ SCHEMA = Path(__file__).with_name("network.schema.json")
 def export(bundle: Bundle, which: int | str, path: str | Path, format: str, *, overwrite: bool = False) -> None:
     """Write one network as a file, complete or not at all.
 
-    which: "wide", "mean" or the index of a network, see `Bundle.stack`. format: one of FORMATS. Raises ValueError for
+    which: "wide", "mean" or the index of a network, see `Bundle.stack`. format: one of FORMATS. Raises InputError for
     another format, a file that exists unless `overwrite`, a folder that does not, and a network that the format cannot
     express (sklearn: more than one network, a skip, GELU, activations that differ between layers).
     """
     if format not in FORMATS:
-        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+        raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     path = Path(path)
     if path.is_dir() or (path.exists() and not overwrite):
-        raise ValueError(f"{path} exists; choose another name or pass overwrite=True for a file")
+        raise InputError(f"{path} exists; choose another name or pass overwrite=True for a file")
     if not path.parent.is_dir():
-        raise ValueError(f"{path.parent} must be a folder that exists; create it first")
+        raise InputError(f"{path.parent} must be a folder that exists; create it first")
     content = _WRITERS[format](bundle, which)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -61,13 +62,13 @@ def to_sklearn(bundle: Bundle, which: int | str) -> Any:
     first layer, the units of the target into its last. A center of 1e6 scales costs 6 of the 16 digits of float64. It
     does not cut columns as `Bundle.predict` does.
 
-    Raises ValueError for what MLPRegressor cannot express, and for "wide" and "mean".
+    Raises InputError for what MLPRegressor cannot express, and for "wide" and "mean".
     """
     stack = bundle.stack(which)
     if isinstance(which, str):
-        raise ValueError(f"which must be the index of one network for MLPRegressor, got {which!r}; use torch or onnx")
+        raise InputError(f"which must be the index of one network for MLPRegressor, got {which!r}; use torch or onnx")
     if bool(stack.specs.skip[0]):
-        raise ValueError(f"MLPRegressor has no edges from inputs to outputs, network {which} has; use torch or onnx")
+        raise InputError(f"MLPRegressor has no edges from inputs to outputs, network {which} has; use torch or onnx")
     layers = Networks(stack.specs, stack.weight.double()).matrices(0)
     center, scale = torch.tensor(bundle.center), torch.tensor(bundle.scale)
     weight, bias, name = layers[0]

@@ -18,6 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 import netformer
+from netformer.errors import InputError
 
 
 @cache
@@ -73,7 +74,7 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         self.activations = activations
 
     def fit(self, X: Any, y: Any) -> NetFormerRegressor:
-        """X: (rows, features), y: (rows,), at least 2 rows. Raises ValueError for missing or infinite values."""
+        """X: (rows, features), y: (rows,), at least 2 rows. Raises InputError for missing or infinite values."""
         from netformer.exports.bundle import standardize
         from netformer.generation.delivery import deliver
         from netformer.networks.merged import merged
@@ -81,10 +82,10 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         for name, least in (("n_samples", 1), ("refine_steps", 0)):
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < least:
-                raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
+                raise InputError(f"{name} must be a whole number, at least {least}, got {value!r}")
         constraints = self._constraints()
         if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
-            raise ValueError(f"y must be one target, got {y.shape}; see sklearn.multioutput.MultiOutputRegressor")
+            raise InputError(f"y must be one target, got {y.shape}; see sklearn.multioutput.MultiOutputRegressor")
         X, y = validate_data(self, _advise(X), y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         y = np.asarray(y, np.float64)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -154,13 +155,13 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write what was fitted as a folder (`Bundle.save`), without pickle. Raises ValueError if it is not empty."""
+        """Write what was fitted as a folder (`Bundle.save`), without pickle. Raises InputError if it is not empty."""
         self.to_bundle().save(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> NetFormerRegressor:
         """A fitted regressor from a folder of `save` or of `Bundle.save`; it predicts what the saved one predicts.
-        Raises ValueError, one line, for a folder that is incomplete, damaged or of another format."""
+        Raises InputError, one line, for a folder that is incomplete, damaged or of another format."""
         import torch
 
         from netformer.exports.bundle import Bundle
@@ -171,7 +172,7 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         parameters = bundle.about.get("estimator", {"n_samples": len(bundle.networks)})
         if not isinstance(parameters, dict) or not set(parameters) <= set(cls().get_params()):
             allowed = ", ".join(sorted(cls().get_params()))
-            raise ValueError(f"{folder}: about.estimator must hold some of {allowed}, found {parameters!r}")
+            raise InputError(f"{folder}: about.estimator must hold some of {allowed}, found {parameters!r}")
         if isinstance(parameters.get("activations"), list):
             parameters = parameters | {"activations": tuple(parameters["activations"])}
         loaded = cls(**parameters)
@@ -193,26 +194,26 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         for name in ("max_params", "max_hidden_layers"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, Integral) or value < 1):
-                raise ValueError(f"{name} must be None or a whole number of at least 1, got {value!r}")
+                raise InputError(f"{name} must be None or a whole number of at least 1, got {value!r}")
         names = self.activations
         if names is not None:
             if isinstance(names, str) or not len(names) or not set(names) <= set(ACTIVATIONS):
-                raise ValueError(f"activations must be None or a list of {', '.join(ACTIVATIONS)}, got {names!r}")
+                raise InputError(f"activations must be None or a list of {', '.join(ACTIVATIONS)}, got {names!r}")
             names = tuple(str(name) for name in names)
         return {"max_params": self.max_params, "max_hidden_layers": self.max_hidden_layers, "activations": names}
 
 
 def _advise(X: Any) -> Any:
-    """X as it is. Raises ValueError that names the columns of a DataFrame that are no numbers, or have gaps."""
+    """X as it is. Raises InputError that names the columns of a DataFrame that are no numbers, or have gaps."""
     if not hasattr(X, "dtypes") or not hasattr(X, "columns"):
         return X
     kinds = {str(name): dtype for name, dtype in zip(X.columns, X.dtypes, strict=True)}
     text = [f"{name} ({kind})" for name, kind in kinds.items() if getattr(kind, "kind", "O") not in "biuf"]
     if text:
-        raise ValueError(f"columns must be numeric, got {', '.join(text)}; encode them (OrdinalEncoder, get_dummies)")
+        raise InputError(f"columns must be numeric, got {', '.join(text)}; encode them (OrdinalEncoder, get_dummies)")
     gaps = [str(name) for name, missing in zip(X.columns, X.isna().any().tolist(), strict=True) if missing]
     if gaps:
-        raise ValueError(f"columns must hold no missing value (NaN), {', '.join(gaps)} do; see sklearn.impute")
+        raise InputError(f"columns must hold no missing value (NaN), {', '.join(gaps)} do; see sklearn.impute")
     return X
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.generation.sampling import sample_networks
 from netformer.model.store import load_model
 from netformer.model.vae import TransformerVAE
@@ -94,15 +95,15 @@ class NetFormer:
         prior, None what the model was trained to be sampled at. refine_steps: gradient steps on what each network is
         written from, as many as help on a fifth of the rows; they flatter `expected_r2`. metafeatures: tell the model
         what pymfe says too: some 10 ms, no better on tasks like those of training and worse on others. Of more columns
-        than the model takes, those most correlated with y are read. Raises ValueError otherwise, with one line.
+        than the model takes, those most correlated with y are read. Raises InputError otherwise, with one line.
         """
         X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
         if target_r2 is not None and not (target_r2 <= 1 and temperature is None):
-            raise ValueError(f"target_r2 must be at most 1 and without temperature, got {target_r2}, {temperature}")
+            raise InputError(f"target_r2 must be at most 1 and without temperature, got {target_r2}, {temperature}")
         if temperature is not None and not temperature >= 0:
-            raise ValueError(f"temperature must be at least 0, got {temperature}")
+            raise InputError(f"temperature must be at least 0, got {temperature}")
         if refine_steps < 0 or (refine_steps and target_r2 is not None):
-            raise ValueError(f"refine_steps must be at least 0, and 0 with target_r2, got {refine_steps}, {target_r2}")
+            raise InputError(f"refine_steps must be at least 0, and 0 with target_r2, got {refine_steps}, {target_r2}")
         base = self.model.temperature
         drawn = [
             self.write(
@@ -142,11 +143,11 @@ class NetFormer:
         """The table in its canonical view, networks in its coordinates, and the expected R2 of each; arguments as in
         `generate`, all but target_r2."""
         if X.ndim != 2 or y.shape != (len(X),) or len(y) < 2:
-            raise ValueError(f"X must be (rows, features) and y (rows,) with at least 2 rows, got {X.shape}, {y.shape}")
+            raise InputError(f"X must be (rows, features) and y (rows,) with at least 2 rows, got {X.shape}, {y.shape}")
         if not (np.isfinite(X).all() and np.isfinite(y).all()):
-            raise ValueError("X and y must be finite; drop or impute missing values first")
+            raise InputError("X and y must be finite; drop or impute missing values first")
         if y.std() == 0:
-            raise ValueError("y must not be constant: there is nothing to learn")
+            raise InputError("y must not be constant: there is nothing to learn")
         rows: Int[Tensor, "t rows"] = torch.full((1, len(y)), TRAIN)
         tasks = canonicalize_tasks(
             torch.from_numpy(X)[None], torch.from_numpy(y)[None], rows, self.model.layout.max_features

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks
 from netformer.ridge import PENALTIES, leave_one_out, ridge_path, trust
@@ -32,7 +33,7 @@ def widen(networks: Networks, tasks: TaskStack, count: int, share: float | None 
     output layer becomes dense: bias, inputs, units.
     """
     if len(networks) != count * len(tasks):
-        raise ValueError(f"networks must be {count} for each of {len(tasks)} tasks, got {len(networks)}")
+        raise InputError(f"networks must be {count} for each of {len(tasks)} tasks, got {len(networks)}")
     specs, layout, features = networks.specs, networks.layout, networks.layout.max_features
     weight, mask = networks.weight.clone(), specs.mask.clone()
     last = specs.widths.gather(1, specs.depth.unsqueeze(1) - 1)

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.model.head import solve_head, weigh_heads
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Specs
@@ -129,7 +130,7 @@ def distil(
     """
     n, k = len(task_index), len(teachers) // max(1, len(task_index))
     if k < 1 or n * k != len(teachers):
-        raise ValueError(f"teachers must be equally many for each of {n} students, got {len(teachers)}")
+        raise InputError(f"teachers must be equally many for each of {n} students, got {len(teachers)}")
     lesson = _crossed(tasks[task_index])
     with torch.no_grad():
         owner = torch.arange(n).repeat_interleave(k)
@@ -160,7 +161,7 @@ def _descend(
     build: the networks, from how far their parameters have moved. still: zeros, of the shape of the parameters.
     """
     if steps < 0:
-        raise ValueError(f"refine_steps must be at least 0, got {steps}")
+        raise InputError(f"refine_steps must be at least 0, got {steps}")
     fit = hold_back(seen)
     held = fit.rows == VALID
     tether = shrink / fit.train.sum(1).clamp(min=1)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.generation.refinement import refine_latents
 from netformer.model.grammar import read_structure
 from netformer.model.head import weigh_heads
@@ -46,7 +47,7 @@ def sample_networks(
     chunk: tasks at a time, few enough to stay in the cache. constraints: see `grammar.read_structure`.
     """
     if refine_steps and not solve:
-        raise ValueError("refine_steps move latents for a solved output layer, got solve=False")
+        raise InputError("refine_steps move latents for a solved output layer, got solve=False")
     parts, estimates = [], []
     noise = model.order_noise if order_noise is None else order_noise
     k = min(model.orientations, n_samples) if noise else 1
@@ -60,10 +61,10 @@ def sample_networks(
         for start in range(0, len(tasks), chunk):
             at = torch.arange(start, min(start + chunk, len(tasks))).repeat_interleave(k)  # a row an orientation
             oriented = every[start * k : start * k + len(at)]
-            part = oriented.apply(tasks[at].told())
+            part = oriented.apply(tasks[at].train_only())
             seen: TaskStack | None = part
             if condition_tasks is not None:
-                seen = oriented.apply(condition_tasks[at].told()) if len(condition_tasks) else None
+                seen = oriented.apply(condition_tasks[at].train_only()) if len(condition_tasks) else None
             c = model.embed(len(at), seen, None if metafeatures is None else metafeatures[at])
             index = (torch.arange(0, len(at), k).unsqueeze(1) + share).flatten()  # a row a network
             c, oriented = c[index], oriented[index]

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from netformer.errors import InputError
 from netformer.networks.specs import ABSENT, ACTIVATIONS, Layout, Specs, slots
 
 
@@ -49,7 +50,7 @@ def read_structure(
     """Specs of n networks.
 
     max_params: upper bound of the number of edges. max_hidden_layers: upper bound of the depth. activations: allowed
-    names. Raises ValueError, naming the smallest possible value, for a bound nobody can meet.
+    names. Raises InputError, naming the smallest possible value, for a bound nobody can meet.
     """
     n, layers, width = len(n_inputs), layout.max_hidden_layers, layout.max_width
     table = shapes(layout)
@@ -58,11 +59,11 @@ def read_structure(
         params = dense_params(n_inputs, table)
         if bool((params.min(1).values > max_params).any()):
             least = int(params.min(1).values.max())
-            raise ValueError(f"max_params must be at least {least} for these inputs, got {max_params}")
+            raise InputError(f"max_params must be at least {least} for these inputs, got {max_params}")
         allowed &= params <= max_params
     if max_hidden_layers is not None:
         if max_hidden_layers < 1:
-            raise ValueError(f"max_hidden_layers must be at least 1, got {max_hidden_layers}")
+            raise InputError(f"max_hidden_layers must be at least 1, got {max_hidden_layers}")
         allowed &= (table > 0).sum(1) <= max_hidden_layers
     type_log, number_log = functional.log_softmax(logits.type, 2), functional.log_softmax(logits.number, 2)
     absent = type_log[:, :, ABSENT] + number_log[:, :, 0]
@@ -77,7 +78,7 @@ def read_structure(
     if activations is not None:
         unknown = sorted(set(activations) - set(ACTIVATIONS))
         if unknown or not activations:
-            raise ValueError(f"activations must be some of {', '.join(ACTIVATIONS)}, got {activations!r}")
+            raise InputError(f"activations must be some of {', '.join(ACTIVATIONS)}, got {activations!r}")
         barred = torch.tensor([name not in activations for name in ACTIVATIONS])
         score = score.masked_fill(barred, -torch.inf)
     codes = score.argmax(2) * (widths > 0)

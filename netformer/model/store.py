@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from netformer.artifacts import write_json
+from netformer.errors import InputError
 from netformer.model.vae import TransformerVAE
 from netformer.tasks.metafeatures import MetaFeatureTransform
 
-FORMAT = 1
+FORMAT = 2  # 2: d_vertex, which was d_slot
 
 
 def save_model(model: TransformerVAE, transform: MetaFeatureTransform, folder: Path) -> None:
@@ -26,14 +27,14 @@ def save_model(model: TransformerVAE, transform: MetaFeatureTransform, folder: P
 
 
 def load_model(folder: Path) -> tuple[TransformerVAE, MetaFeatureTransform]:
-    """Raises ValueError for a folder that is missing, incomplete or of another format."""
+    """Raises InputError for a folder that is missing, incomplete or of another format."""
     folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).exists():
-            raise ValueError(f"{folder / name} does not exist; train a model first (dvc repro train)")
+            raise InputError(f"{folder / name} does not exist; train a model first (dvc repro train)")
     config = json.loads((folder / "config.json").read_text())
     if config.get("format") != FORMAT:
-        raise ValueError(f"{folder}: format must be {FORMAT}, found {config.get('format')}; retrain the model")
+        raise InputError(f"{folder}: format must be {FORMAT}, found {config.get('format')}; retrain the model")
     with torch.random.fork_rng():
         model = TransformerVAE(**config["model"])
     model.load_state_dict(load_file(folder / "model.safetensors"))

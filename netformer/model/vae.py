@@ -4,11 +4,11 @@
     z, condition -> structure heads (type, number, parents) -> grammar -> weights
 
 Inside the transformer a vertex with its incoming edges is one token (a patch, see `specs`). The latent of a network is
-`d_global` numbers for the whole and `d_slot` a patch. The structure is written from the first and read back under a
+`d_global` numbers for the whole and `d_vertex` a patch. The structure is written from the first and read back under a
 grammar (`grammar.read_structure`), then the weights are written for it from the others, so every sample is a runnable
 network and constraints on the structure cost nothing.
 
-Shape letters: n networks, t tasks, P patches, C slots, d = d_model, c = d_condition, z = d_global + P * d_slot.
+Shape letters: n networks, t tasks, P patches, C slots, d = d_model, c = d_condition, z = d_global + P * d_vertex.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from netformer.errors import InputError
 from netformer.model.grammar import Structure
 from netformer.model.latent import Gaussian
 from netformer.model.task_encoder import Norm, TaskEncoder, _mlp, _squash
@@ -38,7 +39,7 @@ class TransformerVAE(nn.Module):
 
     condition: which channels exist (`CONDITIONS`). prior: p(z | condition), learned or standard normal (`PRIORS`).
     n_metafeatures: width of the transformed meta-features. d_condition: width of each channel's embedding. d_global,
-    d_slot: latent numbers for the whole network and a patch. temperature, structure_temperature: see `draw`.
+    d_vertex: latent numbers for the whole network and a patch. temperature, structure_temperature: see `draw`.
     orientations, order_noise: in how many orientations of its task the networks of one task are written, and how random
     these are (`orientation`). d_row, rounds: see `TaskEncoder`. Both channels have a learned null embedding for "not
     given".
@@ -62,7 +63,7 @@ class TransformerVAE(nn.Module):
         n_structure_layers: int = 1,
         d_writer: int = 512,
         d_global: int = 48,
-        d_slot: int = 8,
+        d_vertex: int = 8,
         temperature: float = 0.1,
         structure_temperature: float = 0.6,
         orientations: int = 1,
@@ -72,9 +73,9 @@ class TransformerVAE(nn.Module):
     ) -> None:
         super().__init__()
         if condition not in CONDITIONS:
-            raise ValueError(f"condition must be one of {', '.join(CONDITIONS)}, got {condition!r}")
+            raise InputError(f"condition must be one of {', '.join(CONDITIONS)}, got {condition!r}")
         if prior not in PRIORS:
-            raise ValueError(f"prior must be one of {', '.join(PRIORS)}, got {prior!r}")
+            raise InputError(f"prior must be one of {', '.join(PRIORS)}, got {prior!r}")
         self.arguments: dict[str, Any] = {
             "max_features": max_features,
             "max_hidden_layers": max_hidden_layers,
@@ -89,7 +90,7 @@ class TransformerVAE(nn.Module):
             "n_structure_layers": n_structure_layers,
             "d_writer": d_writer,
             "d_global": d_global,
-            "d_slot": d_slot,
+            "d_vertex": d_vertex,
             "temperature": temperature,
             "structure_temperature": structure_temperature,
             "orientations": orientations,
@@ -102,7 +103,7 @@ class TransformerVAE(nn.Module):
         self.temperature, self.structure_temperature = temperature, structure_temperature
         self.orientations, self.order_noise = orientations, order_noise
         self.d_global = d_global
-        self.d_latent = d_global + self.layout.n_patches * d_slot
+        self.d_latent = d_global + self.layout.n_patches * d_vertex
         patches, n_slots, d, d_c = self.layout.n_patches, self.layout.n_slots, d_model, 2 * d_condition
         self.n_numbers = 1 + max_features + patches
 
@@ -125,8 +126,8 @@ class TransformerVAE(nn.Module):
         self.encoder = transformer(n_encoder_layers)
         self.pooled = nn.Linear(d + d_c, 16)
         self.posterior_global = nn.Linear(16 * patches, 2 * d_global)
-        self.posterior = nn.Linear(d + d_c, 2 * d_slot)
-        self.direct = nn.Linear(3 * n_slots, d_slot, bias=False)
+        self.posterior = nn.Linear(d + d_c, 2 * d_vertex)
+        self.direct = nn.Linear(3 * n_slots, d_vertex, bias=False)
 
         self.prior = _mlp(d_c, 2 * d, 2 * self.d_latent) if prior == "learned" else None
 
@@ -137,9 +138,9 @@ class TransformerVAE(nn.Module):
         self.number_head = nn.Linear(d, self.n_numbers)
         self.parent_head = nn.Linear(d, n_slots)
 
-        self.writer = _mlp(d_c + patches * (d_slot + N_TYPES + 2), d_writer, d_writer, patches * n_slots)
+        self.writer = _mlp(d_c + patches * (d_vertex + N_TYPES + 2), d_writer, d_writer, patches * n_slots)
         self.template = nn.Parameter(0.7 * torch.randn(patches, n_slots))
-        self.latent_head = nn.Linear(d_slot, n_slots)
+        self.latent_head = nn.Linear(d_vertex, n_slots)
         self.penalty = nn.Linear(d_c, 3)
         # Root mean square of the zoo's weights by layer and slot: the unit in which weights are read and written.
         self.register_buffer("scale", torch.ones(patches, n_slots))

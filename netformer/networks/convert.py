@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from netformer.errors import InputError
+
 _MODULES = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
 
 
@@ -31,7 +33,7 @@ class SkipNetwork(nn.Module):
 def sklearn_regressor(layers: Sequence[tuple[Tensor, Tensor | None, str]]) -> Any:
     """A fitted `MLPRegressor` with these (weight, bias or None, activation) layers, output last; no bias is zeros.
 
-    Raises ValueError for what MLPRegressor cannot express: GELU, hidden activations that differ, an output activation,
+    Raises InputError for what MLPRegressor cannot express: GELU, hidden activations that differ, an output activation,
     a dtype other than float32 and float64.
     """
     from sklearn.neural_network import MLPRegressor
@@ -39,13 +41,13 @@ def sklearn_regressor(layers: Sequence[tuple[Tensor, Tensor | None, str]]) -> An
     names = [name for _, _, name in layers]
     dtype = layers[0][0].dtype
     if len(set(names[:-1])) > 1:
-        raise ValueError(f"MLPRegressor has one activation for all hidden layers, got {names[:-1]}; use to_torch")
+        raise InputError(f"MLPRegressor has one activation for all hidden layers, got {names[:-1]}; use to_torch")
     if names[-1] != "identity":
-        raise ValueError(f"MLPRegressor has an identity output, got {names[-1]}; use to_torch")
+        raise InputError(f"MLPRegressor has an identity output, got {names[-1]}; use to_torch")
     if not set(names) <= set(SKLEARN_NAMES):
-        raise ValueError(f"MLPRegressor activations are {', '.join(SKLEARN_NAMES)}, got {names[0]}; use to_torch")
+        raise InputError(f"MLPRegressor activations are {', '.join(SKLEARN_NAMES)}, got {names[0]}; use to_torch")
     if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"MLPRegressor predicts in float32 or float64, got {dtype}; convert the network first")
+        raise InputError(f"MLPRegressor predicts in float32 or float64, got {dtype}; convert the network first")
     sizes = tuple(len(weight) for weight, _, _ in layers[:-1])
     regressor = MLPRegressor(hidden_layer_sizes=sizes, activation=SKLEARN_NAMES[names[0]])
     regressor.coefs_ = [weight.T.contiguous().numpy().copy() for weight, _, _ in layers]

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from netformer.errors import InputError
 from netformer.networks.convert import SkipNetwork
 from netformer.networks.stack import Networks
 
@@ -19,12 +20,12 @@ class MergedNetwork(nn.Module):
     """
 
     def __init__(self, networks: Networks) -> None:
-        """Raises ValueError for networks with different numbers of inputs."""
+        """Raises InputError for networks with different numbers of inputs."""
         super().__init__()
         mask, k, features = networks.specs.mask, len(networks), networks.layout.max_features
         sizes = sorted(set(networks.specs.n_inputs.tolist()))
         if len(sizes) != 1:
-            raise ValueError(f"n_inputs must be the same for all merged networks, got {sizes}")
+            raise InputError(f"n_inputs must be the same for all merged networks, got {sizes}")
         bodies, heads, last = [], [], networks.weight[:, -1] / k
         for i, width in enumerate(networks.specs.widths.gather(1, networks.specs.depth.unsqueeze(1) - 1).flatten()):
             net = networks.to_torch(i)
@@ -50,7 +51,7 @@ class MergedNetwork(nn.Module):
 def merge(networks: Networks, count: int) -> list[MergedNetwork]:
     """One network for each run of `count` networks, which answers with their mean."""
     if count < 1 or len(networks) % count:
-        raise ValueError(f"count must divide the {len(networks)} networks, got {count}")
+        raise InputError(f"count must divide the {len(networks)} networks, got {count}")
     return [MergedNetwork(networks[slice(at, at + count)]) for at in range(0, len(networks), count)]
 
 

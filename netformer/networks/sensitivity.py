@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.networks.specs import ACTIVATIONS, activate, sigmoid
 from netformer.networks.stack import Networks
 
@@ -27,11 +28,11 @@ def sensitivity(
 
     Source: Tartaglione et al., "SeReNe: Sensitivity-based regularization of neurons", arXiv 2102.03773.
 
-    Raises ValueError unless m is 1 or the number of networks.
+    Raises InputError unless m is 1 or the number of networks.
     """
     n, layout = len(networks), networks.layout
     if len(x) not in (1, n):
-        raise ValueError(f"x must have rows for 1 or {n} networks, got {len(x)}")
+        raise InputError(f"x must have rows for 1 or {n} networks, got {len(x)}")
     units = x.shape[1] * layout.max_width * layout.max_hidden_layers
     size = max(1, _MAX_CHUNK_ELEMENTS // max(1, units))
     out = networks.weight.new_zeros(n, layout.n_patches)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from netformer.errors import InputError
 from netformer.networks.convert import _MODULES, SkipNetwork, sklearn_regressor
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs, activate, slots
 
@@ -103,10 +104,10 @@ class Networks:
     def to_sklearn(self, index: int) -> Any:
         """Network `index` as a fitted `MLPRegressor`; edges that do not exist become zeros.
 
-        Raises ValueError for what MLPRegressor cannot express: a skip, GELU, activations that differ between layers.
+        Raises InputError for what MLPRegressor cannot express: a skip, GELU, activations that differ between layers.
         """
         if bool(self.specs.skip[index]):
-            raise ValueError(f"MLPRegressor has no edges from inputs to outputs, network {index} has; use to_torch")
+            raise InputError(f"MLPRegressor has no edges from inputs to outputs, network {index} has; use to_torch")
         return sklearn_regressor(self.matrices(index))
 
     def to_onnx(self, index: int, path: str | Path) -> None:
@@ -200,30 +201,30 @@ def constant_network(n_features: int) -> Networks:
 
 
 def _check_stack(name: str, stack: Networks, n_features: int) -> None:
-    """Raises ValueError for a stack that is no stack, or that does not read `n_features` inputs."""
+    """Raises InputError for a stack that is no stack, or that does not read `n_features` inputs."""
     s, (n, layers) = stack.specs, stack.specs.widths.shape
     shape, patches = tuple(s.mask.shape), tuple(stack.weight.shape)
     if layers < 1 or s.n_inputs.shape != (n,) or s.activations.shape != (n, layers) or len(shape) != 3:
-        raise ValueError(
+        raise InputError(
             f"{name}: n_inputs, widths, activations and mask must describe {n} networks of {layers} layers"
         )
     if shape != patches or shape[0] != n or (shape[1] - 1) % layers or s.layout.max_features != n_features:
-        raise ValueError(
+        raise InputError(
             f"{name}: weight and mask must be ({n}, 1 + {layers} * width, 1 + {n_features} + width), "
             f"got {patches} and {shape}"
         )
     if not bool((s.n_inputs == n_features).all()):
-        raise ValueError(f"{name}: n_inputs must be {n_features}, one a column, got {sorted(set(s.n_inputs.tolist()))}")
+        raise InputError(f"{name}: n_inputs must be {n_features}, one a column, got {sorted(set(s.n_inputs.tolist()))}")
     present = s.widths > 0
     valid = (s.widths >= 0) & (s.widths <= s.layout.max_width) & (present == (torch.arange(layers) < s.depth[:, None]))
     if not bool((valid.all(1) & (s.depth > 0)).all()):
-        raise ValueError(f"{name}: widths must be 1 to {s.layout.max_width} in each layer, and 0 behind the last")
+        raise InputError(f"{name}: widths must be 1 to {s.layout.max_width} in each layer, and 0 behind the last")
     if not bool(((s.activations >= 0) & (s.activations < len(ACTIVATIONS))).all()):
-        raise ValueError(f"{name}: activations must be 0 to {len(ACTIVATIONS) - 1}")
+        raise InputError(f"{name}: activations must be 0 to {len(ACTIVATIONS) - 1}")
     yes = torch.ones(n, dtype=torch.bool)
     if bool((s.mask & ~slots(s.layout, s.n_inputs, s.widths, yes, yes)).any()):
-        raise ValueError(f"{name}: mask must hold no edge from or to a vertex that does not exist")
+        raise InputError(f"{name}: mask must hold no edge from or to a vertex that does not exist")
     if stack.weight.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"{name}: weight must be float32 or float64, got {stack.weight.dtype}")
+        raise InputError(f"{name}: weight must be float32 or float64, got {stack.weight.dtype}")
     if not bool(torch.isfinite(stack.weight).all()) or bool((stack.weight[~s.mask] != 0).any()):
-        raise ValueError(f"{name}: weight must be finite, and 0 where mask has no edge")
+        raise InputError(f"{name}: weight must be finite, and 0 where mask has no edge")

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from netformer.errors import InputError
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs
 from netformer.networks.stack import Networks
 from netformer.networks.tokens import Tokens
@@ -21,14 +22,14 @@ def tokenize_networks(networks: Networks, sensitivity: Float[Tensor, "n patches"
     Columns: n_inputs int32; widths and activations list<int16>, one entry a hidden layer; parent, vertex, type
     list<int16>, weight and (where `sensitivity` of the vertices is given) sensitivity list<float32>, one entry an edge.
 
-    Raises ValueError for weights that are not float32, and for vertex numbers above 32767.
+    Raises InputError for weights that are not float32, and for vertex numbers above 32767.
     """
     specs = networks.specs
     if networks.weight.dtype != torch.float32:
-        raise ValueError(f"tokens.weight is stored as float32, got {networks.weight.dtype}; convert the stack first")
+        raise InputError(f"tokens.weight is stored as float32, got {networks.weight.dtype}; convert the stack first")
     first = _first_numbers(specs.n_inputs, specs.widths)
     if len(first) and int(first.max()) > _MAX_NUMBER:
-        raise ValueError(f"vertex numbers must be at most {_MAX_NUMBER}, got {int(first.max())}; reduce n_inputs")
+        raise InputError(f"vertex numbers must be at most {_MAX_NUMBER}, got {int(first.max())}; reduce n_inputs")
     from netformer.networks import kernels  # numba takes longer to import than the rest of this module
 
     mask, widths, activations = (part.contiguous().numpy() for part in (specs.mask, specs.widths, specs.activations))
@@ -57,7 +58,7 @@ def tokenize_networks(networks: Networks, sensitivity: Float[Tensor, "n patches"
 def detokenize_networks(table: pa.Table, layout: Layout) -> Networks:
     """The stack that `tokenize_networks` wrote, exactly: specs, mask and weights.
 
-    Raises ValueError for a network that does not fit the layout and for an edge that no layered network has.
+    Raises InputError for a network that does not fit the layout and for an edge that no layered network has.
     """
     specs, (net, patch, slot) = _place(table, layout)
     weight = torch.zeros(specs.mask.shape)
@@ -127,7 +128,7 @@ def _place(table: pa.Table, layout: Layout) -> tuple[Specs, tuple[Tensor, Tensor
         edge = int((~good).int().argmax())
         found = f"parent {int(parent[edge])}, vertex {int(vertex[edge])}, type {int(types[edge])}"
         rule = "an edge must run to the next layer or from an input to the output, with the layer's type"
-        raise ValueError(f"{rule}, got {found} in row {int(net[edge])}")
+        raise InputError(f"{rule}, got {found} in row {int(net[edge])}")
     patch = layer * layout.max_width + unit
     mask = torch.zeros(n, layout.n_patches, layout.n_slots, dtype=torch.bool)
     mask[net, patch, slot] = True
@@ -136,14 +137,14 @@ def _place(table: pa.Table, layout: Layout) -> tuple[Specs, tuple[Tensor, Tensor
 
 def _fits(good: Bool[Tensor, " n"], rule: str) -> None:
     if not bool(good.all()):
-        raise ValueError(f"{rule}; row {int((~good).int().argmax())} of the table has others")
+        raise InputError(f"{rule}; row {int((~good).int().argmax())} of the table has others")
 
 
 def _offsets(counts: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n+1"]:
     """Where each of n lists begins in their concatenation, and where the last one ends."""
     ends = np.concatenate([[0], np.cumsum(counts)])
     if ends[-1] > np.iinfo(np.int32).max:
-        raise ValueError(f"a table must have at most 2^31 - 1 edges, got {ends[-1]}; tokenize the stack in parts")
+        raise InputError(f"a table must have at most 2^31 - 1 edges, got {ends[-1]}; tokenize the stack in parts")
     return ends.astype(np.int32)
 
 

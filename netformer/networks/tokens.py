@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from netformer.errors import InputError
 from netformer.networks.convert import _MODULES, SKLEARN_NAMES, SkipNetwork, sklearn_regressor
 from netformer.networks.specs import ACTIVATIONS, activate
 
@@ -28,7 +29,7 @@ class Tokens:
     weight: in the dtype of the network. type: index into `ACTIVATIONS`, of the edge's vertex. sensitivity: of the
     edge's vertex, where it is known.
 
-    Raises ValueError unless the edges are sorted and unique and form an acyclic network in which every hidden and
+    Raises InputError unless the edges are sorted and unique and form an acyclic network in which every hidden and
     output vertex has an incoming edge.
     """
 
@@ -44,7 +45,7 @@ class Tokens:
     def __post_init__(self) -> None:
         lengths = [len(column) for column in (self.parent, self.vertex, self.weight, self.type)]
         if len(set(lengths)) > 1 or not lengths[0]:
-            raise ValueError(f"tokens must have columns of one length and at least one edge, got lengths {lengths}")
+            raise InputError(f"tokens must have columns of one length and at least one edge, got lengths {lengths}")
         parent, vertex, kind, first = self.parent.long(), self.vertex.long(), self.type.long(), 1 + self.n_inputs
         start, step = torch.zeros(1, dtype=torch.bool), vertex.diff()
         known = f"type must be 0..{len(ACTIVATIONS) - 1} ({', '.join(ACTIVATIONS)})"
@@ -58,7 +59,7 @@ class Tokens:
         mixed = torch.cat([start, (step == 0) & (kind.diff() != 0)])
         _refuse(mixed, "type must be the same for all edges of a vertex", kind)
         if not 1 <= self.n_outputs <= int(vertex[-1]) - self.n_inputs:
-            raise ValueError(f"n_outputs must be 1..{int(vertex[-1]) - self.n_inputs}, got {self.n_outputs}")
+            raise InputError(f"n_outputs must be 1..{int(vertex[-1]) - self.n_inputs}, got {self.n_outputs}")
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -100,7 +101,7 @@ def tokenize(net: Any) -> Tokens:
     around one; an `EdgeNetwork`; or a fitted scikit-learn `MLPRegressor`. Training state (inplace, device,
     requires_grad, optimiser) is not part of a network.
 
-    Raises ValueError for anything else, naming it.
+    Raises InputError for anything else, naming it.
     """
     if isinstance(net, EdgeNetwork):
         t = net.tokens
@@ -108,10 +109,10 @@ def tokenize(net: Any) -> Tokens:
     if isinstance(net, SkipNetwork):
         layers = _sequential_layers(net.body)
         if len(layers) < 2 or layers[-1][2] != "identity":
-            raise ValueError("SkipNetwork must have a hidden layer and no output activation, to have one edge a path")
+            raise InputError("SkipNetwork must have a hidden layer and no output activation, to have one edge a path")
         expected = ((len(layers[-1][0]), layers[0][0].shape[1]), layers[0][0].dtype)
         if (tuple(net.skip.shape), net.skip.dtype) != expected:
-            raise ValueError(f"skip must be {expected}, as the body, got {(tuple(net.skip.shape), net.skip.dtype)}")
+            raise InputError(f"skip must be {expected}, as the body, got {(tuple(net.skip.shape), net.skip.dtype)}")
         return _join(layers, net.skip.detach().cpu())
     if isinstance(net, nn.Sequential):
         return _join(_sequential_layers(net), None)
@@ -119,7 +120,7 @@ def tokenize(net: Any) -> Tokens:
 
     if isinstance(net, MLPRegressor):
         return _join(_regressor_layers(net), None)
-    raise ValueError(f"net must be nn.Sequential, SkipNetwork, EdgeNetwork or MLPRegressor, got {type(net).__name__}")
+    raise InputError(f"net must be nn.Sequential, SkipNetwork, EdgeNetwork or MLPRegressor, got {type(net).__name__}")
 
 
 def detokenize(tokens: Tokens, to: str = "torch") -> Any:
@@ -129,16 +130,16 @@ def detokenize(tokens: Tokens, to: str = "torch") -> Any:
     the edges are not layers at all. "sklearn" gives a fitted `MLPRegressor`. In the layered forms an edge that does
     not exist is a zero.
 
-    Raises ValueError for what MLPRegressor cannot express: a skip, edges that are not layers, GELU, hidden activations
+    Raises InputError for what MLPRegressor cannot express: a skip, edges that are not layers, GELU, hidden activations
     that differ, an output activation, half precision.
     """
     if to not in ("torch", "sklearn"):
-        raise ValueError(f"to must be torch or sklearn, got {to!r}")
+        raise InputError(f"to must be torch or sklearn, got {to!r}")
     split = _split(tokens)
     if to == "sklearn":
         if split is None or split[1] is not None:
             what = "edges that are not layers" if split is None else "edges from inputs to outputs"
-            raise ValueError(f"MLPRegressor has only edges between consecutive layers, got {what}; use to='torch'")
+            raise InputError(f"MLPRegressor has only edges between consecutive layers, got {what}; use to='torch'")
         return sklearn_regressor(split[0])
     if split is None:
         return EdgeNetwork(tokens)
@@ -159,11 +160,11 @@ def _refuse(bad: Bool[Tensor, " edges"], rule: str, found: Int[Tensor, " edges"]
     """One line for the first bad edge."""
     if bool(bad.any()):
         edge = int(bad.int().argmax())
-        raise ValueError(f"{rule}, got {int(found[edge])} at edge {edge}")
+        raise InputError(f"{rule}, got {int(found[edge])} at edge {edge}")
 
 
 def _sequential_layers(net: nn.Sequential) -> list[Layer]:
-    """(weight, bias, activation) of each Linear. Raises ValueError for another module, mixed dtypes or widths."""
+    """(weight, bias, activation) of each Linear. Raises InputError for another module, mixed dtypes or widths."""
     names = {module: name for name, module in _MODULES.items()}
     allowed = f"allowed are Linear, each followed by at most one of {', '.join(m.__name__ for m in names)}"
     layers: list[Layer] = []
@@ -177,19 +178,19 @@ def _sequential_layers(net: nn.Sequential) -> list[Layer]:
             layers[-1] = (*layers[-1][:2], names[type(module)])
             open_layer = False
         else:
-            raise ValueError(f"module {index} of the Sequential cannot be tokens: {module}; {allowed} (exact GELU)")
+            raise InputError(f"module {index} of the Sequential cannot be tokens: {module}; {allowed} (exact GELU)")
     dtypes = {str(part.dtype) for weight, bias, _ in layers for part in (weight, bias) if part is not None}
     if len(dtypes) != 1:
-        raise ValueError(f"the Sequential must have Linear layers of one dtype, got {sorted(dtypes) or 'no layer'}")
+        raise InputError(f"the Sequential must have Linear layers of one dtype, got {sorted(dtypes) or 'no layer'}")
     _check_sizes(layers, "Sequential")
     return layers
 
 
 def _regressor_layers(net: Any) -> list[Layer]:
     if not hasattr(net, "coefs_"):
-        raise ValueError("MLPRegressor must be fitted before it is tokenized; call fit first")
+        raise InputError("MLPRegressor must be fitted before it is tokenized; call fit first")
     if net.out_activation_ != "identity":
-        raise ValueError(f"MLPRegressor must have an identity output, got {net.out_activation_} (loss {net.loss!r})")
+        raise InputError(f"MLPRegressor must have an identity output, got {net.out_activation_} (loss {net.loss!r})")
     hidden = {name: ours for ours, name in SKLEARN_NAMES.items()}[net.activation]
     names = [hidden] * (len(net.coefs_) - 1) + ["identity"]
     pairs = zip(net.coefs_, net.intercepts_, names, strict=True)
@@ -202,7 +203,7 @@ def _check_sizes(layers: Sequence[Layer], owner: str) -> None:
     for index, (weight, _, _) in enumerate(layers):
         if not weight.numel() or (index and weight.shape[1] != len(layers[index - 1][0])):
             shapes = [tuple(w.shape) for w, _, _ in layers]
-            raise ValueError(f"layers of the {owner} must not be empty and must fit one another, got {shapes}")
+            raise InputError(f"layers of the {owner} must not be empty and must fit one another, got {shapes}")
 
 
 def _join(layers: Sequence[Layer], skip: Float[Tensor, "outputs features"] | None) -> Tokens:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from netformer.errors import InputError
+
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -138,7 +140,7 @@ def _table(table: Table, name: str) -> str:
     """The table, complete in HTML: the script only sorts, hides and counts."""
     wide = {len(row) for row in table.rows} - {len(table.heads)}
     if wide:
-        raise ValueError(f"rows must have {len(table.heads)} cells, one a head, got {sorted(wide)}")
+        raise InputError(f"rows must have {len(table.heads)} cells, one a head, got {sorted(wide)}")
     columns = range(len(table.heads))
     text = [any(isinstance(row[i], str) for row in table.rows) for i in columns]
     heads = "".join(

@@ -17,6 +17,8 @@ import pandas as pd
 import pyarrow.parquet
 from jaxtyping import Float
 
+from netformer.errors import InputError
+
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
 
 
@@ -35,34 +37,34 @@ def read_table(path: str | Path, target: str) -> tuple[pd.DataFrame, Float[np.nd
     table = _read(path)
     _require(table, target, path)
     if table.shape[1] == 1:
-        raise ValueError(f"{path}: a table needs at least one feature column beside the target {target!r}, found none")
+        raise InputError(f"{path}: a table needs at least one feature column beside the target {target!r}, found none")
     if table.empty:
-        raise ValueError(f"{path}: a table needs at least one row, found only the header")
+        raise InputError(f"{path}: a table needs at least one row, found only the header")
     numeric = pd.DataFrame({name: _numeric(table[name], path) for name in table.columns})
     for name in [target, *numeric.columns.drop(target)]:
         bad = ~np.isfinite(numeric[name].to_numpy())
         if bad.any():
             role, way_out = ("target", "drop them") if name == target else ("column", "fill them or drop the column")
-            raise ValueError(
+            raise InputError(
                 f"{path}: {role} {name!r} must be finite, found {bad.sum()} missing or infinite values, "
                 f"the first in row {bad.argmax() + 1}; {way_out}"
             )
     y = numeric.pop(target).to_numpy()
     if (y == y[0]).all():
-        raise ValueError(f"{path}: target {target!r} must vary, found {y[0]:g} in all {len(y)} rows")
+        raise InputError(f"{path}: target {target!r} must vary, found {y[0]:g} in all {len(y)} rows")
     return numeric, y
 
 
 def _read(path: Path) -> pd.DataFrame:
     """The table as it stands, column names unique, without a row index that pandas wrote."""
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path}: a table must be one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'!r}")
+        raise InputError(f"{path}: a table must be one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'!r}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error, UnicodeDecodeError, pyarrow.ArrowException) as e:
-        raise ValueError(
+        raise InputError(
             f"{path}: not a readable {path.suffix[1:].lower()} table: {' '.join(str(e).split())}"
         ) from None
     return table.drop(columns=[c for c in table.columns if re.fullmatch(r"Unnamed: 0|__index_level_\d+__", c)])
@@ -73,7 +75,7 @@ def _read_text(path: Path) -> pd.DataFrame:
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = next(csv.reader(file, delimiter=separator), [])
     if not any(cell.strip() for cell in header):
-        raise ValueError(f"{path}: a table needs a header and rows, found an empty file")
+        raise InputError(f"{path}: a table needs a header and rows, found an empty file")
     _require_unique(header, path)  # read_csv would rename the second one
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
@@ -84,7 +86,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     table = pyarrow.parquet.read_table(path)
     _require_unique(table.column_names, path)
     if not table.column_names:
-        raise ValueError(f"{path}: a table needs columns and rows, found none")
+        raise InputError(f"{path}: a table needs columns and rows, found none")
     # column by column: an index that pandas stored stays an ordinary column
     return pd.DataFrame({name: table.column(name).to_pandas() for name in table.column_names})
 
@@ -92,7 +94,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 def _require_unique(names: list[str], path: Path) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{path}: column names must be unique, found more than once: {', '.join(map(repr, twice))}")
+        raise InputError(f"{path}: column names must be unique, found more than once: {', '.join(map(repr, twice))}")
 
 
 def _require(table: pd.DataFrame, column: str, path: Path) -> None:
@@ -101,20 +103,20 @@ def _require(table: pd.DataFrame, column: str, path: Path) -> None:
     near = difflib.get_close_matches(column, map(str, table.columns), n=3)
     shown = ", ".join(map(str, table.columns[:20])) + (", .." if table.shape[1] > 20 else "")
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"found {shown}"
-    raise ValueError(f"{path}: no column {column!r}; {hint}")
+    raise InputError(f"{path}: no column {column!r}; {hint}")
 
 
 def _numeric(column: pd.Series, path: Path) -> pd.Series:
     """As float64; missing cells become nan."""
     if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
-        raise ValueError(f"{path}: column {column.name!r} must be numeric, found {column.dtype}")
+        raise InputError(f"{path}: column {column.name!r} must be numeric, found {column.dtype}")
     if pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column):
         return column.astype("float64")
     values = pd.to_numeric(column, errors="coerce")
     bad = (values.isna() & column.notna()).to_numpy()
     if bad.any():
         row = int(bad.argmax())
-        raise ValueError(
+        raise InputError(
             f"{path}: column {column.name!r} must be numeric, found {str(column.iloc[row])!r} in row {row + 1}"
         )
     return values.astype("float64")

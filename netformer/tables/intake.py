@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from netformer.errors import InputError
 from netformer.tables.files import MIN_ROWS, SUFFIXES, _numeric, _read, _require
 
 _SHOWN = 8  # names in a line
@@ -38,7 +39,7 @@ def take_in(path: str | Path, target: str, impute: bool = False) -> Intake:
     path = Path(path)
     table = _open(path)
     if target not in table.columns and table.shape[1] == 1 and any(c in str(table.columns[0]) for c in ";\t|"):
-        raise ValueError(
+        raise InputError(
             f"{path}: found one column only, {table.columns[0]!r}; separate columns by commas, or use .tsv"
         )
     _require(table, target, path)
@@ -48,12 +49,12 @@ def take_in(path: str | Path, target: str, impute: bool = False) -> Intake:
     if not known.all():
         notes.append(f"{path}: dropped {_count(~known, 'row')} without a finite target {target!r}")
     if known.sum() < MIN_ROWS:
-        raise ValueError(
+        raise InputError(
             f"{path}: a table needs at least {MIN_ROWS} rows with a target, found {known.sum()}; add rows, or use ridge"
         )
     y, table = y[known], table.loc[known].drop(columns=target)
     if (y == y[0]).all():
-        raise ValueError(f"{path}: target {target!r} must vary, found {y[0]:g} in all rows; choose another column")
+        raise InputError(f"{path}: target {target!r} must vary, found {y[0]:g} in all rows; choose another column")
     values, columns, examples = [], [], {}
     for name in table.columns:
         try:
@@ -63,7 +64,7 @@ def take_in(path: str | Path, target: str, impute: bool = False) -> Intake:
             examples[str(name)] = str(next(iter(table[name].dropna()), ""))[:20]
     shown = _names([f"{name} (as {example!r})" for name, example in examples.items()])
     if not columns:
-        raise ValueError(
+        raise InputError(
             f"{path}: no numeric column beside the target; encode some (pandas.get_dummies): {shown or '-'}"
         )
     if examples:
@@ -71,7 +72,7 @@ def take_in(path: str | Path, target: str, impute: bool = False) -> Intake:
     X = np.column_stack(values)
     empty = [name for name, any_value in zip(columns, np.isfinite(X).any(0), strict=True) if not any_value]
     if empty:
-        raise ValueError(f"{path}: no finite value in any row of {_names(empty)}; drop the column")
+        raise InputError(f"{path}: no finite value in any row of {_names(empty)}; drop the column")
     if not impute:
         require_complete(X, columns, path)
     elif not np.isfinite(X).all():
@@ -90,13 +91,13 @@ def match(
     table = _open(path)
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise ValueError(f"{path}: the networks read columns that it lacks: {_names(missing)}; add or rename them")
+        raise InputError(f"{path}: the networks read columns that it lacks: {_names(missing)}; add or rename them")
     if table.empty:
-        raise ValueError(f"{path}: a table needs at least one row, found only the header; add rows to predict")
+        raise InputError(f"{path}: a table needs at least one row, found only the header; add rows to predict")
     try:
         X = np.column_stack([_numeric(table[name], path).to_numpy() for name in columns])
     except ValueError as error:
-        raise ValueError(f"{error}; encode it as in the table the networks were written for") from None
+        raise InputError(f"{error}; encode it as in the table the networks were written for") from None
     try:
         y = _numeric(table[target], path).to_numpy() if target in table.columns else None
     except ValueError:
@@ -111,10 +112,10 @@ def medians(X: Float[np.ndarray, "rows features"], train: np.ndarray) -> Float[n
 
 
 def medians_of(about: dict, n_features: int, path: Path) -> Float[np.ndarray, " features"]:
-    """The medians that `generate` left in a bundle's `about`. Raises ValueError where there are none."""
+    """The medians that `generate` left in a bundle's `about`. Raises InputError where there are none."""
     values = about.get("medians")
     if not isinstance(values, list) or len(values) != n_features or not all(isinstance(v, float) for v in values):
-        raise ValueError(f"{path}: these networks carry no medians to impute with; fill the gaps in the table")
+        raise InputError(f"{path}: these networks carry no medians to impute with; fill the gaps in the table")
     return np.array(values)
 
 
@@ -127,14 +128,14 @@ def fill(
 
 def _open(path: Path) -> pd.DataFrame:
     if path.is_dir():
-        raise ValueError(f"{path}: is a folder; give one {', '.join(SUFFIXES)} file")
+        raise InputError(f"{path}: is a folder; give one {', '.join(SUFFIXES)} file")
     try:
         return _read(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; give the path of a {', '.join(SUFFIXES)} table") from None
     except ValueError as error:
         if "codec can't decode" in str(error):
-            raise ValueError(
+            raise InputError(
                 f"{path}: the text must be UTF-8; save it as UTF-8 (iconv -t UTF-8), or as .parquet"
             ) from None
         raise
@@ -144,17 +145,17 @@ def _target(column: pd.Series, path: Path) -> Float[np.ndarray, " rows"]:
     try:
         return _numeric(column, path).to_numpy()
     except (ValueError, TypeError) as error:
-        raise ValueError(
+        raise InputError(
             f"{str(error).replace('column', 'target', 1)}; this is regression: choose or encode a number"
         ) from None
 
 
 def require_complete(X: Float[np.ndarray, "rows features"], columns: Sequence[str], path: str | Path) -> None:
-    """Raises ValueError naming the columns with gaps and how many."""
+    """Raises InputError naming the columns with gaps and how many."""
     gaps = ~np.isfinite(X)
     if gaps.any():
         shown = _names([f"{name} ({n})" for name, n in zip(columns, gaps.sum(0), strict=True) if n])
-        raise ValueError(f"{path}: missing or infinite values in {shown}; fill them, or say --impute median")
+        raise InputError(f"{path}: missing or infinite values in {shown}; fill them, or say --impute median")
 
 
 def _names(names: Sequence[str]) -> str:

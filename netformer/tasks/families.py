@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from netformer.networks.specs import sigmoid
 from netformer.tasks.observation import (
-    Prior,
+    TaskPrior,
     add_noise,
     log_uniform,
     normal,
@@ -24,7 +24,7 @@ from netformer.tasks.observation import (
 
 
 @dataclass(frozen=True)
-class Draw:
+class DrawnTasks:
     """n raw tasks of equal rows. Columns beyond a task's own features are zero. `clean` is y without its noise, nan
     where the target was transformed afterwards."""
 
@@ -131,7 +131,7 @@ def _saturation(u: Tensor, w: Tensor, g: Generator) -> Tensor:
 
 
 def _composition(u: Tensor, w: Tensor, g: Generator) -> Tensor:
-    """Two direct families added, multiplied, or one gating the other (the composition within a task of O'Prior)."""
+    """Two direct families added, multiplied, or one gating the other (the composition within a task of O'TaskPrior)."""
     n = len(u)
     direct = (_mlp, _fourier, _trees, _interactions, _piecewise, _saturation)
     first = torch.randint(len(direct), (), generator=g)
@@ -157,7 +157,7 @@ _DIRECT = {
 FAMILIES = (*_DIRECT, "graph")
 
 
-DEFAULT = Prior()
+DEFAULT = TaskPrior()
 
 
 def _graph(n: int, rows: int, features: int, g: Generator) -> tuple[Tensor, Tensor]:
@@ -189,15 +189,15 @@ def _graph(n: int, rows: int, features: int, g: Generator) -> tuple[Tensor, Tens
     return x, y
 
 
-def draw(
+def draw_tasks(
     n: int,
     rows: int,
     *,
     max_features: int,
     families: Sequence[str] = FAMILIES,
-    prior: Prior = DEFAULT,
+    prior: TaskPrior = DEFAULT,
     generator: Generator,
-) -> Draw:
+) -> DrawnTasks:
     """n random tasks of `rows` rows."""
     g = generator
     n_features = torch.randint(min(prior.min_features, max_features), max_features + 1, (n,), generator=g)
@@ -220,10 +220,10 @@ def draw(
     if prior.target_share > 0:
         y, kind = transform_target(y, prior.target_share, g)
         clean = torch.where(kind.unsqueeze(1) < 0, clean, torch.nan)
-    return Draw(x * used.unsqueeze(1), y, clean, n_features, tuple(families[int(c)] for c in family))
+    return DrawnTasks(x * used.unsqueeze(1), y, clean, n_features, tuple(families[int(c)] for c in family))
 
 
-def draw_friedman(n: int, rows: int, *, max_features: int, generator: Generator) -> Draw:
+def draw_friedman(n: int, rows: int, *, max_features: int, generator: Generator) -> DrawnTasks:
     """Friedman 1, 2 and 3 in turn: random feature order, extra irrelevant features, noise as in `draw`."""
     g = generator
     u = torch.rand(n, rows, max_features, generator=g)
@@ -250,4 +250,4 @@ def draw_friedman(n: int, rows: int, *, max_features: int, generator: Generator)
         u[index, :, len(order) :] = 0
     clean = standardize(clean)
     y = clean + log_uniform(0.03, 0.7, n, 1, g=g) * normal(n, rows, g=g)
-    return Draw(u, y, clean, n_features, tuple(family))
+    return DrawnTasks(u, y, clean, n_features, tuple(family))

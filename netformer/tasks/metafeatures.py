@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.tasks.task import TRAIN, Task
 from netformer.tasks.view import canonicalize_tasks
 
@@ -84,11 +85,11 @@ def get_meta_features(parameters: Any, target: Any) -> MetaFeatures:
     global generator as it was, and warns of nothing. Values differ from pymfe's own by rounding alone, at most 1e-6 of
     their scale (`netformer.measures`). About 4 ms for 300 x 10, of which pymfe takes 400.
 
-    Raises ValueError when the table is empty, not numeric or not finite, or the lengths differ.
+    Raises InputError when the table is empty, not numeric or not finite, or the lengths differ.
     """
     x, y = _numbers(parameters, "parameters", 2), _numbers(target, "target", 1)
     if len(x) != len(y):
-        raise ValueError(f"parameters and target must have the same number of rows, got {len(x)} and {len(y)}")
+        raise InputError(f"parameters and target must have the same number of rows, got {len(x)} and {len(y)}")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         from netformer.tasks.measures import measure
@@ -117,7 +118,7 @@ def limit_table(
     on these rows (as in `tasks.canonicalize_tasks`), in the order of the table. A small table comes back unchanged."""
     for name, limit in (("max_rows", max_rows), ("max_features", max_features)):
         if limit < 1:
-            raise ValueError(f"{name} must be >= 1, got {limit}")
+            raise InputError(f"{name} must be >= 1, got {limit}")
     x, y = parameters[:max_rows], target[:max_rows]
     if x.shape[1] > max_features:
         raw, goal = torch.as_tensor(x, dtype=torch.float64), torch.as_tensor(y, dtype=torch.float64)
@@ -164,7 +165,7 @@ def _one_task(task_id: str, x: np.ndarray, y: np.ndarray) -> MetaFeatures:
         with threadpool_limits(limits=1):
             return get_meta_features(x, y)
     except ValueError as error:
-        raise ValueError(f"task {task_id}: {error}") from error
+        raise InputError(f"task {task_id}: {error}") from error
 
 
 def _numbers(data: Any, name: str, ndim: int) -> np.ndarray:
@@ -175,22 +176,22 @@ def _numbers(data: Any, name: str, ndim: int) -> np.ndarray:
         columns = pd.DataFrame(data)
         bad = [str(key) for key, dtype in columns.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
         if bad:
-            raise ValueError(f"{name} must be numeric, got column {bad[0]!r} of another type; encode it first")
+            raise InputError(f"{name} must be numeric, got column {bad[0]!r} of another type; encode it first")
         array = columns.to_numpy(dtype=np.float64, na_value=np.nan)
         array = array[:, 0] if ndim == 1 and array.shape[1] == 1 else array
     else:
         array = np.asarray(data)
     if array.ndim != ndim:
         axes = "(rows, features)" if ndim == 2 else "(rows,)"
-        raise ValueError(f"{name} must have shape {axes}, got {array.shape}")
+        raise InputError(f"{name} must have shape {axes}, got {array.shape}")
     if array.size == 0:
-        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
+        raise InputError(f"{name} must not be empty, got shape {array.shape}")
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must be numeric, got dtype {array.dtype}; encode it first")
+        raise InputError(f"{name} must be numeric, got dtype {array.dtype}; encode it first")
     array = array.astype(np.float64)
     bad_count = int((~np.isfinite(array)).sum())
     if bad_count:
-        raise ValueError(f"{name} must be finite, got {bad_count} NaN or infinite values; impute or drop them first")
+        raise InputError(f"{name} must be finite, got {bad_count} NaN or infinite values; impute or drop them first")
     return array
 
 
@@ -220,11 +221,11 @@ class MetaFeatureTransform:
     ) -> MetaFeatureTransform:
         """A column counts as constant when its spread is rounding noise, below 1e-9 * (1 + |mean|).
 
-        Raises ValueError without tasks and for values that are not finite.
+        Raises InputError without tasks and for values that are not finite.
         """
         logs = _signed_log(values)
         if len(logs) == 0:
-            raise ValueError("MetaFeatureTransform.fit needs at least one task, got 0")
+            raise InputError("MetaFeatureTransform.fit needs at least one task, got 0")
         mean, scale = logs.mean(axis=0), logs.std(axis=0)
         scale = np.where(scale > 1e-9 * (1 + np.abs(mean)), scale, 0.0)
         return cls(tuple(mean.tolist()), tuple(scale.tolist()), max_rows, max_features)
@@ -232,7 +233,7 @@ class MetaFeatureTransform:
     def transform(
         self, values: Float[np.ndarray, "*tasks 37"] | Float[Tensor, "*tasks 37"]
     ) -> Float[Tensor, "*tasks 37"]:
-        """float32, within +-CLIP. Raises ValueError for values that are not finite."""
+        """float32, within +-CLIP. Raises InputError for values that are not finite."""
         mean, scale = np.array(self.mean), np.array(self.scale)
         centred = _signed_log(values) - mean
         z = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0)
@@ -253,14 +254,14 @@ class MetaFeatureTransform:
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> MetaFeatureTransform:
         if tuple(state["names"]) != NAMES:
-            raise ValueError("stored meta-feature names must be those of netformer.metafeatures.NAMES, in that order")
+            raise InputError("stored meta-feature names must be those of netformer.metafeatures.NAMES, in that order")
         return cls(tuple(state["mean"]), tuple(state["scale"]), state["max_rows"], state["max_features"])
 
 
 def _signed_log(values: np.ndarray | Tensor) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     if not np.isfinite(array).all():
-        raise ValueError("meta-feature values must be finite; leave missing rows to the model's null condition")
+        raise InputError("meta-feature values must be finite; leave missing rows to the model's null condition")
     return np.sign(array) * np.log1p(np.abs(array))
 
 

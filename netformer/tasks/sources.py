@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from netformer.errors import InputError
 from netformer.tables.files import MIN_ROWS, SUFFIXES, _numeric, _read, _require, read_table
 from netformer.tasks.task import Task, split_rows
 
@@ -23,7 +24,7 @@ def tasks_from_predecessor_csv(path: str | Path, seed: int) -> list[Task]:
     Other columns are ignored. Inputs that are missing in all rows of a task are not part of it, so narrow and wide
     tasks share a file. Tasks are split as `_split_tasks` says.
 
-    Raises ValueError naming the column, or the task and its flaw.
+    Raises InputError naming the column, or the task and its flaw.
     """
     path = Path(path)
     table = _read(path)
@@ -31,24 +32,24 @@ def tasks_from_predecessor_csv(path: str | Path, seed: int) -> list[Task]:
         _require(table, name, path)
     inputs = sorted((c for c in table.columns if re.fullmatch(r"x\d+", c)), key=lambda c: int(c[1:]))
     if not inputs:
-        raise ValueError(f"{path}: inputs must be named x0, x1, .., found the columns {', '.join(table.columns)}")
+        raise InputError(f"{path}: inputs must be named x0, x1, .., found the columns {', '.join(table.columns)}")
     if table["reg_id"].isna().any():
-        raise ValueError(
+        raise InputError(
             f"{path}: column 'reg_id' must be complete, row {table['reg_id'].isna().argmax() + 1} has none"
         )
     table = table.assign(**{name: _numeric(table[name], path) for name in [*inputs, "y"]})
     groups = list(table.groupby("reg_id", sort=True))
     if not groups:
-        raise ValueError(f"{path}: a table needs at least one row, found only the header")
+        raise InputError(f"{path}: a table needs at least one row, found only the header")
     tasks = []
     for index, ((reg_id, group), split) in enumerate(zip(groups, _split_tasks(len(groups), seed), strict=True)):
         x = group[inputs].dropna(axis=1, how="all").to_numpy(dtype=np.float64)
         y = group["y"].to_numpy(dtype=np.float64)
         where = f"{path}: task reg_id={reg_id}"
         if not x.shape[1] or not np.isfinite(x).all() or not np.isfinite(y).all():
-            raise ValueError(f"{where} must have finite inputs and y, found missing or infinite values")
+            raise InputError(f"{where} must have finite inputs and y, found missing or infinite values")
         if (y == y[0]).all():
-            raise ValueError(f"{where} must have a y that varies, found {y[0]:g} in all {len(y)} rows")
+            raise InputError(f"{where} must have a y that varies, found {y[0]:g} in all {len(y)} rows")
         tasks.append(_task(f"csv-{reg_id}", "csv", split, x, y, seed, index, where))
     return tasks
 
@@ -68,7 +69,7 @@ def tasks_from_folder(path: str | Path, target: str, seed: int) -> list[Task]:
         raise FileNotFoundError(f"{path}: a folder of tables needs at least one {', '.join(SUFFIXES)} file, found none")
     for first, second in itertools.pairwise(files):
         if first.stem == second.stem:
-            raise ValueError(f"{path}: names without suffix must differ, found {first.name} and {second.name}")
+            raise InputError(f"{path}: names without suffix must differ, found {first.name} and {second.name}")
     tasks = []
     for index, (file, split) in enumerate(zip(files, _split_tasks(len(files), seed), strict=True)):
         x, y = read_table(file, target)
@@ -82,18 +83,18 @@ def fetch(url: str, sha256: str, directory: str | Path, timeout: float | int = 3
     Nothing is seen under that name before its SHA-256 is right; a file that is there with the right one is not asked
     for again. `timeout` is in seconds, for connecting and for every pause between bytes.
 
-    Raises ValueError for the URL, its scheme or a wrong hash, ConnectionError when the server cannot be reached or
+    Raises InputError for the URL, its scheme or a wrong hash, ConnectionError when the server cannot be reached or
     answers with an error.
     """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https"):
-        raise ValueError(f"{url}: scheme must be http or https, got {parts.scheme or 'none'!r}")
+        raise InputError(f"{url}: scheme must be http or https, got {parts.scheme or 'none'!r}")
     name = urllib.parse.unquote(parts.path).rpartition("/")[2]
     if name in ("", ".", ".."):
-        raise ValueError(f"{url}: a URL must end in the name of a file, got the path {parts.path!r}")
+        raise InputError(f"{url}: a URL must end in the name of a file, got the path {parts.path!r}")
     expected = sha256.lower()
     if not re.fullmatch("[0-9a-f]{64}", expected):
-        raise ValueError(f"sha256 must be 64 hexadecimal digits, got {sha256!r}")
+        raise InputError(f"sha256 must be 64 hexadecimal digits, got {sha256!r}")
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / name, folder / f".{name}.{os.getpid()}.part"
@@ -104,7 +105,7 @@ def fetch(url: str, sha256: str, directory: str | Path, timeout: float | int = 3
     try:
         found = _download(url, part, timeout)
         if found != expected:
-            raise ValueError(f"{url}: sha256 must be {expected}, found {found}; the file was not kept")
+            raise InputError(f"{url}: sha256 must be {expected}, found {found}; the file was not kept")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -161,7 +162,7 @@ def _task(
     where: str,
 ) -> Task:
     if len(y) < MIN_ROWS:
-        raise ValueError(f"{where}: a task needs at least {MIN_ROWS} rows, found {len(y)}")
+        raise InputError(f"{where}: a task needs at least {MIN_ROWS} rows, found {len(y)}")
     # three words, so that no row split shares its stream with the split of tasks
     rng = np.random.default_rng(np.random.SeedSequence([seed, index, len(y)]))
     return Task(task_id, source, source, split, x, y, split_rows(len(y), rng))

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from netformer.tasks.families import DEFAULT, FAMILIES, draw, draw_friedman
-from netformer.tasks.observation import Prior, log_uniform, uniform
+from netformer.errors import InputError
+from netformer.tasks.families import DEFAULT, FAMILIES, draw_friedman, draw_tasks
+from netformer.tasks.observation import TaskPrior, log_uniform, uniform
 from netformer.tasks.task import TEST, TRAIN, VALID, Task
 from netformer.tasks.view import TaskStack, canonicalize_tasks
 
@@ -47,7 +48,7 @@ def synthetic_tasks(
     min_rows: int,
     max_rows: int,
     families: Sequence[str] = FAMILIES,
-    prior: Prior = DEFAULT,
+    prior: TaskPrior = DEFAULT,
     batch_size: int = 25,
     first: int = 0,
 ) -> list[Task]:
@@ -56,7 +57,7 @@ def synthetic_tasks(
     first: number of the first one, a multiple of `batch_size`.
     """
     if first % batch_size:
-        raise ValueError(f"first must be a multiple of {batch_size}, got {first}")
+        raise InputError(f"first must be a multiple of {batch_size}, got {first}")
     tasks: list[Task] = []
     for index in range(first // batch_size, math.ceil((first + n) / batch_size)):
         g = batch_generator(seed, stream, index)
@@ -64,7 +65,7 @@ def synthetic_tasks(
         if stream == "heldout_family":
             drawn = draw_friedman(batch_size, rows, max_features=max_features, generator=g)
         else:
-            drawn = draw(batch_size, rows, max_features=max_features, families=families, prior=prior, generator=g)
+            drawn = draw_tasks(batch_size, rows, max_features=max_features, families=families, prior=prior, generator=g)
         unit = 10 ** uniform(-1.0, 2.0, batch_size, 1, max_features, g=g)
         x = drawn.x * unit + unit * uniform(-2.0, 2.0, batch_size, 1, max_features, g=g)
         y = drawn.y * 10 ** uniform(-1.0, 2.0, batch_size, 1, g=g)
@@ -97,7 +98,7 @@ def stream_batch(
     min_rows: int,
     max_rows: int,
     families: Sequence[str] = FAMILIES,
-    prior: Prior = DEFAULT,
+    prior: TaskPrior = DEFAULT,
 ) -> TaskStack:
     """Batch `index` of the endless stream, canonical: context rows are TRAIN, the rows asked about are TEST.
 
@@ -108,7 +109,7 @@ def stream_batch(
     g = batch_generator(seed, stream, index)
     context = round(float(log_uniform(float(min_rows), float(max_rows), 1, g=g)))
     query = min(context, max_rows // 2)
-    drawn = draw(n, context + query, max_features=max_features, families=families, prior=prior, generator=g)
+    drawn = draw_tasks(n, context + query, max_features=max_features, families=families, prior=prior, generator=g)
     rows = torch.full((n, context + query), TEST)
     rows[:, :context] = TRAIN
     clean = (rows == TEST) & drawn.clean.isfinite()

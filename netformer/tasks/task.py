@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from netformer.errors import InputError
+
 TRAIN, VALID, TEST, PAD = 0, 1, 2, -1
 
 
@@ -34,10 +36,10 @@ class Task:
 def split_rows(n_rows: int, rng: np.random.Generator, train: float = 0.6, valid: float = 0.2) -> np.ndarray:
     """Random row split with exact shares, at least one row in each part.
 
-    Raises ValueError when there are fewer than 3 rows.
+    Raises InputError when there are fewer than 3 rows.
     """
     if n_rows < 3:
-        raise ValueError(f"a task needs at least 3 rows (train, valid, test), got {n_rows}")
+        raise InputError(f"a task needs at least 3 rows (train, valid, test), got {n_rows}")
     n_train = min(max(1, round(train * n_rows)), n_rows - 2)
     n_valid = min(max(1, round(valid * n_rows)), n_rows - n_train - 1)
     codes = np.full(n_rows, TEST, dtype=np.int8)

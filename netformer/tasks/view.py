@@ -129,7 +129,7 @@ class TaskStack:
     def train(self) -> Bool[Tensor, "t rows"]:
         return self.rows == TRAIN
 
-    def told(self) -> TaskStack:
+    def train_only(self) -> TaskStack:
         """The train rows alone, in their order, padded to equal numbers."""
         count = self.train.sum(1)
         at = torch.argsort((~self.train).to(torch.int8), dim=1, stable=True)[:, : int(count.max())]

@@ -18,11 +18,12 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from netformer.errors import InputError
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import weight_scale
 from netformer.schedule import learning_rate
 from netformer.tasks.families import DEFAULT
-from netformer.tasks.observation import Prior
+from netformer.tasks.observation import TaskPrior
 from netformer.training.batches import Corpus, ahead, draw_batch
 from netformer.training.losses import PARTS, LossWeights, Objective, shares
 from netformer.training.processes import mean_over, processes, shared
@@ -30,7 +31,7 @@ from netformer.training.processes import mean_over, processes, shared
 Log = Callable[[int, dict[str, float]], None]
 
 
-class Curve:
+class LossCurve:
     """Losses of every step so far (`PARTS`), logged as means of `every` steps and of what is left at the end.
 
     They are stored with a checkpoint and added again when training resumes from it: whoever listens hears of every
@@ -74,7 +75,7 @@ def train(
     loss: LossWeights,
     precision: str,
     seed: int,
-    prior: Prior = DEFAULT,
+    prior: TaskPrior = DEFAULT,
     initial: TransformerVAE | None = None,
     fabric: Fabric | None = None,
     checkpoint: Path | None = None,
@@ -94,13 +95,13 @@ def train(
     when it exists; the caller keys its name by everything that matters. log: called in process 0 with a step and the
     mean of each loss since the last call; a resumed training begins with the calls of the steps before its checkpoint.
 
-    Raises ValueError when a process would have no task, OSError when one does not see the checkpoint.
+    Raises InputError when a process would have no task, OSError when one does not see the checkpoint.
     """
     fabric = fabric or processes(precision=precision)
     rank, world = fabric.global_rank, fabric.world_size
     least = min(zoo_tasks, stream_tasks, len(corpus.task_index.unique()))
     if least < world:
-        raise ValueError(f"zoo_tasks and stream_tasks must be at least the {world} processes, got {least}")
+        raise InputError(f"zoo_tasks and stream_tasks must be at least the {world} processes, got {least}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = TransformerVAE(**model_arguments)
@@ -109,7 +110,7 @@ def train(
     else:
         model.load_state_dict(model.state_dict() | initial.state_dict())
     optimizers = _optimizers(model, lr, weight_decay)
-    curve = Curve(log if rank == 0 else None, log_every, steps)
+    curve = LossCurve(log if rank == 0 else None, log_every, steps)
     if checkpoint is not None and checkpoint.exists():
         _resume(checkpoint, model, optimizers, curve)
     start = len(curve.rows)
@@ -166,7 +167,7 @@ def _optimizers(model: TransformerVAE, lr: float, weight_decay: float) -> list[t
     ]
 
 
-def _save(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimizer], curve: Curve) -> None:
+def _save(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimizer], curve: LossCurve) -> None:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for optimizer in optimizers:
         for name, parameter in model.named_parameters():
@@ -179,7 +180,7 @@ def _save(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimi
     temporary.replace(path)
 
 
-def _resume(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimizer], curve: Curve) -> None:
+def _resume(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimizer], curve: LossCurve) -> None:
     tensors = load_file(path)
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     parameters = dict(model.named_parameters())

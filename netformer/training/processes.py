@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from torch.nn.parallel import DistributedDataParallel
 
+from netformer.errors import InputError
+
 T = TypeVar("T")
 
 
@@ -33,12 +35,12 @@ def processes(devices: int = 1, nodes: int = 1, strategy: str = "auto", precisio
 
     strategy: ddp (every process has the whole model, gradients are averaged), or auto, ddp if there are several.
 
-    Raises ValueError when torchrun or the absence of a launcher contradicts the numbers.
+    Raises InputError when torchrun or the absence of a launcher contradicts the numbers.
     """
     world = devices * nodes
     started = int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else world
     if started != world:
-        raise ValueError(f"devices x nodes must be {started}, the processes torchrun started, got {devices} x {nodes}")
+        raise InputError(f"devices x nodes must be {started}, the processes torchrun started, got {devices} x {nodes}")
     if world == 1 and strategy == "auto":
         return Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]
 
@@ -50,7 +52,7 @@ def processes(devices: int = 1, nodes: int = 1, strategy: str = "auto", precisio
     if started_elsewhere(fabric):
         return fabric
     if nodes > 1:
-        raise ValueError(f"nodes must be 1 unless srun or torchrun starts the command on every node, got {nodes}")
+        raise InputError(f"nodes must be 1 unless srun or torchrun starts the command on every node, got {nodes}")
     return made("spawn")
 
 

@@ -1,4 +1,4 @@
-"""Zoo engine: trains thousands of target networks, each alone in a compiled kernel (`netformer.kernel`).
+"""Zoo engine: trains thousands of target networks, each alone in a compiled kernel (`netformer.zoo.kernel`).
 
 Every network is trained by Adam (Kingma and Ba 2015) under a one-cycle schedule on mini-batches of its own task, and
 keeps the weights that did best on the task's valid rows. Networks never meet: training network i alone gives the same
@@ -25,7 +25,7 @@ from netformer.schedule import learning_rate
 from netformer.tasks.scores import scores
 from netformer.tasks.task import TRAIN, VALID
 from netformer.tasks.view import TaskStack
-from netformer.workers import on_cluster, spread
+from netformer.workers import map_parallel, on_cluster
 
 Progress = Callable[[int, int], None]
 
@@ -88,7 +88,7 @@ def train_networks(
         options: dict[str, Any] = {"steps": steps, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay}
         options |= {"evaluations": evaluations, "seed": seed}
         pieces = [_piece(initial, tasks, task_index, at) for at in torch.arange(len(initial)).split(_PIECE)]
-        return concatenate(spread(partial(_train_piece, **options), pieces, progress=progress))
+        return concatenate(map_parallel(partial(_train_piece, **options), pieces, progress=progress))
 
     from netformer.zoo import kernel  # numba takes longer to import than the rest of this module
 
@@ -153,7 +153,7 @@ def _offsets(counts: Int[Tensor, " n"]) -> Int[np.ndarray, " n+1"]:
 
 
 @dataclass(frozen=True)
-class Zoo:
+class TrainedZoo:
     """Trained networks with the task, initial seed and scores (train, valid, test R2) of each."""
 
     networks: Networks
@@ -178,7 +178,7 @@ def build_zoo(
     seed: int,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> tuple[Zoo, dict[str, int]]:
+) -> tuple[TrainedZoo, dict[str, int]]:
     """Draw, train and filter `networks_per_task` networks a task.
 
     duplicate_share: share of nets that start from the initialisation of a net that has its own. min_valid_r2: a net
@@ -220,4 +220,4 @@ def build_zoo(
         "rejected_behind_best_of_task": int(behind.sum()),
         "kept": int(keep.sum()),
     }
-    return Zoo(trained[keep], task_index[keep], seeds[keep], r2s[keep]), counts
+    return TrainedZoo(trained[keep], task_index[keep], seeds[keep], r2s[keep]), counts

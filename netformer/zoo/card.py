@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from netformer.errors import InputError
 from netformer.tasks.task import SPLITS
 
 TASK_COLUMNS = ("task_id", "source", "family", "split", "n_rows", "n_features", "ceiling")
@@ -31,16 +32,16 @@ def zoo_card(
     """The card. R2 are shares of the target's variance, on the rows they are named after.
 
     tasks: a row a task, TASK_COLUMNS. zoo: a row a network, ZOO_COLUMNS. counts: of `zoo.build_zoo`, drawn, kept and
-    rejected; None for a zoo that another program made. params: how it was made, printed as they are. Raises ValueError
+    rejected; None for a zoo that another program made. params: how it was made, printed as they are. Raises InputError
     for an empty zoo, for networks of unknown tasks, and for counts of another zoo.
     """
     if not len(zoo):
-        raise ValueError("the zoo must hold at least one network, found none")
+        raise InputError("the zoo must hold at least one network, found none")
     unknown = sorted(set(zoo["task_id"]) - set(tasks["task_id"]))
     if unknown:
-        raise ValueError(f"the tasks must hold every task of the zoo, {len(unknown)} are missing: {unknown[0]}, ...")
+        raise InputError(f"the tasks must hold every task of the zoo, {len(unknown)} are missing: {unknown[0]}, ...")
     if counts is not None and counts.get("kept") != len(zoo):
-        raise ValueError(f"counts must be of this zoo of {len(zoo)} networks, found {counts.get('kept')} kept")
+        raise InputError(f"counts must be of this zoo of {len(zoo)} networks, found {counts.get('kept')} kept")
     known = zoo.merge(tasks[list(TASK_COLUMNS)], on="task_id", validate="many_to_one")
     used = tasks[tasks["task_id"].isin(zoo["task_id"])]
     shares = [

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from netformer.artifacts import NETWORKS, networks_of, r2_of
+from netformer.errors import InputError
 from netformer.networks.specs import Layout, slots
 from netformer.networks.stack import Networks
 from netformer.networks.token_tables import detokenize_networks, detokenize_sensitivity, tokens_of
@@ -50,22 +51,22 @@ class Zoo:
 
     @cached_property
     def networks(self) -> Networks:
-        """The stack; row i of the table is network i. Raises ValueError if its columns were not read."""
+        """The stack; row i of the table is network i. Raises InputError if its columns were not read."""
         if self.layout is None:
-            raise ValueError(f"networks need the columns {', '.join(_STACK)}; load the zoo without columns=")
+            raise InputError(f"networks need the columns {', '.join(_STACK)}; load the zoo without columns=")
         return networks_of(self.table, self.layout)
 
     @cached_property
     def r2(self) -> Float[Tensor, "n 3"]:
-        """R2 on train, valid and test rows. Raises ValueError if these columns were not read."""
+        """R2 on train, valid and test rows. Raises InputError if these columns were not read."""
         missing = [f"{part}_r2" for part in SPLITS if f"{part}_r2" not in self.table.column_names]
         if missing:
-            raise ValueError(f"r2 needs the columns {', '.join(missing)}; name them in columns=")
+            raise InputError(f"r2 needs the columns {', '.join(missing)}; name them in columns=")
         return r2_of(self.table)
 
     @property
     def task_ids(self) -> list[str]:
-        """Task of each network. Raises ValueError if this column was not read."""
+        """Task of each network. Raises InputError if this column was not read."""
         return _task_ids(self.table)
 
 
@@ -91,14 +92,14 @@ class TokenTable:
 
     @cached_property
     def sensitivity(self) -> Float[Tensor, "n patches"]:
-        """Of every vertex, zero where there is none. Raises ValueError for tokens stored without sensitivities."""
+        """Of every vertex, zero where there is none. Raises InputError for tokens stored without sensitivities."""
         if "sensitivity" not in self.table.column_names:
-            raise ValueError("these tokens hold no sensitivity; the stage tokenize writes it")
+            raise InputError("these tokens hold no sensitivity; the stage tokenize writes it")
         return detokenize_sensitivity(self.table, self.layout)
 
     @property
     def task_ids(self) -> list[str]:
-        """Task of each network. Raises ValueError for tokens stored without tasks."""
+        """Task of each network. Raises InputError for tokens stored without tasks."""
         return _task_ids(self.table)
 
 
@@ -119,13 +120,13 @@ def load_zoo(
     None for all; without masks and weights a large zoo is read in a moment. where: any other filter, such as
     `pyarrow.compute.field("n_params") < 100`. layout: of the stacked networks; None works it out from the masks.
 
-    Raises ValueError, one line, for a file that is missing or of another schema, and for a layout that is not clear.
+    Raises InputError, one line, for a file that is missing or of another schema, and for a layout that is not clear.
     """
     path = Path(path)
     data = _dataset(path, NETWORKS.names)
     unknown = [name for name in columns or () if name not in NETWORKS.names]
     if unknown:
-        raise ValueError(f"columns must be some of {', '.join(NETWORKS.names)}, got {', '.join(unknown)}")
+        raise InputError(f"columns must be some of {', '.join(NETWORKS.names)}, got {', '.join(unknown)}")
     rules = [] if where is None else [where]
     if split is not None:
         rules.append(_of_split(split, path.with_name("tasks.parquet") if tasks is None else Path(tasks)))
@@ -153,7 +154,7 @@ def load_tokens(
     split, where, tasks: as in `load_zoo`. min_r2: least R2 on valid rows, as `zoo` tells by net_id; by default
     `zoo.parquet` beside the file. layout: None for the smallest that holds every network of the file.
 
-    Raises ValueError, one line, for a file that is missing or holds no tokens.
+    Raises InputError, one line, for a file that is missing or holds no tokens.
     """
     path = Path(path)
     data = _dataset(path, _TOKENS)
@@ -169,14 +170,14 @@ def load_tokens(
 
 def _dataset(path: Path, names: Sequence[str]) -> ds.Dataset:
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; run the stage that writes it (dvc repro)")
+        raise InputError(f"{path} does not exist; run the stage that writes it (dvc repro)")
     try:
         data = ds.dataset(path, format="parquet")
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
     missing = [name for name in names if name not in data.schema.names]
     if missing:
-        raise ValueError(f"{path} must have the columns {', '.join(names)}; it lacks {', '.join(missing)}")
+        raise InputError(f"{path} must have the columns {', '.join(names)}; it lacks {', '.join(missing)}")
     return data
 
 
@@ -187,19 +188,19 @@ def _read(data: ds.Dataset, names: Sequence[str], rules: Sequence[pc.Expression]
     try:
         return data.to_table(columns=list(names), filter=rule)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ValueError(f"{path} cannot be filtered so: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path} cannot be filtered so: {str(error).splitlines()[0]}") from None
 
 
 def _of_split(split: str, tasks: Path) -> pc.Expression:
     if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        raise InputError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     found = _dataset(tasks, ("task_id", "split")).to_table(columns=["task_id"], filter=pc.field("split") == split)
     return pc.field("task_id").isin(found["task_id"].combine_chunks())
 
 
 def _task_ids(table: pa.Table) -> list[str]:
     if "task_id" not in table.column_names:
-        raise ValueError("task_ids need the column task_id, which was not read")
+        raise InputError("task_ids need the column task_id, which was not read")
     return table["task_id"].to_pylist()
 
 
@@ -221,10 +222,10 @@ def _layout_of(data: ds.Dataset, path: Path) -> Layout:
     """
     head = data.head(_LOOK_AT, columns=list(_STACK))
     if not len(head):
-        raise ValueError(f"{path} holds no network to tell the layout from; pass layout=")
+        raise InputError(f"{path} holds no network to tell the layout from; pass layout=")
     lengths = head["mask"].combine_chunks().value_lengths()
     if len(pc.unique(lengths)) != 1:
-        raise ValueError(f"{path} must hold networks of one layout, found masks of several lengths")
+        raise InputError(f"{path} must hold networks of one layout, found masks of several lengths")
     size, (inputs, depth, width) = lengths[0].as_py(), _least(data)
     fitting = [
         Layout(size // (layers * units + 1) - 1 - units, layers, units)
@@ -234,7 +235,7 @@ def _layout_of(data: ds.Dataset, path: Path) -> Layout:
     ]
     known = [layout for layout in fitting if _are_networks(head, layout)]
     if len(known) != 1:
-        raise ValueError(f"{path}: masks of {size} slots fit {len(known)} layouts, not one; pass layout=")
+        raise InputError(f"{path}: masks of {size} slots fit {len(known)} layouts, not one; pass layout=")
     return known[0]
 
 

@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from netformer.artifacts import networks_table, write_json, write_table, write_tasks
-from netformer.files import sources_of
+from netformer.artifacts import networks_table, write_json, write_parquet, write_tasks
+from netformer.errors import InputError
+from netformer.files import code_digest, sources_of
 from netformer.networks.sensitivity import sensitivity
 from netformer.networks.symmetry import canonicalize
 from netformer.networks.token_tables import tokenize_networks
 from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.view import stack_tasks
-from netformer.workers import spread
+from netformer.workers import map_parallel
 from netformer.zoo.build import Progress, build_zoo
 
 if TYPE_CHECKING:
@@ -67,16 +68,16 @@ def make_shards(
     Returns counts (shards, made, drawn, kept), bytes on disk, `cpu_seconds` of the shards made, and `peak_memory`, the
     sum over processes of the largest resident set of each, in bytes.
 
-    Raises ValueError when the folder holds shards of other settings, OSError when it is full; run again then, what is
+    Raises InputError when the folder holds shards of other settings, OSError when it is full; run again then, what is
     complete stays.
     """
     if n < 1:
-        raise ValueError(f"shards must be at least 1, got {n}")
+        raise InputError(f"shards must be at least 1, got {n}")
     settings = json.loads(json.dumps({"draw": draw, "zoo": zoo, "canonical": canonical, "code": _code()}, default=vars))
     folder = folder.resolve()  # workers may run elsewhere
     _claim(folder / "settings.json", settings)
     make = partial(make_shard, folder=folder, draw=draw, zoo=zoo, canonical=canonical)
-    rows = spread(make, range(n), workers=workers, progress=progress)
+    rows = map_parallel(make, range(n), workers=workers, progress=progress)
     peaks = {os.getpid(): _peak()}
     for row in rows:
         peaks[row["process"]] = max(row["peak_memory"], peaks.get(row["process"], 0))
@@ -121,15 +122,15 @@ def open_shards(folder: Path | str, kind: str) -> Dataset:
     """The tasks, zoo or tokens of all complete shards as one `pyarrow.dataset`: columns and row groups are read when
     they are asked for, without looking at their SHA-256.
 
-    Raises ValueError for another kind and a folder without complete shards.
+    Raises InputError for another kind and a folder without complete shards.
     """
     from pyarrow.dataset import dataset
 
     if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind}")
+        raise InputError(f"kind must be one of {', '.join(KINDS)}, got {kind}")
     names = sorted(path.stem for path in (Path(folder) / "done").glob("*.json"))
     if not names:
-        raise ValueError(f"{folder} has no complete shards; make some (python -m stages.scale)")
+        raise InputError(f"{folder} has no complete shards; make some (python -m stages.scale)")
     return dataset([str(Path(folder) / kind / f"{name}.parquet") for name in names])
 
 
@@ -148,8 +149,8 @@ def _write(index: int, files: dict[str, Path], draw: dict, zoo: dict, canonical:
     tokens = tokenize_networks(networks, sensitivity(networks, stack.x[at], stack.train[at]))
     tokens = tokens.add_column(0, "task_id", table["task_id"]).add_column(0, "net_id", numbers)
     write_tasks(tasks, files["tasks"])
-    write_table(table, files["zoo"], ROW_GROUP)
-    write_table(tokens, files["tokens"], ROW_GROUP)
+    write_parquet(table, files["zoo"], ROW_GROUP)
+    write_parquet(tokens, files["tokens"], ROW_GROUP)
     return {name: counts[name] for name in ("drawn", "kept")}
 
 
@@ -168,10 +169,10 @@ def _claim(path: Path, settings: dict[str, Any]) -> None:
     try:
         found = json.loads(path.read_text())
     except ValueError:
-        raise ValueError(f"{path} is damaged; delete {path.parent} or give another folder") from None
+        raise InputError(f"{path} is damaged; delete {path.parent} or give another folder") from None
     if found != settings:
         names = ", ".join(sorted(_differences(found, settings)))
-        raise ValueError(f"{path.parent} holds shards with another {names}; delete it or give another folder")
+        raise InputError(f"{path.parent} holds shards with another {names}; delete it or give another folder")
 
 
 def _differences(a: Any, b: Any, name: str = "settings") -> list[str]:
@@ -185,8 +186,7 @@ def _differences(a: Any, b: Any, name: str = "settings") -> list[str]:
 def _code() -> str:
     """Digest of the modules that decide what a shard is."""
     here = Path(__file__).resolve()
-    sources = sorted(sources_of(here, here.parents[2]))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    return code_digest(sources_of(here, here.parents[2]))[:16]
 
 
 def _sha256(path: Path) -> str:
