@@ -17,6 +17,12 @@ def test_the_result_tables_are_those_of_the_committed_reports():
     assert head_to_head(pretrained) in readme
 
 
+def test_the_page_is_short():
+    before, _, rest = (ROOT / "README.md").read_text().partition("<!-- results: ")
+    _, _, after = rest.partition("<!-- end of results -->")
+    assert len((before + after).splitlines()) <= 137  # and a table of ten rows
+
+
 def test_every_package_is_in_the_file_tree():
     readme = (ROOT / "README.md").read_text()
     packages = sorted(path.parent.name for path in (ROOT / "netformer").glob("*/__init__.py"))
