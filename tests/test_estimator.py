@@ -134,7 +134,7 @@ def test_missing_and_infinite_values_are_refused(friedman, bad):
 @pytest.mark.parametrize("options", [{"n_samples": 0}, {"refine_steps": -1}, {"refine_steps": 2.5}])
 def test_bad_parameters_are_named(friedman, options):
     (name, value), *_ = options.items()
-    with pytest.raises(ValueError, match=f"{name} must be a whole number, at least .*, got {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least .*, got {value}"):
         NetFormerRegressor(**options).fit(*friedman)
 
 

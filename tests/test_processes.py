@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from netformer.model.grammar import Structure, read_structure
+from netformer.model.prompt import Prompt
 from netformer.networks.specs import ACTIVATIONS, Layout
 from netformer.networks.symmetry import canonicalize
 from netformer.tasks.stream import synthetic_tasks
@@ -174,7 +175,7 @@ def test_a_share_of_the_steps_asks_for_networks_under_bounds_that_can_be_met(cor
     shapes = (len(ACTIVATIONS) + 2, 1 + LAYOUT.max_features + patches, LAYOUT.n_slots)
     logits = Structure(*(torch.randn(len(n_inputs), patches, k, generator=g) for k in shapes))
     for budget in asked:
-        specs = read_structure(logits, n_inputs, LAYOUT, **budget)
+        specs = read_structure(logits, n_inputs, LAYOUT, Prompt(**budget))
         assert int(specs.n_params.max()) <= budget["max_params"]
 
 

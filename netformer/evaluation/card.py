@@ -22,6 +22,7 @@ from netformer.generation.merging import widen
 from netformer.generation.refinement import refine
 from netformer.generation.sampling import sample_networks
 from netformer.model.head import weigh_heads
+from netformer.model.prompt import Prompt
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import Networks
 from netformer.tasks.scores import r2
@@ -137,7 +138,7 @@ def _budget_prompts(model: TransformerVAE, every: Sequence[Task], seed: int) -> 
         able = torch.nonzero(2 * tasks.n_features.clamp(min=1) + 3 <= budget).squeeze(1)
         part = tasks[able]
         g = torch.Generator().manual_seed(seed)
-        networks, _ = sample_networks(model, part, None, n_samples=1, generator=g, max_params=budget)
+        networks, _ = sample_networks(model, part, None, n_samples=1, generator=g, prompt=Prompt(max_params=budget))
         size = networks.specs.n_params
         score = r2(part.y, networks.predict(part.x), part.rows == TEST)
         result[f"max_params_{budget}"] = {

@@ -77,13 +77,11 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         """X: (rows, features), y: (rows,), at least 2 rows. Raises InputError for missing or infinite values."""
         from netformer.exports.bundle import standardize
         from netformer.generation.delivery import deliver
+        from netformer.model.prompt import Prompt, check_request
         from netformer.networks.merged import merged
 
-        for name, least in (("n_samples", 1), ("refine_steps", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < least:
-                raise InputError(f"{name} must be a whole number, at least {least}, got {value!r}")
-        constraints = self._constraints()
+        n_samples, refine_steps = check_request(self.n_samples, self.refine_steps)
+        prompt = Prompt(self.max_params, self.max_hidden_layers, self.activations)
         if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
             raise InputError(f"y must be one target, got {y.shape}; see sklearn.multioutput.MultiOutputRegressor")
         X, y = validate_data(self, _advise(X), y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
@@ -95,7 +93,7 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         z = (X / 2 - self.center_ / 2) / (self.scale_ / 2)  # halves: the difference of two finite numbers may not be
         t = (y / 2 - self.target_center_ / 2) / (self.target_scale_ / 2)
         self.networks_, self.wide_ = deliver(
-            z, t, _model, n_samples=self.n_samples, refine_steps=self.refine_steps, seed=seed, **constraints
+            z, t, _model, n_samples=n_samples, refine_steps=refine_steps, seed=seed, **vars(prompt)
         )
         self.network_ = merged(self.wide_)
         fitted = self.network_.predict(standardize(X, self.center_, self.scale_))
@@ -186,21 +184,6 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         loaded.wide_ = bundle.networks if bundle.wide is None else bundle.wide
         loaded.network_, loaded.noise_ = merged(loaded.wide_), float(bundle.about.get("noise", 0.0))
         return loaded
-
-    def _constraints(self) -> dict[str, Any]:
-        """What `grammar.read_structure` is told; it names bounds that nobody can meet."""
-        from netformer.networks.specs import ACTIVATIONS
-
-        for name in ("max_params", "max_hidden_layers"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, Integral) or value < 1):
-                raise InputError(f"{name} must be None or a whole number of at least 1, got {value!r}")
-        names = self.activations
-        if names is not None:
-            if isinstance(names, str) or not len(names) or not set(names) <= set(ACTIVATIONS):
-                raise InputError(f"activations must be None or a list of {', '.join(ACTIVATIONS)}, got {names!r}")
-            names = tuple(str(name) for name in names)
-        return {"max_params": self.max_params, "max_hidden_layers": self.max_hidden_layers, "activations": names}
 
 
 def _advise(X: Any) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from netformer.errors import InputError
 from netformer.generation.sampling import sample_networks
+from netformer.model.prompt import Prompt, check_request
 from netformer.model.store import load_model
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import Networks, concatenate
@@ -98,12 +99,7 @@ class NetFormer:
         than the model takes, those most correlated with y are read. Raises InputError otherwise, with one line.
         """
         X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
-        if target_r2 is not None and not (target_r2 <= 1 and temperature is None):
-            raise InputError(f"target_r2 must be at most 1 and without temperature, got {target_r2}, {temperature}")
-        if temperature is not None and not temperature >= 0:
-            raise InputError(f"temperature must be at least 0, got {temperature}")
-        if refine_steps < 0 or (refine_steps and target_r2 is not None):
-            raise InputError(f"refine_steps must be at least 0, and 0 with target_r2, got {refine_steps}, {target_r2}")
+        n_samples, refine_steps = check_request(n_samples, refine_steps, temperature, target_r2)
         base = self.model.temperature
         drawn = [
             self.write(
@@ -138,7 +134,7 @@ class NetFormer:
         *,
         metafeatures: bool = False,
         random_state: int = 0,
-        **prompt,
+        **options,
     ) -> tuple[TaskStack, Networks, Float[Tensor, " n"]]:
         """The table in its canonical view, networks in its coordinates, and the expected R2 of each; arguments as in
         `generate`, all but target_r2."""
@@ -152,6 +148,9 @@ class NetFormer:
         tasks = canonicalize_tasks(
             torch.from_numpy(X)[None], torch.from_numpy(y)[None], rows, self.model.layout.max_features
         ).float()
+        asked = {
+            name: options.pop(name) for name in ("max_params", "max_hidden_layers", "activations") if name in options
+        }
         known, seen = None, tasks
         if metafeatures or self.model.condition == "metafeatures":
             features = get_meta_features(*limit_table(X, y, self.transform.max_rows, self.transform.max_features))
@@ -161,6 +160,13 @@ class NetFormer:
             seen = TaskStack(tasks.x[:, some], tasks.y[:, some], rows[:, some], tasks.views)
         g = torch.Generator().manual_seed(random_state)
         networks, expected = sample_networks(
-            self.model, tasks, known, n_samples=n_samples, generator=g, condition_tasks=seen, **prompt
+            self.model,
+            tasks,
+            known,
+            n_samples=n_samples,
+            generator=g,
+            condition_tasks=seen,
+            prompt=Prompt(**asked),
+            **options,
         )
         return tasks, networks, expected

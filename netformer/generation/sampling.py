@@ -15,6 +15,7 @@ from netformer.generation.refinement import refine_latents
 from netformer.model.grammar import read_structure
 from netformer.model.head import weigh_heads
 from netformer.model.orientation import draw_orientations
+from netformer.model.prompt import FREE, Prompt
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import Networks, concatenate
 from netformer.tasks.view import TaskStack
@@ -34,7 +35,7 @@ def sample_networks(
     mode: bool = True,
     refine_steps: int = 0,
     chunk: int = 8,
-    **constraints,
+    prompt: Prompt = FREE,
 ) -> tuple[Networks, Float[Tensor, " n"]]:
     """`n_samples` networks for each task, task by task, in canonical coordinates, and the leave-one-out R2 of each.
 
@@ -44,7 +45,7 @@ def sample_networks(
     `TransformerVAE.draw`. order_noise: of the orientations networks are written in, the first canonical, see
     `orientation`; None: the model's. mode: the first sample of each task is the mode of the prior; False: all are
     drawn. refine_steps: gradient steps on each latent (`refinement.refine_latents`), which flatter the R2 returned.
-    chunk: tasks at a time, few enough to stay in the cache. constraints: see `grammar.read_structure`.
+    chunk: tasks at a time, few enough to stay in the cache. prompt: constraints that all keep.
     """
     if refine_steps and not solve:
         raise InputError("refine_steps move latents for a solved output layer, got solve=False")
@@ -71,7 +72,7 @@ def sample_networks(
             first = start * n_samples
             z = model.draw(model.prior_of(c), eps[first : first + len(index)], temperature)
             n_inputs = part.n_features.clamp(min=1)[index]
-            specs = read_structure(model.structure_logits(z, c), n_inputs, model.layout, **constraints)
+            specs = read_structure(model.structure_logits(z, c), n_inputs, model.layout, prompt)
             own = part[index]
             if refine_steps:
                 z = refine_latents(model, own, c, z, specs, steps=refine_steps)

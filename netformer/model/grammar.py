@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from netformer.errors import InputError
+from netformer.model.prompt import FREE, Prompt
 from netformer.networks.specs import ABSENT, ACTIVATIONS, Layout, Specs, slots
 
 
@@ -42,29 +43,23 @@ def read_structure(
     logits: Structure,
     n_inputs: Int[Tensor, " n"],
     layout: Layout,
-    *,
-    max_params: int | None = None,
-    max_hidden_layers: int | None = None,
-    activations: tuple[str, ...] | None = None,
+    prompt: Prompt = FREE,
 ) -> Specs:
-    """Specs of n networks.
+    """Specs of n networks that keep the prompt.
 
-    max_params: upper bound of the number of edges. max_hidden_layers: upper bound of the depth. activations: allowed
-    names. Raises InputError, naming the smallest possible value, for a bound nobody can meet.
+    Raises InputError, naming the smallest possible value, for a bound of parameters nobody can meet.
     """
     n, layers, width = len(n_inputs), layout.max_hidden_layers, layout.max_width
     table = shapes(layout)
     allowed = torch.ones(n, len(table), dtype=torch.bool)
-    if max_params is not None:
+    if prompt.max_params is not None:
         params = dense_params(n_inputs, table)
-        if bool((params.min(1).values > max_params).any()):
+        if bool((params.min(1).values > prompt.max_params).any()):
             least = int(params.min(1).values.max())
-            raise InputError(f"max_params must be at least {least} for these inputs, got {max_params}")
-        allowed &= params <= max_params
-    if max_hidden_layers is not None:
-        if max_hidden_layers < 1:
-            raise InputError(f"max_hidden_layers must be at least 1, got {max_hidden_layers}")
-        allowed &= (table > 0).sum(1) <= max_hidden_layers
+            raise InputError(f"max_params must be at least {least} for these inputs, got {prompt.max_params}")
+        allowed &= params <= prompt.max_params
+    if prompt.max_hidden_layers is not None:
+        allowed &= (table > 0).sum(1) <= prompt.max_hidden_layers
     type_log, number_log = functional.log_softmax(logits.type, 2), functional.log_softmax(logits.number, 2)
     absent = type_log[:, :, ABSENT] + number_log[:, :, 0]
     present = torch.logsumexp(type_log[:, :, 1:], 2) + torch.logsumexp(number_log[:, :, 1:], 2)
@@ -75,11 +70,8 @@ def read_structure(
     here = (torch.arange(width) < widths.unsqueeze(2)).to(type_log.dtype)
     by_layer = type_log[:, :-1, 1 : 1 + len(ACTIVATIONS)].reshape(n, layers, width, len(ACTIVATIONS))
     score = (by_layer * here.unsqueeze(3)).sum(2)
-    if activations is not None:
-        unknown = sorted(set(activations) - set(ACTIVATIONS))
-        if unknown or not activations:
-            raise InputError(f"activations must be some of {', '.join(ACTIVATIONS)}, got {activations!r}")
-        barred = torch.tensor([name not in activations for name in ACTIVATIONS])
+    if prompt.activations is not None:
+        barred = torch.tensor([name not in prompt.activations for name in ACTIVATIONS])
         score = score.masked_fill(barred, -torch.inf)
     codes = score.argmax(2) * (widths > 0)
 

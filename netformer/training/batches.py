@@ -44,7 +44,7 @@ class Batch:
 
     metafeatures: of the t tasks, noise added. keep_*: which channels of the condition are told. eps, prior_eps,
     fresh_eps: normal noise of the posterior, of the prior on the zoo's tasks, and of the prior on fresh ones.
-    budget: constraints on the networks written for fresh tasks, arguments of `grammar.read_structure`.
+    budget: constraints on the networks written for fresh tasks, arguments of a `Prompt`.
     """
 
     networks: Networks
@@ -168,7 +168,7 @@ def _zoo_batch(corpus: Corpus, n_tasks: int, per_task: int, g: torch.Generator) 
 
 
 def _budget(layout: Layout, share: float, g: torch.Generator) -> dict[str, Any]:
-    """With probability `share` constraints of `grammar.read_structure`, lest a prompt ask for networks never written:
+    """With probability `share` constraints of a `Prompt`, lest a prompt ask for networks never written:
     a bound on the number of parameters, log-uniform over what the layout allows, one on the depth, two activations.
     """
     if share == 0 or float(torch.rand((), generator=g)) >= share:

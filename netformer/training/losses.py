@@ -20,6 +20,7 @@ from torch.nn import functional
 from netformer.model.grammar import Structure, read_structure
 from netformer.model.head import solve_head
 from netformer.model.latent import Gaussian
+from netformer.model.prompt import Prompt
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Specs, patch_numbers, patch_types
 from netformer.networks.stack import Networks
@@ -120,7 +121,7 @@ def prior_terms(
         z = model.draw(prior, eps)
         with torch.no_grad():
             logits = model.structure_logits(z, c)
-        specs = read_structure(logits, tasks.n_features.clamp(min=1), model.layout, **(budget or {}))
+        specs = read_structure(logits, tasks.n_features.clamp(min=1), model.layout, Prompt(**(budget or {})))
         written = model.write(z, c, specs)
         penalties = model.penalties(c)
     keep = _query(tasks)
