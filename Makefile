@@ -2,14 +2,14 @@ PY := .venv/bin/python
 .PHONY: help test lint repro show bench docs pretrain scale report-card report-check ablations
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
 
 .venv/done: requirements.txt
 	python3 -m venv .venv
 	$(PY) -m pip install -q -r requirements.txt
 	touch $@
 
-test: .venv/done  ## laws, shapes checked
+test: .venv/done  ## the tests, array shapes checked
 	$(PY) -m pytest -q
 
 lint: .venv/done  ## ruff and mypy
@@ -17,7 +17,7 @@ lint: .venv/done  ## ruff and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy netformer stages
 
-repro: .venv/done  ## the pipeline, its results under reports/, printed at the end
+repro: .venv/done  ## the whole pipeline (about 20 minutes); results under reports/, printed at the end
 	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc repro
 	$(PY) -m stages.show
 
@@ -27,21 +27,21 @@ show: .venv/done  ## print the last results again
 docs: .venv/done  ## the documentation, into build/site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q
 
-bench: .venv/done  ## speed of every part as ratios measured in one run, into reports/bench.json and .png
+bench: .venv/done  ## speed of every part beside a plain way to do it, into reports/bench.json and .png
 	$(PY) -m bench.machine --out reports/bench.json
 
-scale: .venv/done  ## half an hour: zoos of ten thousand to a million networks, reports/scale.json
+scale: .venv/done  ## half an hour: zoos of ten thousand to a million networks, into reports/scale.json
 	for n in 10000 100000 1000000; do $(PY) -m stages.scale --networks $$n --networks-per-task 50 --steps 200 \
 	  --out build/scale/$$n --report reports/scale.json || exit; done
 	$(PY) -m stages.scale --networks 10000 --networks-per-task 50 --out build/scale/full --report reports/scale.json
 
-pretrain: .venv/done  ## hours: train the weights of the package (params/pretrained.yaml), resumable
+pretrain: .venv/done  ## hours: train the weights of the package (params/pretrained.yaml); resumable
 	$(PY) -m stages.pretrain $(if $(INIT),--init $(INIT))
 
-report-card: .venv/done  ## the weights of the package before a sceptic: reports/pretrained/
+report-card: .venv/done  ## half an hour: measure the weights of the package, into reports/pretrained/
 	$(PY) -m stages.report_card
 
-ablations: .venv/done  ## half an hour: one part of the method left out at a time, 3 seeds, after make repro
+ablations: .venv/done  ## half an hour: leave out one part of the method at a time, 3 seeds each; after make repro
 	$(PY) -m stages.ablate
 
 report-check: .venv/done  ## open reports/evaluate/report.html in Chromium: errors, requests, width; screenshots
