@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from netformer.networks.specs import Layout, draw_specs
 from netformer.networks.stack import Networks, weight_scale
 from netformer.networks.symmetry import canonicalize
 from netformer.networks.token_tables import tokenize_networks
+from netformer.options import LossWeights, ModelOptions, TrainOptions
 from netformer.tasks.metafeatures import (
     FEATURES,
     NAMES,
@@ -37,7 +39,7 @@ from netformer.tasks.stream import stream_batch, synthetic_tasks
 from netformer.tasks.view import stack_tasks
 from netformer.training.batches import Corpus
 from netformer.training.loop import train
-from netformer.training.losses import LossWeights, structure_loss, weight_loss
+from netformer.training.losses import structure_loss, weight_loss
 from netformer.zoo.build import initialize
 
 LAYOUT = Layout()
@@ -51,18 +53,11 @@ def _random_networks(n: int, seed: int = 0) -> Networks:
     return initialize(specs, torch.arange(n))
 
 
-def _arguments(**changes: Any) -> dict[str, Any]:
-    """Of the default model (params.yaml, section model)."""
-    shape = {
-        "max_features": LAYOUT.max_features,
-        "max_hidden_layers": LAYOUT.max_hidden_layers,
-        "max_width": LAYOUT.max_width,
-        "n_metafeatures": len(NAMES),
-        "d_condition": 256,
-        "orientations": 8,
-        "order_noise": 0.5,
-    }
-    return shape | changes
+def _model(**changes: Any) -> TransformerVAE:
+    """The default model (params.yaml, section model), untrained."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TransformerVAE(LAYOUT, len(NAMES), ModelOptions(**changes))
 
 
 def _on_one_thread(work: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -145,27 +140,28 @@ def measure_train(*, steps: int, size: int = 2048, **changes: Any) -> dict[str, 
     sensitivity = torch.where(networks.specs.patch_mask, 0.5, 0.0)
     index = torch.arange(256) // 16
     corpus = Corpus(networks, index, sensitivity, tasks, torch.zeros(len(tasks), len(NAMES)))
-    settings: dict[str, Any] = {
-        "lr": 0.003,
-        "weight_decay": 0.01,
-        "zoo_tasks": 4,
-        "networks_per_task": 4,
-        "stream_tasks": 96,
-        "min_rows": 50,
-        "max_rows": 240,
-        "budget_share": 0.0,
-        "mode_share": 0.0,
-        "condition_dropout": 0.15,
-        "metafeature_noise": 0.5,
-        "loss": LossWeights(),
-        "precision": "bf16-mixed",
-        "seed": 0,
-    }
+    options = TrainOptions(
+        seed=0,
+        steps=steps,
+        lr=0.003,
+        weight_decay=0.01,
+        zoo_tasks=4,
+        networks_per_task=4,
+        stream_tasks=96,
+        min_rows=50,
+        max_rows=240,
+        budget_share=0.0,
+        mode_share=0.0,
+        condition_dropout=0.15,
+        metafeature_noise=0.5,
+        precision="bf16-mixed",
+        loss=LossWeights(),
+    )
+    model_options = ModelOptions(**changes)
 
     def work() -> dict[str, float]:
-        arguments = _arguments(**changes)
         with FlopCounterMode(display=False) as counter:
-            train(corpus, arguments, steps=steps, **settings)
+            train(corpus, model_options, options)
         multiply, operations = product(size, torch.bfloat16)
         spent: dict[str, list[float]] = {"step": [], "peak": []}
         last = [float("nan")]
@@ -175,7 +171,7 @@ def measure_train(*, steps: int, size: int = 2048, **changes: Any) -> dict[str, 
             spent["peak"].append(seconds(multiply))
             last[0] = time.perf_counter()
 
-        train(corpus, arguments, steps=steps + 1, log=log, log_every=1, **settings)
+        train(corpus, model_options, replace(options, steps=steps + 1), log=log, log_every=1)
         step, peak = min(spent["step"][1:]), min(spent["peak"])
         streams = iter(range(steps))
         stream = in_turns(
@@ -207,7 +203,7 @@ def measure_edge_sequence(*, networks: int, rounds: int, **changes: Any) -> dict
     stack = canonicalize(_random_networks(networks))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = TransformerVAE(**_arguments(**changes))
+        model = _model(**changes)
         model.scale.copy_(weight_scale(stack))
         d_c = 2 * model.arguments["d_condition"]
         plain = EdgeSequence(
@@ -263,9 +259,7 @@ def measure_sampling(*, tasks: int, rounds: int) -> dict[str, float]:
     """16 networks each for many tasks at once, and milliseconds from a table of 300 x 10 to 16 runnable networks,
     warm, without and with meta-features. Default model, untrained: weights do not change the speed; `package` the same
     with the shipped weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = TransformerVAE(**_arguments()).eval()
+    model = _model().eval()
     default = NetFormer(model, MetaFeatureTransform((0.0,) * len(NAMES), (1.0,) * len(NAMES)))
     made = synthetic_tasks(tasks, seed=0, stream="train", split="train", max_features=10, min_rows=100, max_rows=400)
     stack = stack_tasks(made, LAYOUT.max_features)

@@ -20,6 +20,7 @@ from netformer.networks.sensitivity import sensitivity
 from netformer.networks.specs import Layout
 from netformer.networks.symmetry import canonicalize
 from netformer.networks.token_tables import detokenize_networks, detokenize_sensitivity, tokenize_networks
+from netformer.options import LossWeights, ModelOptions, TrainOptions
 from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform, meta_features_frame
 from netformer.tasks.scores import r2, scores
 from netformer.tasks.stream import synthetic_tasks
@@ -27,7 +28,6 @@ from netformer.tasks.task import TEST
 from netformer.tasks.view import stack_tasks
 from netformer.training.batches import Corpus
 from netformer.training.loop import train
-from netformer.training.losses import LossWeights
 from netformer.zoo.build import build_zoo
 
 
@@ -72,30 +72,24 @@ def main(steps: int = 300, n_tasks: int = 40, seed: int = 0) -> dict[str, float]
     )
     model = train(
         corpus,
-        {
-            "max_features": layout.max_features,
-            "max_hidden_layers": layout.max_hidden_layers,
-            "max_width": layout.max_width,
-            "n_metafeatures": len(NAMES),
-            "d_model": 64,
-            "d_vertex": 8,
-            "d_row": 96,
-        },
-        steps=steps,
-        lr=1e-3,
-        weight_decay=0.01,
-        zoo_tasks=8,
-        networks_per_task=4,
-        stream_tasks=32,
-        min_rows=50,
-        max_rows=150,
-        budget_share=0.0,
-        mode_share=0.5,
-        condition_dropout=0.15,
-        metafeature_noise=0.5,
-        loss=LossWeights(weight=10.0),
-        precision="32-true",
-        seed=seed,
+        ModelOptions(d_model=64, d_vertex=8, d_row=96),
+        TrainOptions(
+            seed=seed,
+            steps=steps,
+            lr=1e-3,
+            weight_decay=0.01,
+            zoo_tasks=8,
+            networks_per_task=4,
+            stream_tasks=32,
+            min_rows=50,
+            max_rows=150,
+            budget_share=0.0,
+            mode_share=0.5,
+            condition_dropout=0.15,
+            metafeature_noise=0.5,
+            precision="32-true",
+            loss=LossWeights(),
+        ),
         log=lambda step, losses: print(f"step {step:4d}  loss {losses['total']:.3f}", flush=True),
     )
 

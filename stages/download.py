@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 
 from netformer.artifacts import write_tasks
-from netformer.tasks.observation import TaskPrior
 from netformer.tasks.real import real_tasks
 from netformer.tasks.sources import fetch, tasks_from_folder, tasks_from_predecessor_csv
 from netformer.tasks.stream import synthetic_tasks
@@ -29,7 +28,7 @@ def main(root: Path = Path()) -> None:
                     max_features=params.zoo.max_features,
                     min_rows=p.min_rows,
                     max_rows=p.max_rows,
-                    prior=TaskPrior(**p.prior.model_dump()),
+                    prior=p.prior,
                 )
         elif source == "csv":
             tasks += tasks_from_predecessor_csv(root / p.csv, p.seed)

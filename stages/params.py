@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML, YAMLError
 
 from netformer.errors import InputError
 from netformer.networks.specs import Layout
+from netformer.options import ModelOptions, TaskPrior, TrainOptions
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -33,25 +35,10 @@ Source = Literal["synthetic", "csv", "folder", "url", "real"]
 
 
 class ParamsSection(BaseModel):
+    """A section of params.yaml. Where the library has a dataclass of the same options, that is the section: it checks
+    the ranges itself, and pydantic checks names and types."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TaskPrior(ParamsSection):
-    min_features: Count
-    noise_low: Positive
-    noise_high: Positive
-    weak_share: Share
-    noise_share: Share
-    warp_share: Share
-    level_share: Share
-    derived_share: Share
-    target_share: Share
-
-    @model_validator(mode="after")
-    def _ranges(self) -> TaskPrior:
-        if self.noise_low > self.noise_high:
-            raise ValueError(f"noise_low must be at most noise_high, got {self.noise_low} > {self.noise_high}")
-        return self
 
 
 class Download(ParamsSection):
@@ -131,70 +118,20 @@ class Metafeatures(ParamsSection):
     max_features: Count
 
 
-class Model(ParamsSection):
-    condition: Literal["none", "metafeatures", "task", "both"]
-    prior: Literal["learned", "normal"]
-    d_model: Count
-    d_condition: Count
-    n_heads: Count
-    n_encoder_layers: Count
-    n_structure_layers: Count
-    d_writer: Count
-    d_global: Count
-    d_vertex: Count
-    temperature: NonNegative
-    structure_temperature: NonNegative
-    orientations: Count
-    order_noise: NonNegative
-    d_row: Count
-    rounds: Whole = 0
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Train(TrainOptions):
+    """What training reads and minimises, and how many processes share a step."""
 
-    @model_validator(mode="after")
-    def _heads(self) -> Model:
-        if self.d_model % self.n_heads:
-            raise ValueError(f"d_model must be a multiple of n_heads, got {self.d_model} and {self.n_heads}")
-        return self
-
-
-class Loss(ParamsSection):
-    type: NonNegative
-    number: NonNegative
-    parent: NonNegative
-    weight: NonNegative
-    function: NonNegative
-    beta_structure: NonNegative
-    beta: NonNegative
-    prior_raw: NonNegative
-    prior_solved: NonNegative
-
-
-class Train(ParamsSection):
-    seed: Whole
-    steps: Count
-    lr: Positive
-    weight_decay: NonNegative
-    zoo_tasks: Count
-    networks_per_task: Count
-    stream_tasks: Count
-    min_rows: Annotated[int, Field(ge=5)]
-    max_rows: Annotated[int, Field(ge=5)]
-    budget_share: Share
-    mode_share: Share = 0.0
-    condition_dropout: Share
-    metafeature_noise: NonNegative
-    precision: Literal["bf16-mixed", "32-true"]
     devices: Count = 1  # params of the package's weights are older than these three
     nodes: Count = 1
     strategy: Literal["auto", "ddp"] = "auto"
-    loss: Loss
 
-    @model_validator(mode="after")
-    def _processes(self) -> Train:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("zoo_tasks", "stream_tasks"):
             if getattr(self, name) < self.devices * self.nodes:
                 most = f"{self.devices} x {self.nodes}"
                 raise ValueError(f"{name} must be at least devices x nodes, got {getattr(self, name)} < {most}")
-        return self
 
 
 class Sample(ParamsSection):
@@ -214,7 +151,7 @@ class Params(ParamsSection):
     zoo: Zoo
     tokenize: Tokenize
     metafeatures: Metafeatures
-    model: Model
+    model: ModelOptions
     train: Train
     sample: Sample
     evaluate: Evaluate
@@ -239,6 +176,8 @@ def load_params(root: Path) -> Params:
         for item in error.errors():
             where = ".".join(str(part) for part in item["loc"]) or "params.yaml"
             message = item["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+            message = message.replace("Unexpected keyword argument", "is no parameter")
+            where += "." if item["type"] == "value_error" and "." not in message.split()[0] else " "
             found = f", got {item['input']!r}" if isinstance(item["input"], str | int | float) else ""
-            lines.append(f"{where} {message}{found}")
+            lines.append(f"{where}{message}{found}")
         raise InputError("; ".join(lines)) from None

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from netformer.artifacts import write_json
 from netformer.errors import InputError
-from netformer.tasks.observation import TaskPrior
 from netformer.zoo.shards import TASKS, make_shards
 from stages import Bar, n_workers, run, shared
 from stages.params import load_params
@@ -43,7 +42,7 @@ def main(
     point = make_shards(
         n_shards,
         root / out,
-        draw=draw | {"max_features": p.max_features, "prior": TaskPrior(**params.download.prior.model_dump())},
+        draw=draw | {"max_features": p.max_features, "prior": params.download.prior},
         zoo=zoo | {"layout": p.layout, "spec": p.spec, "networks_per_task": each} | ({"steps": steps} if steps else {}),
         canonical=params.tokenize.canonical,
         workers=n_workers(),

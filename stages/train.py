@@ -14,12 +14,10 @@ from netformer.artifacts import read_parquet, read_tasks
 from netformer.model.store import save_model
 from netformer.model.vae import TransformerVAE
 from netformer.networks.token_tables import detokenize_networks, detokenize_sensitivity
-from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform, metafeature_values
-from netformer.tasks.observation import TaskPrior
+from netformer.tasks.metafeatures import MetaFeatureTransform, metafeature_values
 from netformer.tasks.view import stack_tasks
 from netformer.training.batches import Corpus
 from netformer.training.loop import train
-from netformer.training.losses import LossWeights
 from netformer.training.processes import launch, processes
 from stages import Bar, run
 from stages.params import Params, load_params
@@ -73,15 +71,7 @@ def fit(
     checkpoint: Path,
 ) -> None:
     """Train in this process and those it shares the steps with; the first of them writes curve and model."""
-    p, layout = params.train, params.zoo.layout
-    arguments = {
-        "max_features": layout.max_features,
-        "max_hidden_layers": layout.max_hidden_layers,
-        "max_width": layout.max_width,
-        "n_metafeatures": len(NAMES),
-        **params.model.model_dump(),
-    }
-    log = None
+    p, log = params.train, None
     with ExitStack() as stack:
         if fabric.is_global_zero:
             live = stack.enter_context(Live(str(root / "reports" / "train"), dvcyaml=False, save_dvc_exp=False))
@@ -95,14 +85,13 @@ def fit(
 
         model = train(
             corpus,
-            arguments,
-            loss=LossWeights(**p.loss.model_dump()),
-            checkpoint=checkpoint,
-            log=log,
-            prior=TaskPrior(**params.download.prior.model_dump()),
+            params.model,
+            p,
+            prior=params.download.prior,
             initial=initial,
             fabric=fabric,
-            **p.model_dump(exclude={"loss", *SHARING}),
+            checkpoint=checkpoint,
+            log=log,
         )
     if fabric.is_global_zero:
         save_model(model, transform, root / "models" / "netformer")

@@ -170,7 +170,7 @@ def test_tokens_that_are_no_network(
 
 def test_a_model_of_another_version(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with torch.random.fork_rng():
-        model = TransformerVAE(
+        model = TransformerVAE.from_arguments(
             max_features=10,
             max_hidden_layers=3,
             max_width=8,

@@ -45,7 +45,7 @@ def tiny(monkeypatch):
     """The estimator with a model that learned nothing."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = TransformerVAE(**TINY).eval()
+        model = TransformerVAE.from_arguments(**TINY).eval()
     transform = MetaFeatureTransform((0.0,) * len(NAMES), (1.0,) * len(NAMES))
     monkeypatch.setattr(home, "_model", lambda: NetFormer(model, transform))
     return make_friedman1(60, n_features=5, random_state=0)

@@ -49,7 +49,7 @@ def refused(*arguments):
 def small_model():
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         torch.manual_seed(0)
-        model = TransformerVAE(d_vertex=2, d_row=16, condition="task", **TINY).eval()
+        model = TransformerVAE.from_arguments(d_vertex=2, d_row=16, condition="task", **TINY).eval()
         patch.setattr(estimator, "_model", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
         yield
 

@@ -31,7 +31,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that was never trained: its networks run, and their output layer is solved."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = TransformerVAE(
+        model = TransformerVAE.from_arguments(
             max_features=10,
             max_hidden_layers=3,
             max_width=8,

@@ -21,7 +21,7 @@ ORDER = (
     "report",
     "cli",
 )
-GROUND = {"artifacts", "errors", "files", "ridge", "schedule", "workers"}  # modules at the top
+GROUND = {"artifacts", "errors", "files", "options", "ridge", "schedule", "workers"}  # modules at the top
 FLOOR = {"artifacts": "tasks"}  # of the ground, what reads a package and is read only by those after it
 
 

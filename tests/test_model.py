@@ -1,29 +1,30 @@
 """Model: grammar, latent, closed-form output layer, exact resume."""
 
-import itertools
+from dataclasses import asdict, fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from torch.distributions import Independent, Normal, kl_divergence
 
+from netformer.errors import InputError
 from netformer.evaluation.metrics import validity
 from netformer.model.grammar import Structure, dense_params, read_structure, shapes
-from netformer.model.head import FACTORS, FLOOR, SHARES, solve_head, weigh_heads
+from netformer.model.head import solve_head
 from netformer.model.latent import Gaussian
 from netformer.model.prompt import Prompt
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import ACTIVATIONS, Layout, draw_specs, patch_numbers, patch_types, slots
 from netformer.networks.stack import Networks
 from netformer.networks.symmetry import canonicalize
-from netformer.ridge import TRUST
+from netformer.options import BatchOptions, LossWeights, ModelOptions, TaskPrior, TrainOptions
 from netformer.tasks.scores import scores
 from netformer.tasks.stream import stream_batch, synthetic_tasks
-from netformer.tasks.task import TRAIN
-from netformer.tasks.view import TaskStack, canonicalize_tasks, stack_tasks
+from netformer.tasks.view import TaskStack, stack_tasks
 from netformer.training.batches import Corpus, draw_batch
 from netformer.training.loop import train
-from netformer.training.losses import LossWeights
 from netformer.zoo.build import build_zoo, initialize
 
 torch.set_num_threads(1)
@@ -132,89 +133,47 @@ def test_kl_is_that_of_torch_distributions():
     torch.testing.assert_close(a.kl(b).sum(1), kl_divergence(*normals), rtol=1e-4, atol=1e-4)
 
 
-def test_solved_head_is_ridge_shrunk_toward_the_written_head():
-    tasks = stream_batch(0, 5, seed=0, max_features=10, min_rows=30, max_rows=40)
-    specs = draw_specs(tasks.n_features, layout=LAYOUT, generator=torch.Generator().manual_seed(1), skip_share=1.0)
-    networks = initialize(specs, torch.arange(5))
-    penalties = 0.1 + torch.rand(5, LAYOUT.n_slots, generator=torch.Generator().manual_seed(2))
-    solved = solve_head(networks, tasks, penalties)
-    assert torch.equal(solved.weight[:, :-1], networks.weight[:, :-1])
-    hidden = networks.hidden(tasks.x)[-1]
-    for i in range(5):
-        keep, edges = tasks.train[i].numpy(), specs.mask[i, -1].numpy()
-        x, h = tasks.x[i].numpy(), hidden[i].numpy()
-        design = np.concatenate([np.ones((len(x), 1)), x, h], 1)[keep][:, edges].astype(float)
-        gram, start = design.T @ design / len(design), networks.weight[i, -1].numpy()[edges]
-        system = gram + np.diag((penalties[i].numpy()[edges] + FLOOR) * (np.diag(gram) + 1e-4))
-        step = np.linalg.solve(system, design.T @ (tasks.y[i].numpy()[keep] - design @ start) / len(design))
-        np.testing.assert_allclose(solved.weight[i, -1].numpy()[edges], start + step, atol=2e-4)
+@pytest.mark.parametrize("file", ["params.yaml", "params/pretrained.yaml"])
+def test_options_that_have_defaults_have_those_of_params_yaml(file):
+    """Both files name every option; where the library has defaults, they are those of params.yaml."""
+    params = YAML(typ="safe").load((Path(__file__).parents[1] / file).read_text())
+    sections = {
+        ModelOptions: params["model"],
+        LossWeights: params["train"]["loss"],
+        TaskPrior: params["download"]["prior"],
+    }
+    for kind, section in sections.items():
+        assert set(section) == set(asdict(kind()))
+        if file == "params.yaml":
+            assert section == asdict(kind())
+    assert set(params["train"]) >= {field.name for field in fields(TrainOptions)}
 
 
-def shrunk_ridge(design, y, prior, start):
-    return start + np.linalg.solve(design.T @ design + prior, design.T @ (y - design @ start))
-
-
-def test_heads_are_weighed_by_their_leave_one_out_errors():
-    """Against refitting without each train row, for every factor of the penalties and share of the written layer."""
-    tasks = stream_batch(0, 4, seed=3, max_features=10, min_rows=12, max_rows=14)
-    specs = draw_specs(tasks.n_features, layout=LAYOUT, generator=torch.Generator().manual_seed(1))
-    networks = initialize(specs, torch.arange(4))
-    networks.weight[0, -1] *= 30  # a written output layer that is far off
-    penalties = 0.01 + 0.1 * torch.rand(4, LAYOUT.n_slots, generator=torch.Generator().manual_seed(2))
-    chosen, estimate = weigh_heads(networks, tasks, penalties)
-    assert torch.equal(chosen.weight[:, :-1], networks.weight[:, :-1])
-    assert not bool(chosen.weight[~specs.mask].any())
-    hidden, best = networks.hidden(tasks.x)[-1], []
-    for i in range(4):
-        keep, edges = tasks.train[i].numpy(), specs.mask[i, -1].numpy()
-        x, h, y = (part[i].numpy()[keep].astype(float) for part in (tasks.x, hidden, tasks.y))
-        design = np.concatenate([np.ones((len(x), 1)), x, h], 1)[:, edges]
-        gram, p = design.T @ design / len(design), penalties[i].numpy()[edges]
-        fits = {}
-        for factor, share in itertools.product(FACTORS, SHARES):
-            start = share * networks.weight[i, -1].numpy()[edges].astype(float)
-            prior = len(design) * np.diag((factor * p + FLOOR) * (np.diag(gram) + 1e-4))
-            error = 0.0
-            for r, row in enumerate(design):
-                without = shrunk_ridge(np.delete(design, r, 0), np.delete(y, r), prior, start)
-                error += (y[r] - row @ without) ** 2
-            fits[factor, share] = error, shrunk_ridge(design, y, prior, start)
-        error = np.array([fit[0] for fit in fits.values()]) / np.square(y).sum()
-        weight = np.exp(-TRUST * (error - error.min()))
-        weight /= weight.sum()
-        expected = sum(w * fit[1] for w, fit in zip(weight, fits.values(), strict=True))
-        best.append(list(fits)[error.argmin()])
-        assert float(estimate[i]) == pytest.approx(1 - float(weight @ error), abs=1e-3)
-        np.testing.assert_allclose(chosen.weight[i, -1].numpy()[edges], expected, atol=2e-3)
-    assert best[0][1] == 0.0, "shrinks toward a layer that is far off"
-    assert len(set(best)) > 1, best
-
-
-def test_units_that_all_say_the_same_are_solved():
-    """One binary column: whatever the hidden units, [1, x, h] has rank 2, and float32 must not tell."""
-    layout, g = Layout(4, 1, 64), torch.Generator().manual_seed(0)
-    x = (torch.rand(64, 309, 1, generator=g) < 0.5).float()
-    y = x[:, :, 0] + 0.3 * torch.randn(64, 309, generator=g)
-    tasks = canonicalize_tasks(x, y, torch.full((64, 309), TRAIN), 4)
-    specs = draw_specs(tasks.n_features, layout=layout, min_width=64, skip_share=1.0, sparse_share=0.0, generator=g)
-    networks = initialize(specs, torch.arange(64))
-    free = torch.full((64, layout.n_slots), 1e-9)
-    by_level = torch.stack([(y * (x[:, :, 0] == v)).sum(1) / (x[:, :, 0] == v).sum(1) for v in (0, 1)], 1)
-    mean = (by_level.gather(1, x[:, :, 0].long()) - tasks.views.y_mean.unsqueeze(1)) / tasks.views.y_scale.unsqueeze(1)
-    for solved in (solve_head(networks, tasks, free), weigh_heads(networks, tasks, free)[0]):
-        torch.testing.assert_close(solved.predict(tasks.x), mean, rtol=0, atol=0.02)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (lambda: ModelOptions(d_model=10, n_heads=4), "d_model must be a multiple of n_heads, got 10 and 4"),
+        (lambda: ModelOptions(rounds=-1), "rounds must be at least 0, got -1"),
+        (lambda: LossWeights(beta=-1.0), r"beta must be at least 0, got -1\.0"),
+        (lambda: TaskPrior(warp_share=1.5), r"warp_share must be between 0 and 1, got 1\.5"),
+        (lambda: TaskPrior(noise_low=0.9), r"noise_low must be above 0 and at most noise_high, got 0\.9 and 0\.7"),
+    ],
+)
+def test_options_out_of_range_are_named(options, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
+        options()
 
 
 def test_condition_none_reads_nothing():
     tasks = stream_batch(0, 3, seed=0, max_features=10, min_rows=20, max_rows=30)
-    blind = TransformerVAE(condition="none", **TINY)
+    blind = TransformerVAE.from_arguments(condition="none", **TINY)
     assert torch.equal(blind.embed(3, tasks, torch.randn(3, 4)), blind.embed(3))
-    seeing = TransformerVAE(condition="both", **TINY)
+    seeing = TransformerVAE.from_arguments(condition="both", **TINY)
     assert not torch.equal(seeing.embed(3, tasks, torch.randn(3, 4)), seeing.embed(3))
 
 
 def test_written_weights_exist_exactly_where_edges_do():
-    model, g = TransformerVAE(**TINY), torch.Generator().manual_seed(3)
+    model, g = TransformerVAE.from_arguments(**TINY), torch.Generator().manual_seed(3)
     specs = draw_specs(torch.arange(40) % 10 + 1, layout=LAYOUT, generator=g, sparse_share=0.5)
     z = torch.randn(40, model.d_latent, generator=g)
     written = model.write(z, model.embed(40), specs)
@@ -226,7 +185,7 @@ def test_written_weights_exist_exactly_where_edges_do():
 
 
 def test_the_condition_reads_train_rows_only_and_in_any_order():
-    model = TransformerVAE(**TINY)
+    model = TransformerVAE.from_arguments(**TINY)
     tasks = stream_batch(2, 4, seed=0, max_features=10, min_rows=20, max_rows=30)
     c = model.embed(4, tasks)
     unseen = ~tasks.train
@@ -240,10 +199,10 @@ def test_the_condition_reads_train_rows_only_and_in_any_order():
 
 
 def test_dropped_channels_are_the_null_embedding():
-    model = TransformerVAE(**TINY)
+    model = TransformerVAE.from_arguments(**TINY)
     with torch.no_grad():
-        model.null_task.normal_()
-        model.null_metafeatures.normal_()
+        model.condition_encoder.null_task.normal_()
+        model.condition_encoder.null_metafeatures.normal_()
     tasks = stream_batch(0, 2, seed=0, max_features=10, min_rows=20, max_rows=30)
     meta, keep = torch.randn(2, 4), torch.tensor([True, False])
     c = model.embed(2, tasks, meta, keep, ~keep)
@@ -268,12 +227,14 @@ def corpus():
 
 
 def run(corpus, steps, checkpoint=None, seed=0, arguments=None, **options):
-    small = {"stream_tasks": 4, "min_rows": 20, "max_rows": 30, "precision": "32-true"}
-    return train(
-        corpus, {"condition": "both", **TINY} | (arguments or {}), steps=steps, lr=1e-3, weight_decay=0.01, zoo_tasks=3,
-        networks_per_task=2, budget_share=0.5, mode_share=0.5, condition_dropout=0.2, metafeature_noise=0.5,
-        loss=LossWeights(), seed=seed, checkpoint=checkpoint, checkpoint_every=2, **(small | options),
-    )  # fmt: skip
+    own = {name: value for name, value in TINY.items() if name in ModelOptions.__dataclass_fields__}
+    batch = {"stream_tasks": 4, "min_rows": 20, "max_rows": 30, "zoo_tasks": 3, "networks_per_task": 2}
+    batch |= {"budget_share": 0.5, "mode_share": 0.5, "condition_dropout": 0.2, "metafeature_noise": 0.5}
+    made = TrainOptions(
+        steps=steps, lr=1e-3, weight_decay=0.01, loss=LossWeights(), seed=seed, precision="32-true", **batch
+    )
+    given = ModelOptions(**own | (arguments or {}))
+    return train(corpus, given, made, checkpoint=checkpoint, checkpoint_every=2, **options)
 
 
 def test_a_resumed_run_is_the_straight_run(corpus, tmp_path):
@@ -285,7 +246,7 @@ def test_a_resumed_run_is_the_straight_run(corpus, tmp_path):
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
         assert torch.equal(value, again.state_dict()[name]), name
-    assert not torch.equal(straight.type_head.weight, other.type_head.weight)
+    assert not torch.equal(straight.writer.template, other.writer.template)
 
 
 def test_a_model_without_rounds_goes_on_with_them_as_it_was(corpus):
@@ -296,18 +257,18 @@ def test_a_model_without_rounds_goes_on_with_them_as_it_was(corpus):
     c, same, other = (model.embed(5, corpus.tasks) for model in (plain, grown, trained))
     assert torch.equal(c, same)
     assert not torch.allclose(c, other)
-    assert all(bool(layer.weight.any()) for layer in trained.task_encoder.moves)
+    assert all(bool(layer.weight.any()) for layer in trained.condition_encoder.task_encoder.moves)
     with pytest.raises(RuntimeError):
         run(corpus, 1, initial=grown)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_tasks_answered_with_the_mode_have_no_noise_and_are_canonical(corpus, share):
-    options = {
-        "seed": 0, "layout": LAYOUT, "d_latent": 9, "zoo_tasks": 3, "networks_per_task": 2, "budget_share": 0.0,
-        "condition_dropout": 0.0, "metafeature_noise": 0.0, "min_rows": 20, "max_rows": 30, "order_noise": 1.0,
-    }  # fmt: skip
-    batch = draw_batch(0, corpus, stream_tasks=400, mode_share=share, **options)
+    options = BatchOptions(
+        zoo_tasks=3, networks_per_task=2, stream_tasks=400, min_rows=20, max_rows=30, budget_share=0.0,
+        mode_share=share, condition_dropout=0.0, metafeature_noise=0.0,
+    )  # fmt: skip
+    batch = draw_batch(0, corpus, options, seed=0, d_latent=9, order_noise=1.0, prior=TaskPrior())
     canonical = stream_batch(0, 400, seed=0, max_features=10, min_rows=20, max_rows=30)
     mode = ~batch.fresh_eps.any(1)
     assert float(mode.double().mean()) == pytest.approx(share, abs=0.08)

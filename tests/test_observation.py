@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from netformer.options import TaskPrior
 from netformer.tasks.families import draw_tasks
-from netformer.tasks.observation import TaskPrior, observe, transform_target
+from netformer.tasks.observation import observe, transform_target
 from netformer.tasks.stream import stream_batch
 
 PLAIN = TaskPrior()

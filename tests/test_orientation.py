@@ -72,7 +72,9 @@ def test_columns_are_drawn_with_the_chance_that_is_documented(noise):
 def test_samples_of_several_orientations_depend_on_no_chunk_and_share_them_evenly():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = TransformerVAE(orientations=2, order_noise=0.5, temperature=0.0, structure_temperature=0.0, **TINY)
+        model = TransformerVAE.from_arguments(
+            orientations=2, order_noise=0.5, temperature=0.0, structure_temperature=0.0, **TINY
+        )
     tasks = stack()
 
     def written(**options):

@@ -16,20 +16,17 @@ from netformer.model.grammar import Structure, read_structure
 from netformer.model.prompt import Prompt
 from netformer.networks.specs import ACTIVATIONS, Layout
 from netformer.networks.symmetry import canonicalize
+from netformer.options import LossWeights, ModelOptions, TaskPrior, TrainOptions
 from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.view import stack_tasks
 from netformer.training.batches import Corpus, ahead, draw_batch
 from netformer.training.loop import train
-from netformer.training.losses import PARTS, LossWeights, shares
+from netformer.training.losses import PARTS, shares
 from netformer.training.processes import launch, processes
 from netformer.zoo.build import build_zoo
 
 LAYOUT, STEPS = Layout(), 20
 MODEL = {
-    "max_features": 10,
-    "max_hidden_layers": 3,
-    "max_width": 8,
-    "n_metafeatures": 4,
     "d_model": 16,
     "d_condition": 16,
     "n_heads": 2,
@@ -40,17 +37,24 @@ MODEL = {
     "order_noise": 0.5,
 }
 # Odd numbers of tasks: two processes have unequal shares of every step.
-BATCH = {
-    "zoo_tasks": 5,
-    "networks_per_task": 2,
-    "stream_tasks": 7,
-    "budget_share": 0.5,
-    "mode_share": 0.5,
-    "condition_dropout": 0.2,
-    "metafeature_noise": 0.5,
-    "min_rows": 20,
-    "max_rows": 30,
-}
+OPTIONS = TrainOptions(
+    zoo_tasks=5,
+    networks_per_task=2,
+    stream_tasks=7,
+    budget_share=0.5,
+    mode_share=0.5,
+    condition_dropout=0.2,
+    metafeature_noise=0.5,
+    min_rows=20,
+    max_rows=30,
+    seed=0,
+    steps=STEPS,
+    lr=1e-3,
+    weight_decay=0.01,
+    precision="32-true",
+    loss=LossWeights(prior_raw=1.0, prior_solved=1.0),
+)
+DRAW = {"options": OPTIONS, "seed": 0, "d_latent": 11, "prior": TaskPrior()}
 
 
 @pytest.fixture(scope="module")
@@ -83,22 +87,17 @@ def curve(
 
     model = train(
         corpus,
-        {**MODEL, "condition": condition},
-        steps=STEPS,
-        lr=1e-3,
-        weight_decay=0.01,
-        loss=LossWeights(weight=10.0),
-        precision="32-true",
-        seed=0,
+        ModelOptions(condition=condition, **MODEL),
+        OPTIONS,
         fabric=fabric,
         checkpoint=checkpoint,
         checkpoint_every=4,
         log=log,
         log_every=1,
-        **BATCH,
     )
     weights = hashlib.sha256(save(model.state_dict())).hexdigest()
-    return list(told), [list(losses.values()) for losses in told.values()], weights
+    assert all(losses["skipped"] == 0 for losses in told.values())
+    return list(told), [[losses[name] for name in PARTS] for losses in told.values()], weights
 
 
 def trainings(fabric: Fabric, corpus: Corpus, folder: Path) -> dict:
@@ -135,7 +134,7 @@ def gap(first: list[list[float]], second: list[list[float]]) -> Tensor:
 
 
 def test_the_parts_of_a_batch_add_up_to_it(corpus: Corpus) -> None:
-    batch = draw_batch(3, corpus, seed=0, layout=LAYOUT, d_latent=11, order_noise=0.5, **BATCH)
+    batch = draw_batch(3, corpus, order_noise=0.5, **DRAW)
     for world in (1, 2, 3, 5):
         parts = [shares(batch, rank, world) for rank in range(world)]
         for name, count in batch.counts.items():
@@ -151,9 +150,7 @@ def test_the_parts_of_a_batch_add_up_to_it(corpus: Corpus) -> None:
 def test_fresh_tasks_come_in_orientations_of_their_own_and_those_of_the_zoo_in_the_canonical_one(
     corpus: Corpus,
 ) -> None:
-    plain, turned = (
-        draw_batch(3, corpus, seed=0, layout=LAYOUT, d_latent=11, order_noise=noise, **BATCH) for noise in (0.0, 1.0)
-    )
+    plain, turned = (draw_batch(3, corpus, order_noise=noise, **DRAW) for noise in (0.0, 1.0))
     assert torch.equal(plain.tasks.x, turned.tasks.x)
     assert torch.equal(plain.fresh_eps, turned.fresh_eps)
     assert not torch.equal(plain.fresh.x, turned.fresh.x)
@@ -162,10 +159,7 @@ def test_fresh_tasks_come_in_orientations_of_their_own_and_those_of_the_zoo_in_t
 
 
 def test_a_share_of_the_steps_asks_for_networks_under_bounds_that_can_be_met(corpus: Corpus) -> None:
-    budgets = [
-        draw_batch(step, corpus, seed=0, layout=LAYOUT, d_latent=11, order_noise=0.0, **BATCH).budget
-        for step in range(60)
-    ]
+    budgets = [draw_batch(step, corpus, order_noise=0.0, **DRAW).budget for step in range(60)]
     asked = [budget for budget in budgets if budget]
     assert 20 <= len(asked) <= 40  # of 60, at a share of a half
     assert {budget["max_hidden_layers"] for budget in asked} == set(range(1, LAYOUT.max_hidden_layers + 1))

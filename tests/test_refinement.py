@@ -45,7 +45,7 @@ def starts(tasks, n=N, seed=0, scale=0.4):
 
 def untrained() -> TransformerVAE:
     torch.manual_seed(0)
-    return TransformerVAE(
+    return TransformerVAE.from_arguments(
         max_features=LAYOUT.max_features,
         max_hidden_layers=LAYOUT.max_hidden_layers,
         max_width=LAYOUT.max_width,

@@ -310,7 +310,7 @@ def test_generate_writes_the_page_of_its_table(tmp_path, monkeypatch):
     parts = {"max_features": 8, "max_hidden_layers": 2, "max_width": 6, "n_metafeatures": 37, "d_model": 16}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = TransformerVAE(d_vertex=2, d_row=16, n_heads=2, condition="task", **parts).eval()
+        model = TransformerVAE.from_arguments(d_vertex=2, d_row=16, n_heads=2, condition="task", **parts).eval()
     monkeypatch.setattr(estimator, "_model", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal(size=(50, 2)), columns=["</script>", "b"]).assign(price=rng.normal(size=50))

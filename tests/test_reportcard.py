@@ -53,7 +53,7 @@ def samples(n: int = 4, scale: float = 0.3) -> Samples:
 def untrained() -> TransformerVAE:
     torch.manual_seed(0)
     sizes = {"max_features": 10, "max_hidden_layers": 3, "max_width": 8, "n_metafeatures": 3}
-    return TransformerVAE(**sizes, d_model=16, d_row=16).eval()
+    return TransformerVAE.from_arguments(**sizes, d_model=16, d_row=16).eval()
 
 
 def test_committed_report_comes_from_the_committed_weights_params_and_evaluator():

@@ -6,9 +6,9 @@ import torch
 from sklearn.datasets import make_friedman1, make_friedman2, make_friedman3
 from sklearn.linear_model import LinearRegression
 
+from netformer.options import TaskPrior
 from netformer.tasks import families
 from netformer.tasks.families import FAMILIES, draw_friedman, draw_tasks
-from netformer.tasks.observation import TaskPrior
 from netformer.tasks.stream import STREAMS, batch_generator, stream_batch, synthetic_tasks
 from netformer.tasks.task import TEST, TRAIN, VALID
 

@@ -1,4 +1,4 @@
 """Model: the transformer VAE that reads networks and tasks and writes networks.
 
-Read `vae` first, then `task_encoder` and `head`.
+Read `vae` first, then its modules: `task_encoder` (the condition), `latent`, `decoder`; then `grammar` and `head`.
 """

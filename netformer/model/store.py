@@ -13,11 +13,11 @@ from netformer.errors import InputError
 from netformer.model.vae import TransformerVAE
 from netformer.tasks.metafeatures import MetaFeatureTransform
 
-FORMAT = 2  # 2: d_vertex, which was d_slot
+FORMAT = 3  # 3: weights named after the modules of the model; 2: d_vertex, which was d_slot
 
 
 def save_model(model: TransformerVAE, transform: MetaFeatureTransform, folder: Path) -> None:
-    """`model.safetensors` and `config.json`."""
+    """Write `model.safetensors` (the weights) and `config.json` (format, `arguments`, meta-feature transform)."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "model.tmp"
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
@@ -27,7 +27,10 @@ def save_model(model: TransformerVAE, transform: MetaFeatureTransform, folder: P
 
 
 def load_model(folder: Path) -> tuple[TransformerVAE, MetaFeatureTransform]:
-    """Raises InputError for a folder that is missing, incomplete or of another format."""
+    """The model and its meta-feature transform from a folder of `save_model`; half-precision weights become float32.
+
+    Raises InputError for a folder that is missing, incomplete or of another format.
+    """
     folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).exists():
@@ -36,6 +39,6 @@ def load_model(folder: Path) -> tuple[TransformerVAE, MetaFeatureTransform]:
     if config.get("format") != FORMAT:
         raise InputError(f"{folder}: format must be {FORMAT}, found {config.get('format')}; retrain the model")
     with torch.random.fork_rng():
-        model = TransformerVAE(**config["model"])
+        model = TransformerVAE.from_arguments(**config["model"])
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval(), MetaFeatureTransform.from_dict(config["metafeatures"])

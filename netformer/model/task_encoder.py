@@ -1,61 +1,46 @@
-"""Task encoder: the rows of a task as one vector."""
+"""Task encoder: the rows of a task as one vector, and the condition it is a part of."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from netformer.model.layers import Norm, mlp, squash
 from netformer.tasks.view import CUT, TaskStack
 
-
-def _mlp(*widths: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for d_in, d_out in pairwise(widths):
-        layers += [nn.Linear(d_in, d_out), nn.GELU()]
-    return nn.Sequential(*layers[:-1])
-
-
-def _squash(x: Tensor) -> Tensor:
-    """asinh(x) from functions that torch has in vectors: nine times as fast as its own."""
-    size = x.abs()
-    return torch.copysign(torch.log1p(size + size.square() / (1 + torch.sqrt(size.square() + 1))), x)
-
-
-class Norm(nn.LayerNorm):
-    """LayerNorm with the gain and the bias outside of the kernel, which sums their gradients thread by thread."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.layer_norm(input, self.normalized_shape, None, None, self.eps) * self.weight + self.bias
+RIDGE, RIDGE_PER_ROW = 0.02, 2.0  # the ridge fit on m rows has the penalty RIDGE + RIDGE_PER_ROW / m
+LOG_ROWS_SCALE, LOG_ROWS_SHIFT = 3.0, 1.5  # the number m of rows is read as log(m) / 3 - 1.5
 
 
 class TaskEncoder(nn.Module):
     """Rows of a task to one embedding (deep sets), helped by what linear algebra knows already.
 
     A ridge fit comes first; with r its residual, a row MLP reads [x, y, r and their products], pooled by mean and
-    deviation over the train rows. In each of `rounds` every row is then told what the pool says and moves by a layer
-    that begins at zero, so weights without rounds go on as they are. Beside it go the moments E[x x'], E[x x' r],
-    E[|x| r] and the ridge coefficients.
+    deviation over the train rows. Each of `rounds` adds to every row a residual update computed from the pooled
+    summary. Its last layer starts at zero, so a model without rounds can be trained on with them. Beside the pooled
+    summary go the moments E[x x'], E[x x' r], E[|x| r] and the ridge coefficients.
+
+    d_row: width of a row. d_out: width of the embedding.
     """
 
     def __init__(self, max_features: int, d_row: int, d_out: int, rounds: int) -> None:
         super().__init__()
         f = max_features
-        self.rows = _mlp(6 * f + 3, d_row, d_row, d_row)
+        self.rows = mlp(6 * f + 3, d_row, d_row, d_row)
         self.told = nn.ModuleList(nn.Linear(2 * d_row, d_row) for _ in range(rounds))
         self.moves = nn.ModuleList(nn.Linear(d_row, d_row) for _ in range(rounds))
         for number in self.moves.parameters():
             nn.init.zeros_(number)
-        self.out = nn.Sequential(_mlp(2 * d_row + 3 * f + f * (f + 1) + 2, d_row, d_out), Norm(d_out))
+        self.out = nn.Sequential(mlp(2 * d_row + 3 * f + f * (f + 1) + 2, d_row, d_out), Norm(d_out))
         self.upper = torch.triu_indices(f, f)
 
-    def forward(self, tasks: TaskStack) -> Float[Tensor, "t d"]:
+    def forward(self, tasks: TaskStack) -> Float[Tensor, "t c"]:
+        """The embedding of each task; only train rows are read, their order does not matter."""
         read = tasks.train.any(0)
         keep = tasks.train[:, read].unsqueeze(2).to(tasks.x.dtype)
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(tasks.x.device.type, enabled=False):
             rows, fixed = self._read(tasks.x[:, read], tasks.y[:, read], keep, tasks.n_features)
         rows = self.rows(rows)
         for told, moves in zip(self.told, self.moves, strict=True):
@@ -74,7 +59,9 @@ class TaskEncoder(nn.Module):
         count = keep.sum(1).clamp(min=1)
         m = count.unsqueeze(2)
         second = x.transpose(1, 2) @ x / m
-        ridge = torch.linalg.solve(second + (0.02 + 2 / m) * torch.eye(x.shape[2]), x.transpose(1, 2) @ y / m)
+        ridge = torch.linalg.solve(
+            second + (RIDGE + RIDGE_PER_ROW / m) * torch.eye(x.shape[2], device=x.device), x.transpose(1, 2) @ y / m
+        )
         r = y - x @ ridge
         third = (x * r).transpose(1, 2) @ x / m
         i, j = self.upper
@@ -84,11 +71,11 @@ class TaskEncoder(nn.Module):
             2 * (x.abs() * r).sum(1) / count,
             ridge.squeeze(2),
             r.square().sum(1) / count,
-            (torch.arange(x.shape[2]) < n_features.unsqueeze(1)).to(x.dtype),
-            torch.log(count) / 3 - 1.5,
+            (torch.arange(x.shape[2], device=x.device) < n_features.unsqueeze(1)).to(x.dtype),
+            torch.log(count) / LOG_ROWS_SCALE - LOG_ROWS_SHIFT,
         ]
         rows = [x, y, r, x * y, x * r, x.abs() * r, x.abs() * y, x.square() - 1, y.square() - 1]
-        return _squash(torch.cat(rows, 2)), _squash(torch.cat(fixed, 1))
+        return squash(torch.cat(rows, 2)), squash(torch.cat(fixed, 1))
 
 
 def _pool(rows: Float[Tensor, "t rows d"], keep: Float[Tensor, "t rows 1"]) -> Float[Tensor, "t two_d"]:
@@ -97,3 +84,43 @@ def _pool(rows: Float[Tensor, "t rows d"], keep: Float[Tensor, "t rows 1"]) -> F
     mean = (across @ rows / count).to(rows.dtype)
     variance = across @ (rows - mean).square() / count
     return torch.cat([mean, (variance + 1e-6).sqrt().to(rows.dtype)], 2).squeeze(1)
+
+
+class ConditionEncoder(nn.Module):
+    """What networks are written for: a channel for the rows of a task, one for its meta-features.
+
+    condition: which channels exist (`vae.CONDITIONS`). Each has a learned null embedding for "not given".
+    """
+
+    def __init__(
+        self, max_features: int, n_metafeatures: int, *, condition: str, d_condition: int, d_row: int, rounds: int
+    ) -> None:
+        super().__init__()
+        self.condition = condition
+        self.task_encoder = TaskEncoder(max_features, d_row, d_condition, rounds)
+        self.metafeature_encoder = mlp(n_metafeatures, d_condition, d_condition)
+        self.null_task = nn.Parameter(torch.zeros(d_condition))
+        self.null_metafeatures = nn.Parameter(torch.zeros(d_condition))
+
+    def forward(
+        self,
+        n: int,
+        tasks: TaskStack | None = None,
+        metafeatures: Float[Tensor, "n k"] | None = None,
+        keep_task: Bool[Tensor, " n"] | None = None,
+        keep_metafeatures: Bool[Tensor, " n"] | None = None,
+    ) -> Float[Tensor, "n two_c"]:
+        """The condition of n tasks: [task embedding, meta-feature embedding], a null embedding for what is not given,
+        not kept, or not part of `condition`."""
+        channels = []
+        for name, given, null, keep, encoder in (
+            ("task", tasks, self.null_task, keep_task, self.task_encoder),
+            ("metafeatures", metafeatures, self.null_metafeatures, keep_metafeatures, self.metafeature_encoder),
+        ):
+            empty = null.unsqueeze(0).expand(n, -1)
+            if given is None or self.condition not in (name, "both"):
+                channels.append(empty)
+                continue
+            value = encoder(given)
+            channels.append(value if keep is None else torch.where(keep.unsqueeze(1), value, empty.to(value.dtype)))
+        return torch.cat(channels, 1)

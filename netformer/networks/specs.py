@@ -56,6 +56,11 @@ class Layout:
     def n_slots(self) -> int:
         return 1 + self.max_features + self.max_width
 
+    @property
+    def n_numbers(self) -> int:
+        """Vertex numbers a network can have: the bias, its inputs, its patches (`patch_numbers`)."""
+        return 1 + self.max_features + self.n_patches
+
     def layer(self, index: int) -> slice:
         """Patches of hidden layer `index`."""
         return slice(index * self.max_width, (index + 1) * self.max_width)

@@ -9,34 +9,12 @@ each ingredient; an ingredient whose share is 0 draws no random number, so that 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-
-@dataclass(frozen=True)
-class TaskPrior:
-    """What random tasks look like.
-
-    min_features: least number of features. noise_low, noise_high: deviation of the noise relative to that of the clean
-    target, log-uniform. weak_share: tasks whose noise follows from a ceiling R2 uniform in (0.02, 0.95) instead.
-    noise_share: tasks with heavy-tailed or input-dependent noise. warp_share: columns under a monotone warp (heavy
-    tails, Kumaraswamy, a floor). level_share: columns with few values (rounded, binary, category codes). derived_share:
-    columns replaced by a noisy copy, a square or a mix of others. target_share: tasks whose target is exponentiated,
-    raised to a power, clipped, or cut into levels.
-    """
-
-    min_features: int = 2
-    noise_low: float = 0.03
-    noise_high: float = 0.7
-    weak_share: float = 0.0
-    noise_share: float = 0.0
-    warp_share: float = 0.0
-    level_share: float = 0.0
-    derived_share: float = 0.0
-    target_share: float = 0.0
+from netformer.options import TaskPrior
 
 
 def uniform(low: float, high: float, *shape: int, g: Generator) -> Tensor:

@@ -20,13 +20,18 @@ from netformer.model.grammar import dense_params
 from netformer.model.orientation import draw_orientations
 from netformer.networks.specs import ACTIVATIONS, Layout
 from netformer.networks.stack import Networks
+from netformer.options import BatchOptions, TaskPrior
 from netformer.tasks.stream import stream_batch
 from netformer.tasks.view import TaskStack
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+STEP_WORD = 77  # between seed and step: a training step shares no random numbers with a batch of the stream
+FRESH_DROPOUT = 0.5  # of `condition_dropout`, for fresh tasks: their rows are the only channel
+
+
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """What is learned from: canonical networks, the task of each (networks sorted by it), the sensitivity of every
     vertex, and the transformed meta-features of every task."""
@@ -38,11 +43,11 @@ class Corpus:
     metafeatures: Float[Tensor, "t k"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """n networks of the zoo, equally many in a row from each of t tasks, and s fresh tasks, with their random numbers.
 
-    metafeatures: of the t tasks, noise added. keep_*: which channels of the condition are told. eps, prior_eps,
+    metafeatures: of the t tasks, noise added. keep_*: which channels of the condition are given. eps, prior_eps,
     fresh_eps: normal noise of the posterior, of the prior on the zoo's tasks, and of the prior on fresh ones.
     budget: constraints on the networks written for fresh tasks, arguments of a `Prompt`.
     """
@@ -62,6 +67,7 @@ class Batch:
 
     @property
     def per_task(self) -> int:
+        """Networks of each task of the zoo."""
         return len(self.networks) // len(self.tasks)
 
     def part(self, rank: int, world: int) -> Batch:
@@ -102,39 +108,32 @@ class Batch:
 
 
 def draw_batch(
-    step: int,
-    corpus: Corpus,
-    *,
-    seed: int,
-    layout: Layout,
-    d_latent: int,
-    zoo_tasks: int,
-    networks_per_task: int,
-    stream_tasks: int,
-    budget_share: float,
-    mode_share: float,
-    condition_dropout: float,
-    metafeature_noise: float,
-    order_noise: float,
-    **stream: Any,
+    step: int, corpus: Corpus, options: BatchOptions, *, seed: int, d_latent: int, order_noise: float, prior: TaskPrior
 ) -> Batch:
-    """The batch of one step. mode_share: chance that a fresh task is answered as `sampling` does first, with the mode
-    of the prior, in the canonical orientation. order_noise: of the orientations of other fresh tasks (`orientation`);
-    those of the zoo are canonical. stream: further arguments of `synthetic.stream_batch`."""
-    g = step_generator(seed, step)
-    at = _zoo_batch(corpus, zoo_tasks, networks_per_task, g)
-    index = corpus.task_index[at[::networks_per_task]]
+    """The batch of one step. order_noise: of the orientations of those fresh tasks that are not answered with the mode
+    of the prior (`orientation`); those of the zoo are canonical. prior: of the fresh tasks."""
+    g, layout, o = step_generator(seed, step), corpus.networks.layout, options
+    at = _zoo_batch(corpus, o.zoo_tasks, o.networks_per_task, g)
+    index = corpus.task_index[at[:: o.networks_per_task]]
     t, n, known = len(index), len(at), corpus.metafeatures[index]
-    keep_task = torch.rand(t, generator=g) >= condition_dropout
-    keep_metafeatures = torch.rand(t, generator=g) >= condition_dropout
+    keep_task = torch.rand(t, generator=g) >= o.condition_dropout
+    keep_metafeatures = torch.rand(t, generator=g) >= o.condition_dropout
     eps = torch.randn(n, d_latent, generator=g)
-    known = known + metafeature_noise * torch.randn(known.shape, generator=g)
+    known = known + o.metafeature_noise * torch.randn(known.shape, generator=g)
     prior_eps = torch.randn(t, d_latent, generator=g)
-    keep_fresh = torch.rand(stream_tasks, generator=g) >= condition_dropout / 2
-    mode = torch.rand(stream_tasks, generator=g) < mode_share
-    fresh_eps = torch.randn(stream_tasks, d_latent, generator=g) * ~mode.unsqueeze(1)
-    budget = _budget(layout, budget_share, g)
-    fresh = stream_batch(step, stream_tasks, seed=seed, max_features=layout.max_features, **stream)
+    keep_fresh = torch.rand(o.stream_tasks, generator=g) >= o.condition_dropout * FRESH_DROPOUT
+    mode = torch.rand(o.stream_tasks, generator=g) < o.mode_share
+    fresh_eps = torch.randn(o.stream_tasks, d_latent, generator=g) * ~mode.unsqueeze(1)
+    budget = _budget(layout, o.budget_share, g)
+    fresh = stream_batch(
+        step,
+        o.stream_tasks,
+        seed=seed,
+        max_features=layout.max_features,
+        min_rows=o.min_rows,
+        max_rows=o.max_rows,
+        prior=prior,
+    )
     orientations = draw_orientations(fresh.n_features, layout.max_features, order_noise, g).canonical(mode)
     return Batch(
         networks=corpus.networks[at],
@@ -154,7 +153,7 @@ def draw_batch(
 
 def step_generator(seed: int, step: int) -> torch.Generator:
     """The random numbers of one training step: resuming needs no other state."""
-    words = np.random.SeedSequence([seed, 77, step]).generate_state(2, np.uint32)
+    words = np.random.SeedSequence([seed, STEP_WORD, step]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
 

@@ -11,28 +11,35 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from netformer.errors import InputError
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import weight_scale
+from netformer.options import ModelOptions, TaskPrior, TrainOptions
 from netformer.schedule import learning_rate
 from netformer.tasks.families import DEFAULT
-from netformer.tasks.observation import TaskPrior
 from netformer.training.batches import Corpus, ahead, draw_batch
-from netformer.training.losses import PARTS, LossWeights, Objective, shares
+from netformer.training.losses import PARTS, Objective, shares
 from netformer.training.processes import mean_over, processes, shared
 
 Log = Callable[[int, dict[str, float]], None]
 
 
+CURVE = (*PARTS, "skipped")  # skipped: 1 for a step whose gradient was not finite, which moved nothing
+CLIP = 1.0  # the norm of the gradient is at most that
+WARMUP_SHARE, WARMUP_STEPS = 0.1, 100  # of the learning rate: the shorter of the two
+BETAS = (0.9, 0.98)  # of AdamW
+NARROWEST, WIDEST = 16, 1024  # matrices between them are orthogonalised: wider ones cost most and gain least (`LOG.md`)
+
+
 class LossCurve:
-    """Losses of every step so far (`PARTS`), logged as means of `every` steps and of what is left at the end.
+    """Numbers of every step so far (`CURVE`), logged as means of `every` steps and of what is left at the end.
 
     They are stored with a checkpoint and added again when training resumes from it: whoever listens hears of every
     step, in the same words as without the interruption.
@@ -41,40 +48,27 @@ class LossCurve:
     def __init__(self, log: Log | None, every: int, steps: int) -> None:
         self.log, self.every, self.steps = log, every, steps
         self.rows: list[list[float]] = []
-        self._sums = dict.fromkeys(PARTS, 0.0)
+        self._sums = dict.fromkeys(CURVE, 0.0)
 
     def add(self, row: list[float]) -> None:
+        """The numbers of the next step."""
         self.rows.append(row)
-        for name, value in zip(PARTS, row, strict=True):
+        for name, value in zip(CURVE, row, strict=True):
             self._sums[name] += value
         step = len(self.rows)
         if step % self.every == 0 or step == self.steps:
             since = (step - 1) % self.every + 1
             if self.log is not None:
                 self.log(step, {name: total / since for name, total in self._sums.items()})
-            self._sums = dict.fromkeys(PARTS, 0.0)
+            self._sums = dict.fromkeys(CURVE, 0.0)
 
 
 @sdpa_kernel(SDPBackend.MATH)  # flash attention is slow backward on a few dozen tokens
 def train(
     corpus: Corpus,
-    model_arguments: dict[str, Any],
+    model_options: ModelOptions,
+    options: TrainOptions,
     *,
-    steps: int,
-    lr: float,
-    weight_decay: float,
-    zoo_tasks: int,
-    networks_per_task: int,
-    stream_tasks: int,
-    min_rows: int,
-    max_rows: int,
-    budget_share: float,
-    mode_share: float,
-    condition_dropout: float,
-    metafeature_noise: float,
-    loss: LossWeights,
-    precision: str,
-    seed: int,
     prior: TaskPrior = DEFAULT,
     initial: TransformerVAE | None = None,
     fabric: Fabric | None = None,
@@ -85,85 +79,85 @@ def train(
 ) -> TransformerVAE:
     """Train a `TransformerVAE`; the same arguments give the same weights.
 
-    prior: of the fresh tasks. budget_share: share of steps whose fresh networks are written under random constraints
-    on size, depth and activations. mode_share: share of fresh tasks answered with the mode of the prior.
-    metafeature_noise: deviation of what is added to the meta-features of the zoo, in units of theirs, lest its tasks be
-    known by heart. initial: a model of the same arguments, or with fewer `rounds` of its task encoder, to go on from
-    instead of random weights; it is not changed. fabric: of `processes.launch`, the processes that share every step,
-    with a precision of its own; every one calls this with the same arguments and gets the same weights, up to rounding
-    those of one process. checkpoint: a file that process 0 writes every `checkpoint_every` steps and all resume from
-    when it exists; the caller keys its name by everything that matters. log: called in process 0 with a step and the
-    mean of each loss since the last call; a resumed training begins with the calls of the steps before its checkpoint.
+    prior: of the fresh tasks. initial: a model of the same options, or with fewer `rounds` of its task encoder, to go
+    on from instead of random weights; it is not changed. fabric: of `processes.launch`, the processes that share every
+    step, with a precision of its own; every one calls this with the same arguments and gets the same weights, up to
+    rounding those of one process. checkpoint: a file that process 0 writes every `checkpoint_every` steps and all
+    resume from when it exists; the caller keys its name by everything that matters. log: called in process 0 with a
+    step and the mean of each number of `CURVE` since the last call; a resumed training begins with the calls of the
+    steps before its checkpoint.
 
     Raises InputError when a process would have no task, OSError when one does not see the checkpoint.
     """
-    fabric = fabric or processes(precision=precision)
+    o = options
+    fabric = fabric or processes(precision=o.precision)
     rank, world = fabric.global_rank, fabric.world_size
-    least = min(zoo_tasks, stream_tasks, len(corpus.task_index.unique()))
+    least = min(o.zoo_tasks, o.stream_tasks, len(corpus.task_index.unique()))
     if least < world:
         raise InputError(f"zoo_tasks and stream_tasks must be at least the {world} processes, got {least}")
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = TransformerVAE(**model_arguments)
+        torch.manual_seed(o.seed)
+        model = TransformerVAE(corpus.networks.layout, corpus.metafeatures.shape[1], model_options)
     if initial is None:
         model.scale.copy_(weight_scale(corpus.networks))
     else:
         model.load_state_dict(model.state_dict() | initial.state_dict())
-    optimizers = _optimizers(model, lr, weight_decay)
-    curve = LossCurve(log if rank == 0 else None, log_every, steps)
+    optimizers = _optimizers(model, o.lr, o.weight_decay)
+    curve = LossCurve(log if rank == 0 else None, log_every, o.steps)
     if checkpoint is not None and checkpoint.exists():
         _resume(checkpoint, model, optimizers, curve)
     start = len(curve.rows)
     if fabric.broadcast(start) != start:
         raise OSError(f"process {rank} does not see the checkpoint of process 0: {checkpoint} must be a shared file")
-    objective = shared(Objective(model, loss, fabric.autocast), fabric, every_parameter=model.condition == "both")
+    objective = shared(Objective(model, o.loss, fabric.autocast), fabric, every_parameter=model.condition == "both")
     draw = partial(
         draw_batch,
         corpus=corpus,
-        seed=seed,
-        layout=model.layout,
+        options=o,
+        seed=o.seed,
         d_latent=model.d_latent,
-        zoo_tasks=zoo_tasks,
-        networks_per_task=networks_per_task,
-        stream_tasks=stream_tasks,
-        budget_share=budget_share,
-        mode_share=mode_share,
-        condition_dropout=condition_dropout,
-        metafeature_noise=metafeature_noise,
         order_noise=model.order_noise,
-        min_rows=min_rows,
-        max_rows=max_rows,
         prior=prior,
     )
-    for step, batch in ahead(draw, range(start, steps)):
+    parameters = [parameter for _, parameter in _by_module(model)]
+    for step, batch in ahead(draw, range(start, o.steps)):
         value, parts = objective(*shares(batch, rank, world))
         model.zero_grad(set_to_none=True)
         value.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        finite = math.isfinite(float(torch.nn.utils.clip_grad_norm_(parameters, CLIP)))
+        warmup = min(WARMUP_SHARE, WARMUP_STEPS / o.steps)
         for optimizer in optimizers:
-            optimizer.param_groups[0]["lr"] = learning_rate(step, steps, lr, warmup=min(0.1, 100 / steps))
-            if math.isfinite(float(norm)):
+            optimizer.param_groups[0]["lr"] = learning_rate(step, o.steps, o.lr, warmup=warmup)
+            if finite:
                 optimizer.step()
-        curve.add(mean_over(fabric, parts).tolist())
-        if rank == 0 and checkpoint is not None and (step + 1) % checkpoint_every == 0 and step + 1 < steps:
+        curve.add([*mean_over(fabric, parts).tolist(), float(not finite)])
+        if rank == 0 and checkpoint is not None and (step + 1) % checkpoint_every == 0 and step + 1 < o.steps:
             _save(checkpoint, model, optimizers, curve)
     return model.eval()
 
 
+LAYERS = (nn.Linear, nn.MultiheadAttention, nn.Embedding, nn.LayerNorm)
+
+
+def _by_module(model: nn.Module) -> list[tuple[nn.Module, nn.Parameter]]:
+    """Every parameter with the module that holds it, those outside of `LAYERS` (positions, templates, null embeddings)
+    first: the order in which the norm of the gradient is summed, and so part of what makes a training repeatable."""
+    held = [(module, parameter) for module in model.modules() for parameter in module.parameters(recurse=False)]
+    return sorted(held, key=lambda pair: isinstance(pair[0], LAYERS))
+
+
 def _optimizers(model: TransformerVAE, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for matrices inside the model, AdamW for what it reads, writes and adds, and for very
-    wide matrices, which orthogonalising costs most and helps least (`LOG.md`)."""
-    outside = ("embedding.weight", "position", "template")
-    matrices = {
-        name
-        for name, value in model.named_parameters()
-        if value.ndim == 2 and min(value.shape) >= 16 and max(value.shape) <= 1024 and not name.endswith(outside)
-    }
-    inner = [value for name, value in model.named_parameters() if name in matrices]
-    outer = [value for name, value in model.named_parameters() if name not in matrices]
+    """Muon (Jordan et al. 2024) for the matrices of linear layers and attention, AdamW for embeddings, positions,
+    templates, vectors, and matrices that are wider than `WIDEST` or narrower than `NARROWEST`."""
+    inner: list[nn.Parameter] = []
+    outer: list[nn.Parameter] = []
+    for module, parameter in _by_module(model):
+        multiplies = isinstance(module, nn.Linear | nn.MultiheadAttention) and parameter.ndim == 2
+        fits = multiplies and min(parameter.shape) >= NARROWEST and max(parameter.shape) <= WIDEST
+        (inner if fits else outer).append(parameter)
     return [
         torch.optim.Muon(inner, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(outer, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True),
+        torch.optim.AdamW(outer, lr=lr, weight_decay=weight_decay, betas=BETAS, fused=True),
     ]
 
 

@@ -9,7 +9,6 @@ meta-training).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from netformer.model.prompt import Prompt
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Specs, patch_numbers, patch_types
 from netformer.networks.stack import Networks
+from netformer.options import LossWeights
 from netformer.tasks.task import PAD, TRAIN
 from netformer.tasks.view import TaskStack
 from netformer.training.batches import Batch
@@ -31,22 +31,12 @@ from netformer.training.batches import Batch
 ZOO = ("type", "number", "parent", "weight", "function", "kl_structure", "kl", "zoo_prior_raw", "zoo_prior_solved")
 
 
+FUNCTION_ROWS = 96  # rows of a task on which decoded and original predictions are compared, the first ones
+ZOO_SHARE = 0.5  # of the prior path on the zoo's tasks, beside that on the stream
+LEAST_DEVIATION = 0.05  # of a network's predictions: what counts as constant
+
+
 PARTS = (*ZOO, "stream_prior_raw", "stream_prior_solved", "total")  # in the order of logs and checkpoints
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weight of each part of the loss; every part is logged apart."""
-
-    type: float = 1.0
-    number: float = 1.0
-    parent: float = 1.0
-    weight: float = 1.0
-    function: float = 1.0
-    beta_structure: float = 1e-3
-    beta: float = 1e-4
-    prior_raw: float = 1.0
-    prior_solved: float = 1.0
 
 
 class Objective(nn.Module):
@@ -150,10 +140,10 @@ def zoo_terms(model: TransformerVAE, batch: Batch, autocast: Callable[[], Any]) 
         losses = structure_loss(model.structure_logits(z, c), networks.specs)
         written = model.write(z, c, networks.specs)
     losses["weight"] = weight_loss(written, networks, batch.sensitivity, model.scale)
-    x = tasks.x.repeat_interleave(per_task, 0)[:, :96]
+    x = tasks.x.repeat_interleave(per_task, 0)[:, :FUNCTION_ROWS]
     original = networks.predict(x)
-    deviation = original.std(1, keepdim=True).clamp(min=0.05)
-    present = (tasks.rows != PAD).to(x.dtype).repeat_interleave(per_task, 0)[:, :96]
+    deviation = original.std(1, keepdim=True).clamp(min=LEAST_DEVIATION)
+    present = (tasks.rows != PAD).to(x.dtype).repeat_interleave(per_task, 0)[:, :FUNCTION_ROWS]
     losses["function"] = function_loss(written.predict(x) / deviation, original / deviation, present)
     terms, prior = prior_terms(model, tasks, c_task, batch.prior_eps, autocast)
     expanded = Gaussian(prior.mu.repeat_interleave(per_task, 0), prior.logvar.repeat_interleave(per_task, 0))
@@ -163,7 +153,7 @@ def zoo_terms(model: TransformerVAE, batch: Batch, autocast: Callable[[], Any]) 
 
 
 def total_loss(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
-    """The weighted sum. The prior path on the zoo's tasks counts half of that on the stream."""
+    """The weighted sum. The prior path on the zoo's tasks counts `ZOO_SHARE` of that on the stream."""
     w = weights
     return (
         w.type * losses["type"]
@@ -173,8 +163,8 @@ def total_loss(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
         + w.function * losses["function"]
         + w.beta_structure * losses["kl_structure"]
         + w.beta * losses["kl"]
-        + w.prior_raw * (losses["stream_prior_raw"] + 0.5 * losses["zoo_prior_raw"])
-        + w.prior_solved * (losses["stream_prior_solved"] + 0.5 * losses["zoo_prior_solved"])
+        + w.prior_raw * (losses["stream_prior_raw"] + ZOO_SHARE * losses["zoo_prior_raw"])
+        + w.prior_solved * (losses["stream_prior_solved"] + ZOO_SHARE * losses["zoo_prior_solved"])
     )
 
 

@@ -1,0 +1,92 @@
+"""Head: the output layer in closed form is ridge regression, and its errors are leave-one-out."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from netformer.model.head import FACTORS, FLOOR, SHARES, solve_head, weigh_heads
+from netformer.networks.specs import Layout, draw_specs
+from netformer.ridge import TRUST
+from netformer.tasks.stream import stream_batch
+from netformer.tasks.task import TRAIN
+from netformer.tasks.view import canonicalize_tasks
+from netformer.zoo.build import initialize
+
+torch.set_num_threads(1)
+
+LAYOUT = Layout()
+
+
+def test_solved_head_is_ridge_shrunk_toward_the_written_head():
+    tasks = stream_batch(0, 5, seed=0, max_features=10, min_rows=30, max_rows=40)
+    specs = draw_specs(tasks.n_features, layout=LAYOUT, generator=torch.Generator().manual_seed(1), skip_share=1.0)
+    networks = initialize(specs, torch.arange(5))
+    penalties = 0.1 + torch.rand(5, LAYOUT.n_slots, generator=torch.Generator().manual_seed(2))
+    solved = solve_head(networks, tasks, penalties)
+    assert torch.equal(solved.weight[:, :-1], networks.weight[:, :-1])
+    hidden = networks.hidden(tasks.x)[-1]
+    for i in range(5):
+        keep, edges = tasks.train[i].numpy(), specs.mask[i, -1].numpy()
+        x, h = tasks.x[i].numpy(), hidden[i].numpy()
+        design = np.concatenate([np.ones((len(x), 1)), x, h], 1)[keep][:, edges].astype(float)
+        gram, start = design.T @ design / len(design), networks.weight[i, -1].numpy()[edges]
+        system = gram + np.diag((penalties[i].numpy()[edges] + FLOOR) * (np.diag(gram) + 1e-4))
+        step = np.linalg.solve(system, design.T @ (tasks.y[i].numpy()[keep] - design @ start) / len(design))
+        np.testing.assert_allclose(solved.weight[i, -1].numpy()[edges], start + step, atol=2e-4)
+
+
+def shrunk_ridge(design, y, prior, start):
+    return start + np.linalg.solve(design.T @ design + prior, design.T @ (y - design @ start))
+
+
+def test_heads_are_weighed_by_their_leave_one_out_errors():
+    """Against refitting without each train row, for every factor of the penalties and share of the written layer."""
+    tasks = stream_batch(0, 4, seed=3, max_features=10, min_rows=12, max_rows=14)
+    specs = draw_specs(tasks.n_features, layout=LAYOUT, generator=torch.Generator().manual_seed(1))
+    networks = initialize(specs, torch.arange(4))
+    networks.weight[0, -1] *= 30  # a written output layer that is far off
+    penalties = 0.01 + 0.1 * torch.rand(4, LAYOUT.n_slots, generator=torch.Generator().manual_seed(2))
+    chosen, estimate = weigh_heads(networks, tasks, penalties)
+    assert torch.equal(chosen.weight[:, :-1], networks.weight[:, :-1])
+    assert not bool(chosen.weight[~specs.mask].any())
+    hidden, best = networks.hidden(tasks.x)[-1], []
+    for i in range(4):
+        keep, edges = tasks.train[i].numpy(), specs.mask[i, -1].numpy()
+        x, h, y = (part[i].numpy()[keep].astype(float) for part in (tasks.x, hidden, tasks.y))
+        design = np.concatenate([np.ones((len(x), 1)), x, h], 1)[:, edges]
+        gram, p = design.T @ design / len(design), penalties[i].numpy()[edges]
+        fits = {}
+        for factor, share in itertools.product(FACTORS, SHARES):
+            start = share * networks.weight[i, -1].numpy()[edges].astype(float)
+            prior = len(design) * np.diag((factor * p + FLOOR) * (np.diag(gram) + 1e-4))
+            error = 0.0
+            for r, row in enumerate(design):
+                without = shrunk_ridge(np.delete(design, r, 0), np.delete(y, r), prior, start)
+                error += (y[r] - row @ without) ** 2
+            fits[factor, share] = error, shrunk_ridge(design, y, prior, start)
+        error = np.array([fit[0] for fit in fits.values()]) / np.square(y).sum()
+        weight = np.exp(-TRUST * (error - error.min()))
+        weight /= weight.sum()
+        expected = sum(w * fit[1] for w, fit in zip(weight, fits.values(), strict=True))
+        best.append(list(fits)[error.argmin()])
+        assert float(estimate[i]) == pytest.approx(1 - float(weight @ error), abs=1e-3)
+        np.testing.assert_allclose(chosen.weight[i, -1].numpy()[edges], expected, atol=2e-3)
+    assert best[0][1] == 0.0, "shrinks toward a layer that is far off"
+    assert len(set(best)) > 1, best
+
+
+def test_units_that_all_say_the_same_are_solved():
+    """One binary column: whatever the hidden units, [1, x, h] has rank 2, and float32 must not tell."""
+    layout, g = Layout(4, 1, 64), torch.Generator().manual_seed(0)
+    x = (torch.rand(64, 309, 1, generator=g) < 0.5).float()
+    y = x[:, :, 0] + 0.3 * torch.randn(64, 309, generator=g)
+    tasks = canonicalize_tasks(x, y, torch.full((64, 309), TRAIN), 4)
+    specs = draw_specs(tasks.n_features, layout=layout, min_width=64, skip_share=1.0, sparse_share=0.0, generator=g)
+    networks = initialize(specs, torch.arange(64))
+    free = torch.full((64, layout.n_slots), 1e-9)
+    by_level = torch.stack([(y * (x[:, :, 0] == v)).sum(1) / (x[:, :, 0] == v).sum(1) for v in (0, 1)], 1)
+    mean = (by_level.gather(1, x[:, :, 0].long()) - tasks.views.y_mean.unsqueeze(1)) / tasks.views.y_scale.unsqueeze(1)
+    for solved in (solve_head(networks, tasks, free), weigh_heads(networks, tasks, free)[0]):
+        torch.testing.assert_close(solved.predict(tasks.x), mean, rtol=0, atol=0.02)
