@@ -25,7 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help=f"Small trained regression networks for a table: written by a pretrained transformer, not trained.\n\n{CODES}",
+    help=f"Small regression networks for a table, written by a pretrained transformer.\n\n{CODES}",
 )
 
 
@@ -38,12 +38,12 @@ Target = Annotated[str, typer.Option("--target", "-t", help="Name of the column 
 Nets = Annotated[Path, typer.Argument(metavar="NETS", help="Folder that `generate --out` wrote.")]
 
 
-Which = Annotated[str, typer.Option(help="wide (all merged), mean, or the number of one network.")]
+Which = Annotated[str, typer.Option(help="wide (all networks merged), mean (of their predictions), or the number of one.")]
 
 
 Impute = Annotated[
     Literal["median"] | None,
-    typer.Option(help="Fill gaps with the median of the rows trained on; else they are an error."),
+    typer.Option(help="Fill missing values with the column's median; else they are an error."),
 ]
 
 
@@ -53,13 +53,13 @@ SUFFIX = {"onnx": ".onnx", "c": ".c", "json": ".json"}  # of exports; the others
 Format = StrEnum("Format", ["onnx", "torch", "sklearn", "json", "c", "numpy"])
 
 
-Refine = Annotated[int, typer.Option(min=0, help="Gradient steps on what each network is written from.")]
+Refine = Annotated[int, typer.Option(min=0, help="Gradient steps for each network after it is written.")]
 
 
 Count = Annotated[int, typer.Option("--n", "-n", min=1, help="Networks to write.")]
 
 
-Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the rows held back and of the networks.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the rows held back and of the networks.")]
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
@@ -92,9 +92,9 @@ def generate(
     table: TablePath,
     target: Target,
     n: Count = 16,
-    max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters a network.")] = None,
-    max_hidden_layers: Annotated[int | None, typer.Option(min=1, help="Most hidden layers a network.")] = None,
-    activations: Annotated[str | None, typer.Option(help="Those allowed, such as relu,tanh.")] = None,
+    max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters per network.")] = None,
+    max_hidden_layers: Annotated[int | None, typer.Option(min=1, help="Most hidden layers per network.")] = None,
+    activations: Annotated[str | None, typer.Option(help="Allowed activations, such as relu,tanh.")] = None,
     refine: Refine = 0,
     seed: Seed = 0,
     impute: Impute = None,
@@ -103,7 +103,7 @@ def generate(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write networks for a table; score them, ridge and the constant on a fifth of its rows, held back."""
+    """Write networks for a table and score them, with ridge and the target's mean, on a fifth of the rows, held back."""
     refuse_existing(out)
     refuse_existing(report)
     if report is not None and (report.suffix.lower() != ".html" or report == out):
@@ -163,7 +163,7 @@ def inspect(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Structure, size and influence of the columns of every network; the weights of one; a picture."""
+    """Structure and size of every network and which columns matter; the weights of one network; a picture."""
     refuse_existing(draw)
     if draw is not None and draw.suffix.lower() != ".png":
         raise InputError(f"{draw}: --draw must end in .png")
@@ -195,13 +195,13 @@ def inspect(
 def predict(
     nets: Nets,
     table: TablePath,
-    out: Annotated[Path, typer.Option(help="New .csv, .tsv or .parquet for the predictions, a row a row.")],
+    out: Annotated[Path, typer.Option(help="New .csv, .tsv or .parquet for the predictions, one row per row.")],
     which: Which = "wide",
     impute: Impute = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict the rows of a table; columns are matched by name, others ignored."""
+    """Predict the rows of a table; columns are found by name, others ignored."""
     refuse_existing(out)
     if out.suffix.lower() not in (".csv", ".tsv", ".parquet"):
         raise InputError(f"{out}: --out must end in .csv, .tsv or .parquet")
@@ -272,7 +272,7 @@ def evaluate(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Cross-validate (3 folds) NetFormerRegressor beside ridge and MLPRegressor: mean R2, and seconds in all."""
+    """Cross-validate NetFormerRegressor (3 folds) beside ridge and MLPRegressor: mean R2, seconds in brackets."""
     from netformer import NetFormerRegressor
     from netformer.cli.leaderboard import cross_validate, mlp, ridge
     from netformer.tables.intake import take_in
@@ -323,7 +323,7 @@ def info(json: AsJson = False, quiet: Quiet = False) -> None:
         "parameters": sum(math.prod(part["shape"]) for name, part in header.items() if name != "__metadata__"),
         "steps": sum(leg["steps"] for leg in legs),
         "tasks": sum(leg["stream_tasks"] for leg in legs),
-        "legs": len(legs),
+        "trainings": len(legs),
         "layout": {name: model[name] for name in ("max_features", "max_hidden_layers", "max_width")},
     }
     shown = Table(show_header=False)

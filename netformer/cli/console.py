@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from netformer.errors import InputError
 
-CODES = "Exit codes: 0 fine; 2 bad input, one line on stderr says what and the way out, and nothing was written."
+CODES = "Exit codes: 0 fine; 2 bad input: one line on stderr says what is wrong, and nothing was written."
 
 
 class OneLine(TyperGroup):

@@ -82,13 +82,13 @@ def leaderboard(
         Row(str(i), r2(y[test], bundle.predict(X[test], i)), int(nets.specs.n_params[i]), structure(nets, i))
         for i in range(count)
     ]
-    for name, what in (("mean", "mean of the"), ("wide", "joint output layer on the")):
+    for name, what in (("mean", "mean of the"), ("wide", "merged from the")):
         one = merged(bundle.stack(name))
         line = f"{what} {count} networks: {len(one.head)} hidden units"
         rows.append(Row(name, r2(y[test], bundle.predict(X[test], name)), one.n_params, line))
     linear = ridge().fit(X[train], y[train]).predict(X[test])
     rows.append(Row("ridge", r2(y[test], linear), X.shape[1] + 1, "linear, scikit-learn's RidgeCV"))
-    rows.append(Row("constant", r2(y[test], np.full(test.sum(), y[train].mean())), 1, "mean of the rows trained on"))
+    rows.append(Row("constant", r2(y[test], np.full(test.sum(), y[train].mean())), 1, "mean of the target"))
     return sorted(rows, key=lambda row: (math.isnan(row.r2), -row.r2))
 
 
@@ -112,8 +112,8 @@ def verdict(rows: list[Row], n_held_back: int) -> str:
         return "default: wide; R2 is unknown, the target is constant on the rows held back: try another --seed"
     best = next(row for row in rows if row.name not in ("mean", "wide", *BASELINES))
     line = (
-        f"default: wide (R2 {score['wide']:.3f}), all networks under one output layer: nothing of it was chosen on the "
-        f"rows held back, while network {best.name} (R2 {best.r2:.3f}) is the best of all there, which flatters it"
+        f"default: wide (R2 {score['wide']:.3f}), all networks merged; these rows selected nothing in it. Network "
+        f"{best.name} (R2 {best.r2:.3f}) is the best of all on these rows, and looks better here than on new ones"
     )
     ahead = [name for name in BASELINES if score[name] >= score["wide"]]
     line += f"; {ahead[0]} is no worse on these rows" if ahead else ""

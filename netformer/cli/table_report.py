@@ -88,7 +88,7 @@ def _predicted(
         dots = Points(list(zip(y[test].tolist(), answer.tolist(), strict=True)), "ring", 0, names=names)
         title = name if name in said else f"network {name}"
         svg = plane(title, bundle.target, "predicted", [dots], ends, ends, True)
-        what = said.get(name, f"network {name}, the best here, which flatters it")
+        what = said.get(name, f"network {name}, the best on these rows, so it looks better here than on new ones")
         drawn.append(Picture(svg, f"{what}: R2 {cell(score[name])}"))
     return drawn
 

@@ -2,57 +2,71 @@
 
 from __future__ import annotations
 
+ROWS = (
+    "single",
+    "drawn",
+    "expected_best_16",
+    "wide_16",
+    "raw",
+    "scratch_best",
+    "ridge",
+    "mlp",
+    "random128_ridge_head",
+    "random_wide_ridge_head",
+    "retrieval",
+)  # shown, as far as the report has them
 
-def model_card(report: dict, legs: list[dict], params: dict) -> str:
-    """The model card of the package's weights, in Markdown: what it is, data, compute, results, limits."""
+
+def model_card(report: dict, trainings: list[dict], params: dict) -> str:
+    """The model card of the package's weights, in Markdown: what it is, data, compute, results, limits.
+
+    report: metrics of the report card. trainings: the history of the weights, first training first: commit, seed,
+    steps, stream_tasks, temperature. params: those of the weights, section by section.
+    """
     real, held = report["zero_shot"]["real_tables"], report["zero_shot"]["heldout_tasks"]
     prior, zoo, sampling, train = params["download"]["prior"], params["zoo"], report["sampling"], params["train"]
     trained = "\n".join(
-        f"- leg {i}: {leg['steps']} steps, {leg['stream_tasks']} fresh tasks, seed {leg['seed']}, weights drawn at "
-        f"temperature {leg['temperature']:g}, {leg['commit']}"
-        for i, leg in enumerate(legs, 1)
+        f"{i}. {one['steps']} steps, {one['stream_tasks']} fresh tasks, seed {one['seed']}, weights drawn at "
+        f"temperature {one['temperature']:g}, commit {one['commit']}"
+        for i, one in enumerate(trainings, 1)
     )
     rows = "\n".join(
-        f"| `{row}` | {held[row]:.3f} | {real[row]:.3f} / {real[f'{row}_mean']:.3f} |"
-        for row in (
-            "single",
-            "drawn",
-            "expected_best_16",
-            "wide_16",
-            "raw",
-            "scratch_best",
-            "ridge",
-            "mlp",
-            "random128_ridge_head",
-            "retrieval",
-        )
+        f"| `{row}` | {held[row]:.3f} | {real[row]:.3f} / {real[f'{row}_mean']:.3f} |" for row in ROWS if row in real
     )
     ingredients = ", ".join(f"{name} {value:g}" for name, value in prior.items())
-    return f"""# NetFormer, pretrained weights
+    return f"""# NetFormer: the weights of the package
 
-Writes regression networks for a table it has never seen: at most {zoo["max_hidden_layers"]} hidden layers of
-{zoo["max_width"]} units, {zoo["max_features"]} inputs, one output. `NetFormer.load()` and `NetFormerRegressor` use it.
+A transformer that writes small regression networks for a table it has never seen: at most {zoo["max_hidden_layers"]} hidden
+layers of {zoo["max_width"]} units, {zoo["max_features"]} inputs, one output. `NetFormer.load()` and `NetFormerRegressor` use it. MIT licence.
 
-**Data.** Synthetic tasks alone; no real table was trained on or chosen by. A zoo of {report["zoo"]["n_networks"]:.0f}
-trained networks, and a stream of fresh tasks, drawn with {ingredients}.
+**Use it for** tables of {train["min_rows"]} to {train["max_rows"]} rows with up to {zoo["max_features"]} numeric columns and one numeric target, when you
+want a small network at once, or one that runs as a few kilobytes of C.
 
-**Training.** On 2 CPU cores.
+**Do not use it for** classes, text, columns with gaps (encode and fill them first), or far larger tables: these are
+better served by training. Of more than {zoo["max_features"]} columns `generate` reads those most correlated with the target; the
+estimator reads them in several parts.
+
+**Data.** Random tasks alone; no real table was used for training, and nothing was selected by scores on real tables.
+A zoo of {report["zoo"]["n_networks"]:.0f} trained networks, and a stream of fresh tasks (section `download.prior` of
+`params.yaml` explains each value: {ingredients}).
+
+**Training.** On 2 CPU cores, one training after the other, each from the weights of the one before:
 
 {trained}
 
-The first network of a table is the mode of the prior; others are drawn at temperature
+The first network of a table is written from the mode of the latent prior; the others are drawn at temperature
 {params["model"]["temperature"]:g}, their structures at {params["model"]["structure_temperature"]:g}.
 
-**Results** on tasks nobody trained on (`make report-card`; R2 on test rows, floored at -1):
+**Results** on tasks nobody trained on (`make report-card`; R2 on test rows, an R2 below -1 counts as -1):
 
-| row | held-out tasks, median | real tables, median / mean |
+| method | held-out random tasks, median | real tables, median / mean |
 |---|---|---|
 {rows}
 
-Copies? Distance to the nearest training network over that of independently trained ones:
-{sampling["memorisation_ratio"]:.2f}; 0 for copies, {sampling["average_ratio"]:.2f} for means of two training networks.
+The methods are explained in `docs/glossary.md`, differences with their standard errors are in `docs/results.md`, and
+where it loses is in `docs/limits.md` and `reports/pretrained/`.
 
-**Limits.** Regression, one target, numeric and finite columns. Of more than {zoo["max_features"]} columns `generate`
-reads those most correlated with the target; the estimator reads several views. Fresh tasks had {train["min_rows"]} to
-{train["max_rows"]} rows: far larger tables are better served by training. `reports/pretrained/`: where it loses.
+**Are these copies of training networks?** The distance of written networks to the nearest training network, divided by
+that of independently trained ones, is {sampling["memorisation_ratio"]:.2f}. It would be 0 for copies and is {sampling["average_ratio"]:.2f} for means of two training
+networks.
 """
