@@ -33,6 +33,8 @@ TASKS = pa.schema(
         ("y", pa.list_(pa.float32())),
         ("row_split", pa.list_(pa.int8())),
         ("ceiling", pa.float64()),
+        ("table", pa.string()),
+        ("repeat", pa.int16()),
     ]
 )
 
@@ -101,6 +103,8 @@ def write_tasks(tasks: Sequence[Task], path: Path) -> None:
             "y": np.asarray(t.y, np.float32),
             "row_split": np.asarray(t.row_split, np.int8),
             "ceiling": None if np.isnan(t.ceiling) else t.ceiling,
+            "table": t.table,
+            "repeat": t.repeat,
         }
         for t in sorted(tasks, key=lambda t: t.task_id)
     ]
@@ -113,7 +117,8 @@ def read_tasks(path: Path) -> list[Task]:
         x = np.asarray(row["X"], np.float32).reshape(row["n_rows"], row["n_features"])
         ceiling = float("nan") if row["ceiling"] is None else row["ceiling"]
         y, codes = np.asarray(row["y"], np.float32), np.asarray(row["row_split"], np.int8)
-        tasks.append(Task(row["task_id"], row["source"], row["family"], row["split"], x, y, codes, ceiling))
+        names = {key: row[key] for key in ("task_id", "source", "family", "split", "table", "repeat")}
+        tasks.append(Task(X=x, y=y, row_split=codes, ceiling=ceiling, **names))
     return tasks
 
 

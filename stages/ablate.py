@@ -18,7 +18,6 @@ from netformer.artifacts import read_parquet, read_tasks
 from netformer.evaluation import ablation
 from netformer.evaluation.scored import read_scored
 from netformer.model.store import load_model
-from netformer.networks.token_tables import detokenize_networks
 from netformer.report import plots
 from netformer.tasks.metafeatures import metafeature_values
 from stages import Bar, run
@@ -58,8 +57,8 @@ def measure(root: Path) -> list[dict[str, float]]:
     model, transform = load_model(root / "models" / "netformer")
     tasks = read_tasks(data / "tasks.parquet")
     known = transform(metafeature_values(read_parquet(data / "metafeatures.parquet"), [t.task_id for t in tasks]))
-    tokens = read_parquet(data / "tokens.parquet")
-    zoo = read_scored(read_parquet(data / "zoo.parquet"), tasks, detokenize_networks(tokens, params.zoo.layout))
+    zoo_table, tokens = (read_parquet(data / f"{name}.parquet") for name in ("zoo", "tokens"))
+    zoo = read_scored(zoo_table, tokens, tasks, params.zoo.layout)
     p = params.sample
     return ablation.measure(model, zoo, tasks, known, n_samples=p.n_samples, seed=p.seed)
 

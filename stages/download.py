@@ -37,7 +37,7 @@ def main(root: Path = Path()) -> None:
         elif source == "url":
             tasks += tasks_from_predecessor_csv(fetch(p.url, p.sha256, root / "build" / "downloads"), p.seed)
         else:
-            real, report = real_tasks(p.seed, p.max_real_rows)
+            real, report = real_tasks(p.seed, p.max_real_rows, p.real_splits)
             tasks += real
     write_tasks(tasks, root / "data" / "tasks.parquet")
     folder = root / "reports" / "download"

@@ -3,19 +3,18 @@
 from pathlib import Path
 
 from netformer.artifacts import networks_of, read_parquet, read_tasks, write_json
-from netformer.evaluation.scored import read_samples, read_scored
+from netformer.evaluation.comparison import per_task_table, zero_shot_metrics
+from netformer.evaluation.scored import positions_of_test, read_samples, read_scored
 from netformer.evaluation.scores import (
     baseline_scores,
-    per_task_table,
     posterior_means,
     reconstruct,
     reconstruction_metrics,
     sampling_metrics,
-    zero_shot_metrics,
     zoo_metrics,
 )
 from netformer.model.store import load_model
-from netformer.networks.token_tables import detokenize_networks, exact_share, tokenize_networks
+from netformer.networks.token_tables import exact_share, tokenize_networks
 from netformer.report import pictures, plots, views
 from netformer.report.page import write as write_page
 from netformer.tasks.metafeatures import metafeature_values
@@ -34,17 +33,18 @@ def main(root: Path = Path()) -> None:
     stack = stack_tasks(tasks, layout.max_features)
     zoo_table = read_parquet(data / "zoo.parquet")
     stored = networks_of(zoo_table, layout)
-    zoo = read_scored(zoo_table, tasks, detokenize_networks(read_parquet(data / "tokens.parquet"), layout))
+    zoo = read_scored(zoo_table, read_parquet(data / "tokens.parquet"), tasks, layout)
     samples = read_samples(
         read_parquet(data / "samples.parquet"), tasks, layout, params.sample.n_seeds, params.sample.n_samples
     )
     bar = Bar("evaluate")
     workers = n_workers()
     train_nets, held = zoo.part("train").networks, zoo.part("test")
-    scores = samples.scores() | baseline_scores(
+    fitted = baseline_scores(
         samples.stack,
         samples.first,
         train_nets,
+        samples.wide_units,
         spec=params.zoo.spec,
         optimizer=params.zoo.optimizer,
         scratch_networks=p.scratch_networks,
@@ -52,9 +52,10 @@ def main(root: Path = Path()) -> None:
         workers=workers,
         progress=bar,
     )
+    scores = samples.scores() | {row: samples.over_runs(values) for row, values in fitted.items()}
     per_task = per_task_table(samples, scores)
-    of_zoo = (held.networks, held.task_index, stack, known)
-    decoded, (latents, _) = reconstruct(model, *of_zoo), posterior_means(model, *of_zoo)
+    latents, conditions = posterior_means(model, held.networks, held.task_index, stack, known)
+    decoded = reconstruct(model, latents, conditions, held.networks.specs.n_inputs)
     report = {
         "zoo": zoo_metrics(zoo, stack, mlp_tasks=p.mlp_tasks, workers=workers, seed=p.seed),
         "tokens": {"exact": exact_share(stored, tokenize_networks(stored)), "n_networks": float(len(stored))},
@@ -64,7 +65,7 @@ def main(root: Path = Path()) -> None:
     }
     folder = root / "reports" / "evaluate"
     folder.mkdir(parents=True, exist_ok=True)
-    positions = [i for i, task in enumerate(tasks) if task.split == "test"]
+    positions = positions_of_test(tasks)
     losses = root / "reports" / "train" / "plots" / "metrics"
     plots.write_all(folder, per_task, samples, held, latents, stack, positions, losses)
     per_task.round(6).to_csv(folder / "per_task.csv", index=False)

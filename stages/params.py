@@ -52,6 +52,7 @@ class Download(ParamsSection):
     min_rows: Annotated[int, Field(ge=20)]
     max_rows: Annotated[int, Field(ge=20)]
     max_real_rows: Annotated[int, Field(ge=40)]
+    real_splits: Count = 5  # params of the package's weights are older
     csv: str
     folder: str
     target: str
@@ -155,6 +156,15 @@ class Params(ParamsSection):
     train: Train
     sample: Sample
     evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _runs(self) -> Params:
+        seeds, splits = self.sample.n_seeds, self.download.real_splits
+        if "real" in self.download.sources and seeds != splits:
+            raise ValueError(
+                f"sample.n_seeds must equal download.real_splits (a seed per split), got {seeds} and {splits}"
+            )
+        return self
 
 
 def load_params(root: Path) -> Params:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from netformer.artifacts import write_json
 from netformer.errors import InputError
+from netformer.files import code_digest
 from netformer.model.store import load_model
 from stages import run
 from stages.params import load_params
@@ -30,7 +31,11 @@ PREPARATION = ("download", "zoo", "tokenize", "metafeatures")
 
 
 def once(repository: Path, root: Path, stage: str) -> None:
-    """Run a stage under `root` unless what `dvc.yaml` says it depends on is as it was."""
+    """Run a stage under `root` unless what `dvc.yaml` says it depends on is as it was.
+
+    Of code counts what it does, not its comments. Data, models and reports are those of `root`; a folder that is not
+    there counts as empty.
+    """
     plan = YAML(typ="safe").load((repository / "dvc.yaml").read_text())["stages"][stage]
     params = YAML(typ="safe").load((root / "params.yaml").read_text())
     digest = hashlib.sha256()
@@ -38,9 +43,9 @@ def once(repository: Path, root: Path, stage: str) -> None:
         value = reduce(lambda section, key: section[key], where.split("."), params)
         digest.update(f"{where}: {json.dumps(value)}\n".encode())
     for name in plan["deps"]:
-        path = (root if name.startswith(("data/", "models/")) else repository) / name
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
+        path = (root if name.startswith(("data/", "models/", "reports/")) else repository) / name
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            digest.update(code_digest([file]).encode() if file.suffix == ".py" else file.read_bytes())
     stamp = root / "stamps" / stage
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return
@@ -49,14 +54,20 @@ def once(repository: Path, root: Path, stage: str) -> None:
     stamp.write_text(digest.hexdigest())
 
 
-def prepare(repository: Path) -> Path:
-    """Tasks, zoo, tokens and meta-features of the pretrained model; returns their root."""
+def prepare_root(repository: Path) -> Path:
+    """The root of the pretrained model, with its params and the sample table."""
     root = repository / WORK
     (root / "data").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(repository / PARAMS, root / "params.yaml")
     if (nodes := load_params(root).train.nodes) > 1:
         raise InputError(f"train.nodes must be 1 for make pretrain, whose stages are not shared by nodes, got {nodes}")
     shutil.copyfile(repository / "data" / "sample.csv", root / "data" / "sample.csv")
+    return root
+
+
+def prepare(repository: Path) -> Path:
+    """Tasks, zoo, tokens and meta-features of the pretrained model; returns their root."""
+    root = prepare_root(repository)
     for stage in PREPARATION:
         once(repository, root, stage)
     return root

@@ -12,10 +12,9 @@ import pandas as pd
 
 from netformer.artifacts import read_parquet, read_tasks
 from netformer.errors import InputError
-from netformer.evaluation.scored import read_samples, read_scored
+from netformer.evaluation.scored import positions_of_test, read_samples, read_scored
 from netformer.evaluation.scores import posterior_means
 from netformer.model.store import load_model
-from netformer.networks.token_tables import detokenize_networks
 from netformer.report import page, pictures, views
 from netformer.tasks.metafeatures import metafeature_values
 from netformer.tasks.view import stack_tasks
@@ -44,7 +43,7 @@ def evidence(root: Path) -> pictures.Evidence | None:
         return None
     params = load_params(root)
     layout, tasks = params.zoo.layout, read_tasks(files[0])
-    held = read_scored(read_parquet(files[1]), tasks, detokenize_networks(read_parquet(files[2]), layout)).part("test")
+    held = read_scored(read_parquet(files[1]), read_parquet(files[2]), tasks, layout).part("test")
     samples = read_samples(read_parquet(files[3]), tasks, layout, params.sample.n_seeds, params.sample.n_samples)
     latents = None
     if models.is_dir():
@@ -52,8 +51,7 @@ def evidence(root: Path) -> pictures.Evidence | None:
         known = transform(metafeature_values(read_parquet(files[4]), [task.task_id for task in tasks]))
         stack = stack_tasks(tasks, layout.max_features)
         latents = posterior_means(model, held.networks, held.task_index, stack, known)[0]
-    positions = [i for i, task in enumerate(tasks) if task.split == "test"]
-    return pictures.Evidence(samples, held, latents, positions)
+    return pictures.Evidence(samples, held, latents, positions_of_test(tasks))
 
 
 def main(root: Path = Path(), arguments: list[str] | None = None) -> None:

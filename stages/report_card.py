@@ -1,47 +1,59 @@
-"""report_card: the package's weights before a sceptic; writes `reports/pretrained/`.
+"""report_card: the package's weights beside everything they are compared with; writes `reports/pretrained/`.
+
+    python -m stages.report_card [--references]
 
 No stage of the pipeline, and the one place where wall times are reported. Tasks, zoo and meta-features of
 `params/pretrained.yaml` are made under `build/pretrained/` unless they are there; samples and evaluation are the
-pipeline's own stages, with the weights of the package.
+pipeline's own stages, with the weights of the package. --references: fit the reference learners alone, which need
+neither weights nor zoo; the report finds them.
 """
 
+import argparse
 import hashlib
 import json
 import shutil
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
 from netformer.artifacts import networks_of, read_parquet, read_tasks, write_json
 from netformer.evaluation import baselines
-from netformer.evaluation.card import by_group, calibration, head_to_head, prompts, refine_report
+from netformer.evaluation.arms import RAW_DRAWN
+from netformer.evaluation.card import by_group, calibration, prompts, refine_report
+from netformer.evaluation.comparison import rating, zero_shot_metrics
 from netformer.evaluation.learners import reference_scores
 from netformer.evaluation.memorisation import memorisation
 from netformer.evaluation.scored import read_samples, read_scored, sets_of
-from netformer.evaluation.scores import zero_shot_metrics
 from netformer.files import code_digest, sources_of
 from netformer.generation.generator import NetFormer
 from netformer.generation.sampling import sample_networks
 from netformer.model.store import load_model
 from netformer.networks.stack import Networks, concatenate
-from netformer.networks.token_tables import detokenize_networks
 from netformer.report import views
 from netformer.report.model_card import model_card
 from netformer.report.page import write as write_page
 from netformer.report.plots import plot_real_tables, plot_refinement
+from netformer.tasks.task import Task
 from netformer.workers import map_parallel
 from stages import Bar, n_workers, run
 from stages.params import load_params
-from stages.pretrain import PACKAGE, once, prepare
+from stages.pretrain import PACKAGE, PREPARATION, once, prepare, prepare_root
 from stages.report import evidence
 
 FOLDER = Path("reports/pretrained")
 PICTURES = ("zero_shot.png", "functions.png", "graphs.png", "latent_map.png")
 OURS = ("single", "drawn", "expected_best_16", "best_of_16", "average_16", "wide_16")
-THEIRS = ("ridge", "mlp", "random128_ridge_head", "svr", "hgb", "rf", "extratrees", "catboost")
+THEIRS = (
+    *("ridge", "mlp", "random_ridge_head", "random128_ridge_head", "random_wide_ridge_head"),
+    *("svr", "hgb", "rf", "extratrees", "catboost"),
+)
+RATED = ("single", "average_16", "wide_16", "scratch_best", *THEIRS)  # who plays for the ratings
+FAMILY = "friedman"  # of the synthetic tasks that the references are fitted on
 
 
 def sha256(paths: list[Path]) -> str:
@@ -52,10 +64,13 @@ def sha256(paths: list[Path]) -> str:
 
 
 def evaluator(repository: Path) -> set[Path]:
-    """The modules that decide a number of the report: what this file imports, without what only draws and writes."""
+    """The modules that decide a number of the report: what this file and the stages it runs import, without what only
+    draws and writes (`netformer/report/`, `netformer/cli/`, `stages/report.py`)."""
     root = repository.resolve()
-    modules = sources_of(root / "stages" / "report_card.py", root)
-    return {path for path in modules if path.parent.name != "report"}
+    starts = ("report_card", *PREPARATION, "sample", "evaluate")
+    modules = set().union(*(sources_of(root / "stages" / f"{name}.py", root) for name in starts))
+    pages = {root / "stages" / "report.py"}
+    return {path for path in modules - pages if path.parent.name not in ("report", "cli")}
 
 
 def origin(repository: Path) -> dict[str, str]:
@@ -73,14 +88,35 @@ def remembered(kind: tuple[Networks, bool], held: Networks, train: Networks) -> 
     return memorisation(kind[0], held, train, head=kind[1])
 
 
-def references(root: Path, tasks: list) -> pd.DataFrame:
-    """Scores and times of the reference learners, kept from an earlier run on the same tasks."""
-    key, kept = sha256([root / "data" / "tasks.parquet"]), root / "stamps" / "references.csv"
+def reference_key(tasks: Path) -> str:
+    """What decides the scores of the reference learners: tasks, the code that fits them, the libraries' versions."""
+    root = Path(__file__).resolve().parents[1]
+    code = code_digest(sources_of(root / "netformer" / "evaluation" / "learners.py", root))
+    return "\n".join([sha256([tasks]), code, *(f"{name} {version(name)}" for name in ("scikit-learn", "catboost"))])
+
+
+def references(root: Path) -> pd.DataFrame:
+    """Scores and times of the reference learners on every row split of the real tables and on the held-out family.
+
+    Columns: task_id, the table; row, test_r2, fit_seconds, predict_seconds, means over the splits; n_runs, splits. Kept
+    under `root`, and fitted again when `reference_key` has changed.
+    """
+    path = root / "data" / "tasks.parquet"
+    tasks = [t for t in read_tasks(path) if t.split == "test" and (t.source == "real" or t.family.startswith(FAMILY))]
+    key, kept = reference_key(path), root / "stamps" / "references.csv"
     stamp = kept.with_suffix(".key")
     if not (kept.exists() and stamp.exists() and stamp.read_text() == key):
+        kept.parent.mkdir(parents=True, exist_ok=True)
         reference_scores(tasks, workers=n_workers(), progress=Bar("references")).to_csv(kept, index=False)
         stamp.write_text(key)
-    return pd.read_csv(kept)
+    return over_splits(pd.read_csv(kept), tasks)
+
+
+def over_splits(scores: pd.DataFrame, tasks: list[Task]) -> pd.DataFrame:
+    """A line per table and row of the numbers per task, means over its row splits, and their number n_runs."""
+    table = {task.task_id: task.table for task in tasks}
+    groups = scores.assign(task_id=scores["task_id"].map(table)).groupby(["task_id", "row"], sort=False)
+    return groups.mean().assign(n_runs=groups.size()).reset_index()
 
 
 def main(repository: Path = Path()) -> None:
@@ -96,26 +132,26 @@ def main(repository: Path = Path()) -> None:
     tasks = read_tasks(data / "tasks.parquet")
     table = read_parquet(data / "samples.parquet")
     samples = read_samples(table, tasks, layout, params.sample.n_seeds, params.sample.n_samples)
-    zoo = read_scored(
-        read_parquet(data / "zoo.parquet"), tasks, detokenize_networks(read_parquet(data / "tokens.parquet"), layout)
-    )
+    zoo = read_scored(read_parquet(data / "zoo.parquet"), read_parquet(data / "tokens.parquet"), tasks, layout)
     train = zoo.part("train").networks
     held = concatenate([zoo.part("valid").networks, zoo.part("test").networks])
 
     per_task = pd.read_csv(root / "reports" / "evaluate" / "per_task.csv")
     sets = sets_of(samples.tasks)
-    timed = references(root, [samples.tasks[i] for i in sets["real_tables"] + sets["heldout_family"]])
+    timed = references(root)
     facts = per_task[per_task["row"] == "single"][["set", "task_id", "family"]]
     every = pd.concat([per_task, facts.merge(timed, on="task_id")[[*per_task.columns]]], ignore_index=True)
+    real = every[every["set"] == "real_tables"].pivot(index="task_id", columns="row", values="test_r2")
 
     report = json.loads((root / "reports" / "evaluate" / "metrics.json").read_text())
     report["zero_shot"] = zero_shot_metrics(every)
-    for name, values in head_to_head(every, OURS, THEIRS).items():
-        report["zero_shot"][name] |= values
-    raw = networks_of(table.filter(pc.equal(table["arm"], "raw")), layout)
+    report["rating"] = rating(real[[*RATED]])
+    first = pc.and_(pc.is_in(table["arm"], pa.array(["raw", RAW_DRAWN])), pc.equal(table["sampling_seed"], 0))
+    raw = networks_of(table.filter(first), layout)
     # In the canonical orientation, the training networks' own: in another one a copy would not be recognised.
     g = torch.Generator().manual_seed(params.sample.seed)
-    solved, _ = sample_networks(model, samples.stack, None, n_samples=8, generator=g, order_noise=0.0)
+    stack = samples.stack[torch.arange(samples.shape[1])]
+    solved, _ = sample_networks(model, stack, None, n_samples=8, generator=g, order_noise=0.0)
     kinds = [(raw, True), (solved, False)]
     written, delivered = map_parallel(partial(remembered, held=held, train=train), kinds, workers=n_workers())
     report["sampling"] |= written
@@ -123,17 +159,17 @@ def main(repository: Path = Path()) -> None:
     report["calibration"] = calibration(samples)
     some = [samples.tasks[i] for i in sets["heldout_tasks"]]
     report["prompts"] = prompts(NetFormer(model, transform), some, params.sample.seed)
-    retrieved = train[baselines.retrieval(samples.stack, train)[0]]
+    retrieved = train[baselines.retrieval(stack, train)[0]]
     seed, bar = params.evaluate.seed, Bar("refine")
     report["refine"] = refine_report(model, samples, retrieved, seed, n_workers(), bar)
     report["sha256"] = origin(repository)
 
     folder.mkdir(parents=True, exist_ok=True)
     by_group(samples, per_task).round(4).to_csv(folder / "by_group.csv", index=False)
-    real = every[every["set"] == "real_tables"].pivot(index="task_id", columns="row", values="test_r2")
     seconds = timed.pivot(index="task_id", columns="row", values=["fit_seconds", "predict_seconds"])
     seconds.columns = ["_".join(reversed(pair)) for pair in seconds.columns.to_list()]
-    shown = real[[*OURS, "distilled", "raw", "random_ridge_head", "scratch_best", "retrieval", *THEIRS]]
+    runs = every[every["row"] == "wide_16"].drop_duplicates("task_id").set_index("task_id")["n_runs"]
+    shown = real[[*OURS, "distilled", "raw", "scratch_best", "retrieval", *THEIRS]].join(runs)
     shown.join(seconds, how="left").round(4).to_csv(folder / "real_tables.csv")
     plot_refinement(report["refine"], folder / "refine.png")
     plot_real_tables(real, folder / "real_tables.png")
@@ -146,5 +182,14 @@ def main(repository: Path = Path()) -> None:
     (repository / PACKAGE / "README.md").write_text(model_card(report, legs, params.model_dump()))
 
 
+def fit_references(repository: Path = Path()) -> None:
+    """The tasks of `params/pretrained.yaml` and the reference learners on them."""
+    root = prepare_root(repository)
+    once(repository, root, "download")
+    references(root)
+
+
 if __name__ == "__main__":
-    run(main)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--references", action="store_true", help="fit the reference learners and stop")
+    run(fit_references if parser.parse_args().references else main)

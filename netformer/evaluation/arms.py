@@ -18,6 +18,10 @@ CONTROLS = ("raw_with_metafeatures", "shuffled_condition", "metafeatures_only", 
 ARMS = ("single", "raw", *CONTROLS)
 
 
+# Stored beside them: the samples of `single` and `raw` after the first one, which alone depend on the sampling seed.
+DRAWN, RAW_DRAWN = "drawn", "raw_drawn"
+
+
 def sample_arm(
     model: TransformerVAE, tasks: TaskStack, metafeatures: Float[Tensor, "t k"], arm: str, n_samples: int, seed: int
 ) -> tuple[Networks, Float[Tensor, " n"]]:

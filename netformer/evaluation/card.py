@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from netformer.evaluation.comparison import summarize
 from netformer.evaluation.scored import Samples, sets_of
-from netformer.evaluation.scores import summarize
 from netformer.generation.generator import NetFormer
 from netformer.generation.merging import widen
 from netformer.generation.refinement import refine
@@ -161,9 +161,11 @@ def refine_report(
 
     On the weights, with the model's penalties, output layers weighed at the end: generated, the delivered network; he,
     its spec with He initialisation; retrieval, the training network best on the task. On the latent: generated_latent,
-    the delivered network; wide_latent, `WIDE_SAMPLES` networks, merged after their steps. workers: processes.
+    the delivered network; wide_latent, `WIDE_SAMPLES` networks, merged after their steps. retrieved: a network per
+    problem. workers: processes. Of a table with several row splits the first one is read.
     """
-    stack, own = samples.stack, torch.arange(len(samples.tasks))
+    own = torch.arange(samples.shape[1])
+    stack = samples.stack[own]
     with torch.no_grad():
         penalties = torch.cat([model.penalties(model.embed(len(at), stack[at].train_only())) for at in own.split(32)])
     g = torch.Generator().manual_seed(seed)
@@ -183,7 +185,6 @@ def refine_report(
         for (name, k), values in zip(jobs, scores, strict=True):
             rows = result.setdefault(group, {}).setdefault(name, {})
             rows |= summarize(f"steps_{k}", values[members].numpy())
-            rows[f"steps_{k}_mean"] = float(values[members].mean())
     return result
 
 
@@ -210,14 +211,16 @@ def _refined_r2(
 
 def by_group(samples: Samples, per_task: pd.DataFrame) -> pd.DataFrame:
     """Median test R2 of the main rows by family, train rows, features and signal (ceiling); real tables apart."""
+    tasks = samples.tasks[: samples.shape[1]]
+    train = [int((task.row_split == TRAIN).sum()) for task in tasks]
     facts = pd.DataFrame(
         {
-            "task_id": [task.task_id for task in samples.tasks],
-            "kind": ["real" if task.source == "real" else "synthetic" for task in samples.tasks],
-            "family": [task.family for task in samples.tasks],
-            "train rows": pd.cut([int(k) for k in samples.stack.train.sum(1)], [0, 50, 150, 400, 10**6]).astype(str),
-            "features": pd.cut([task.X.shape[1] for task in samples.tasks], [0, 3, 8, 16, 10**6]).astype(str),
-            "signal": pd.cut([task.ceiling for task in samples.tasks], [-1, 0.3, 0.6, 0.9, 1]).astype(str),
+            "task_id": [task.table for task in tasks],
+            "kind": ["real" if task.source == "real" else "synthetic" for task in tasks],
+            "family": [task.family for task in tasks],
+            "train rows": pd.cut(train, [0, 50, 150, 400, 10**6]).astype(str),
+            "features": pd.cut([task.X.shape[1] for task in tasks], [0, 3, 8, 16, 10**6]).astype(str),
+            "signal": pd.cut([task.ceiling for task in tasks], [-1, 0.3, 0.6, 0.9, 1]).astype(str),
         }
     )
     shown = ["single", "wide_16", "raw", "ridge", "mlp", "random128_ridge_head", "scratch_best"]
@@ -230,18 +233,3 @@ def by_group(samples: Samples, per_task: pd.DataFrame) -> pd.DataFrame:
         parts.append(medians.assign(n_tasks=counts).reset_index().rename(columns={group: "value"}).assign(group=group))
     joined = pd.concat(parts, ignore_index=True)
     return joined[joined["value"] != "nan"][["kind", "group", "value", "n_tasks", *shown]]
-
-
-def head_to_head(per_task: pd.DataFrame, ours: tuple[str, ...], theirs: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """By set: the mean of every row, and `OURS_beats_ROW`, the share of tasks on which ours has the higher test R2."""
-    result: dict[str, dict[str, float]] = {}
-    for name, group in per_task.groupby("set", sort=True):
-        wide = group.pivot(index="task_id", columns="row", values="test_r2")
-        values = {f"{row}_mean": float(wide[row].mean()) for row in wide.columns}
-        for row in theirs:
-            if row in wide:
-                for our in ours:
-                    both = wide[[our, row]].dropna()
-                    values[f"{our}_beats_{row}"] = float((both[our] > both[row]).mean())
-        result[str(name)] = values
-    return result

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from netformer.artifacts import networks_of, r2_of
 from netformer.errors import InputError
-from netformer.evaluation.arms import ARMS, CONTROLS
+from netformer.evaluation.arms import ARMS, DRAWN
 from netformer.generation.merging import widen
 from netformer.generation.refinement import distil
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks
+from netformer.networks.token_tables import detokenize_networks
 from netformer.tasks.scores import r2
 from netformer.tasks.task import TEST, VALID, Task
 from netformer.tasks.view import TaskStack, stack_tasks
@@ -29,9 +30,14 @@ DISTIL_STEPS = 25
 
 
 def sets_of(tasks: Sequence[Task]) -> dict[str, list[int]]:
-    """The evaluation sets: positions in `tasks` by set name; empty sets are left out."""
+    """The evaluation sets: positions in `tasks` of the problems of each set; empty sets are left out.
+
+    A problem is a table; it stands at its first task (`repeat` 0), the tasks of its other row splits are passed over.
+    """
     sets: dict[str, list[int]] = {name: [] for name in ("heldout_tasks", "heldout_family", "real_tables")}
     for index, task in enumerate(tasks):
+        if task.repeat:
+            continue
         if task.source == "real":
             sets["real_tables"].append(index)
         elif task.family.startswith("friedman"):
@@ -40,6 +46,29 @@ def sets_of(tasks: Sequence[Task]) -> dict[str, list[int]]:
             sets["heldout_tasks"].append(index)
     sets["real_tables_small"] = [i for i in sets["real_tables"] if len(tasks[i].y) <= SMALL_ROWS]
     return {name: indices for name, indices in sets.items() if indices}
+
+
+def positions_of_test(tasks: Sequence[Task]) -> list[int]:
+    """Positions of the test tasks: the first row split of every table, in stored order, then the second ones, ..."""
+    return sorted((i for i, task in enumerate(tasks) if task.split == "test"), key=lambda i: tasks[i].repeat)
+
+
+def runs_of(tasks: Sequence[Task], n_seeds: int) -> Int[Tensor, "runs problems"]:
+    """The task of each run of each problem, as positions in `tasks`, test tasks in the order of `positions_of_test`.
+
+    A run is a task with a sampling seed. Every problem has `n_seeds` of them: a table with one task has them all on
+    this task, a table with `n_seeds` row splits has one on each. Raises InputError for another number of splits.
+    """
+    found: dict[str, list[int]] = {}
+    for index, task in enumerate(tasks):
+        found.setdefault(task.table, []).append(index)
+    for table, members in found.items():
+        if len(members) not in (1, n_seeds):
+            raise InputError(
+                f"sample.n_seeds must be the number of row splits of every real table, got {n_seeds} and {table} with "
+                f"{len(members)}; set download.real_splits and run download again"
+            )
+    return torch.tensor([[members[run % len(members)] for members in found.values()] for run in range(n_seeds)])
 
 
 @dataclass(frozen=True)
@@ -60,68 +89,109 @@ class Scored:
         return Scored(self.networks[at], self.task_index[at], self.split[at.numpy()], self.r2[at])
 
 
-def read_scored(table: pa.Table, tasks: Sequence[Task], networks: Networks) -> Scored:
-    """`networks` with task and R2 from the rows of a table of the schema `artifacts.NETWORKS`."""
+def read_scored(zoo: pa.Table, tokens: pa.Table, tasks: Sequence[Task], layout: Layout) -> Scored:
+    """The networks of the token table with task and R2 from the zoo's rows, schema `artifacts.NETWORKS`.
+
+    Raises InputError when the two tables do not hold the same networks in the same order.
+    """
+    if not zoo["net_id"].equals(tokens["net_id"]):
+        raise InputError(
+            f"zoo.parquet and tokens.parquet must hold the same networks in the same order, found {len(zoo)} and "
+            f"{len(tokens)} with net_id that differ; run the stage tokenize again"
+        )
     rows = {task.task_id: row for row, task in enumerate(tasks)}
-    index = torch.tensor([rows[task_id] for task_id in table["task_id"].to_pylist()], dtype=torch.int64)
+    index = torch.tensor([rows[task_id] for task_id in zoo["task_id"].to_pylist()], dtype=torch.int64)
     split = np.array([task.split for task in tasks])[index.numpy()]
-    return Scored(networks, index, split, r2_of(table))
+    return Scored(detokenize_networks(tokens, layout), index, split, r2_of(zoo))
 
 
 @dataclass(frozen=True)
 class Samples:
     """What the `sample` stage wrote for the test tasks.
 
-    networks: those of the arm `single`, by sampling seed, then task, then sample. r2: train, valid and test R2 of every
-    arm in the same order, controls with one sample a task. expected: R2 of `networks` by leave-one-out on the train
-    rows. task_index: the task of each network, a position in `tasks` and `stack`.
+    tasks, stack: the test tasks in the order of `positions_of_test`, so that the first task of problem i (a table) is
+    at i. runs: see `runs_of`. networks: by run, then problem, then sample; the first sample of a task is the mode of
+    the prior, the same in all runs on it. task_index: the task of each network, a position in `tasks`. r2: train, valid
+    and test R2 of every arm in the same order, controls and raw with one sample. expected: R2 of `networks` by
+    leave-one-out on the train rows.
     """
 
     tasks: list[Task]
     stack: TaskStack
+    runs: Int[Tensor, "runs problems"]
     networks: Networks
     task_index: Int[Tensor, " n"]
-    r2: dict[str, Float[Tensor, "seeds t samples 3"]]
-    expected: Float[Tensor, "seeds t samples"]
+    r2: dict[str, Float[Tensor, "runs problems samples 3"]]
+    expected: Float[Tensor, "runs problems samples"]
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Sampling seeds, tasks, samples a task."""
-        seeds, t, n, _ = self.r2["single"].shape
-        return seeds, t, n
+        """Runs of a problem, problems, samples of a run."""
+        runs, t, n, _ = self.r2["single"].shape
+        return runs, t, n
 
     def of_task(self, task: int) -> Networks:
-        """The first sampling seed's networks of one task."""
-        n = self.shape[2]
-        return self.networks[slice(task * n, (task + 1) * n)]
+        """The networks of the first run on one task."""
+        n, start = self.shape[2], int(self.first_at[task])
+        return self.networks[slice(start, start + n)]
+
+    @property
+    def first_at(self) -> Int[Tensor, " tasks"]:
+        """Where in `networks` those of the first run on each task begin."""
+        at = np.unique(self.runs.flatten().numpy(), return_index=True)[1]
+        return torch.from_numpy(at) * self.shape[2]
 
     @property
     def first(self) -> Networks:
-        """The delivered network of each task: first sampling seed, first sample."""
-        _, t, n = self.shape
-        return self.networks[slice(0, t * n, n)]
+        """The delivered network of each task: its first sample."""
+        return self.networks[self.first_at]
 
-    def scores(self) -> dict[str, Float[np.ndarray, " t"]]:
-        """Test R2 of our own rows on every task, means over the sampling seeds, and the known ceiling (or nan).
+    @property
+    def wide_units(self) -> Int[Tensor, " tasks"]:
+        """Hidden units under the output layer of each task's wide network (`merging.widen`), in the first run on it."""
+        specs = self.networks.specs
+        last = specs.widths.gather(1, specs.depth.unsqueeze(1) - 1).squeeze(1)
+        return last[self.first_at.unsqueeze(1) + torch.arange(self.shape[2])].sum(1)
+
+    @property
+    def splits(self) -> Int[Tensor, " problems"]:
+        """Row splits of each problem: 1, or as many as it has runs."""
+        return torch.tensor([len(column.unique()) for column in self.runs.T])
+
+    def over_runs(self, values: Float[np.ndarray, " tasks"]) -> Float[np.ndarray, " problems"]:
+        """Mean over the tasks of each problem of a number per task."""
+        return values[self.runs.numpy()].mean(0)
+
+    def scores(self) -> dict[str, Float[np.ndarray, " problems"]]:
+        """Test R2 of our own rows on every problem, means over its runs, and the known ceiling (or nan).
 
         single, raw and the controls: the first sample, the mode of the prior. drawn: the mean score of the other
         samples of `single`, if there are any. expected_best_n: chosen by leave-one-out on the train rows, the first
-        network of `NetFormer.generate`. best_of_n: chosen by valid rows. average_n: the mean prediction. wide_n: the
-        samples merged, their output layer solved jointly (`merging.widen`). distilled: one network of the first
-        sample's spec, in `DISTIL_STEPS` steps toward the wide one.
+        network of `NetFormer.generate`. best_of_n: chosen by valid rows. average_n, wide_n, distilled: see `_merged`.
         """
-        seeds, t, n = self.shape
-        single = self.r2["single"]
+        n, single = self.shape[2], self.r2["single"]
         result = {arm: values[:, :, 0, TEST].mean(0).numpy() for arm, values in self.r2.items()}
         if n > 1:
             result["drawn"] = single[:, :, 1:, TEST].mean((0, 2)).numpy()
         for name, known in (("expected_best", self.expected), ("best_of", single[..., VALID])):
             chosen = known.argmax(2, keepdim=True)
             result[f"{name}_{n}"] = single[..., TEST].gather(2, chosen).squeeze(2).mean(0).numpy()
-        position = torch.arange(seeds * t * n).view(seeds, t, n)
+        result |= self._merged()
+        result["ceiling"] = self.over_runs(np.array([task.ceiling for task in self.tasks]))
+        return result
+
+    def _merged(self, chunk: int = 16) -> dict[str, Float[np.ndarray, " problems"]]:
+        """Test R2 of the samples of a run together, means over the runs of each problem.
+
+        average_n: the mean prediction. wide_n: the samples merged, their output layer solved jointly
+        (`merging.widen`). distilled: one network of the first sample's spec, in `DISTIL_STEPS` steps toward the wide
+        one. chunk: problems at a time.
+        """
+        runs, t, n = self.shape
+        position = torch.arange(runs * t * n).view(runs, t, n)
         merged = {name: torch.zeros(t, dtype=torch.float64) for name in (f"average_{n}", f"wide_{n}", "distilled")}
-        for at in torch.argsort(self.stack.n_rows, stable=True).split(16):
-            stack = self.stack[at.repeat(seeds)].trim()
+        for at in torch.argsort(self.stack.n_rows[:t], stable=True).split(chunk):
+            stack = self.stack[self.runs[:, at].flatten()].trim()
             networks = self.networks[position[:, at].flatten()]
             wide = widen(networks, stack, n)
             student = distil(wide, stack, torch.arange(len(stack)), networks[slice(0, None, n)], steps=DISTIL_STEPS)
@@ -132,26 +202,27 @@ class Samples:
                 (f"wide_{n}", wide.output(hidden, x).view(len(stack), n, -1).mean(1)),
                 ("distilled", student.predict(stack.x)),
             ):
-                merged[name][at] = r2(stack.y, predicted, stack.rows == TEST).view(seeds, -1).mean(0)
-        result |= {name: values.numpy() for name, values in merged.items()}
-        result["ceiling"] = np.array([task.ceiling for task in self.tasks])
-        return result
+                merged[name][at] = r2(stack.y, predicted, stack.rows == TEST).view(runs, -1).mean(0)
+        return {name: values.numpy() for name, values in merged.items()}
 
 
 def read_samples(table: pa.Table, tasks: Sequence[Task], layout: Layout, n_seeds: int, n_samples: int) -> Samples:
     """The samples of the test tasks. Raises InputError for a table of other params."""
-    test = [task for task in tasks if task.split == "test"]
+    test = [tasks[i] for i in positions_of_test(tasks)]
+    runs = runs_of(test, n_seeds)
+    problems, rest = runs.shape[1], n_samples - 1
     arms = table["arm"].to_numpy(zero_copy_only=False)
-    parts = {arm: table.filter(pa.array(arms == arm)) for arm in ARMS}
-    for arm, part in parts.items():
-        count = 1 if arm in CONTROLS else n_samples
-        if len(part) != n_seeds * len(test) * count:
+    at = {arm: torch.from_numpy(np.flatnonzero(arms == arm)) for arm in (*ARMS, DRAWN)}
+    for arm, rows in at.items():
+        count = (n_seeds, problems, rest) if arm == DRAWN else (1, len(test), 1)
+        if len(rows) != np.prod(count):
             raise InputError(
-                f"samples of the arm {arm!r} must be {n_seeds} seeds x {len(test)} tasks x {count}, "
-                f"found {len(part)}; run the stage sample again"
+                f"samples of the arm {arm!r} must be {count[0]} seeds x {count[1]} tasks x {count[2]}, "
+                f"found {len(rows)}; run the stage sample again"
             )
-    index = torch.arange(len(test)).repeat_interleave(n_samples).repeat(n_seeds)
-    r2s = {arm: r2_of(part).view(n_seeds, len(test), -1, 3) for arm, part in parts.items()}
-    networks = networks_of(parts["single"], layout)
-    expected = torch.tensor(parts["single"]["expected_r2"].to_numpy()).view(n_seeds, len(test), n_samples)
-    return Samples(test, stack_tasks(test, layout.max_features), networks, index, r2s, expected)
+    every = torch.cat([at["single"][runs].unsqueeze(2), at[DRAWN].view(n_seeds, problems, rest)], 2)
+    scored, expected = r2_of(table), torch.from_numpy(table["expected_r2"].to_numpy().copy())
+    r2s = {arm: scored[at[arm][runs]].unsqueeze(2) for arm in ARMS} | {"single": scored[every]}
+    networks = networks_of(table.take(pa.array(every.flatten().numpy())), layout)
+    index = runs.unsqueeze(2).expand(-1, -1, n_samples).flatten()
+    return Samples(test, stack_tasks(test, layout.max_features), runs, networks, index, r2s, expected[every])

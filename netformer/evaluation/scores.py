@@ -9,14 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from netformer.errors import InputError
 from netformer.evaluation import baselines, metrics
-from netformer.evaluation.scored import Samples, Scored, sets_of
+from netformer.evaluation.scored import Samples, Scored
 from netformer.model.grammar import read_structure
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import draw_specs
@@ -26,20 +25,7 @@ from netformer.tasks.task import TEST, VALID
 from netformer.tasks.view import TaskStack
 from netformer.zoo.build import initialize, train_networks
 
-
-def summarize(name: str, values: Float[np.ndarray, " n"]) -> dict[str, float]:
-    """Median, interquartile range, count of tasks, and how many of these failed: not finite or at the floor of -1.
-
-    Values that are not finite are counted, and left out of the median.
-    """
-    finite = values[np.isfinite(values)]
-    low, middle, high = np.percentile(finite, [25, 50, 75])
-    return {
-        name: float(middle),
-        f"{name}_iqr": float(high - low),
-        f"{name}_n_tasks": float(len(values)),
-        f"{name}_n_failed": float(len(values) - (finite > -1).sum()),
-    }
+WIDE_CHUNK = 16  # tasks together under some hundred random units: a gigabyte
 
 
 def median_and_iqr(name: str, values: Tensor, middle: str = "median") -> dict[str, float]:
@@ -53,6 +39,7 @@ def baseline_scores(
     tasks: TaskStack,
     singles: Networks,
     zoo: Networks,
+    wide_units: Int[Tensor, " t"],
     *,
     spec: dict[str, Any],
     optimizer: dict[str, Any],
@@ -64,7 +51,8 @@ def baseline_scores(
     """Test R2 of every baseline on every task.
 
     singles: the delivered network of each task; `scratch` trains its spec, `random_ridge_head` has its size. zoo: all
-    training networks, for retrieval and average.
+    training networks, for retrieval and average. wide_units: hidden units of each task's wide network, and of
+    `random_wide_ridge_head`.
     """
     test, t = tasks.rows == TEST, len(tasks)
     inputs = tasks.n_features.clamp(min=1)
@@ -74,6 +62,7 @@ def baseline_scores(
     written["ridge"] = baselines.ridge(tasks)
     written["random_ridge_head"] = baselines.random_head(tasks, units, seed=seed)
     written["random128_ridge_head"] = baselines.random_head(tasks, 128, seed=seed)
+    written["random_wide_ridge_head"] = baselines.random_head(tasks, wide_units, seed=seed, chunk=WIDE_CHUNK)
     progress(1, 4)
     written["mlp"] = baselines.mlp_lbfgs(tasks, workers=workers, seed=seed)
     progress(2, 4)
@@ -135,15 +124,13 @@ def posterior_means(
 
 def reconstruct(
     model: TransformerVAE,
-    networks: Networks,
-    task_index: Int[Tensor, " n"],
-    tasks: TaskStack,
-    metafeatures: Float[Tensor, "t k"],
+    latents: Float[Tensor, "n z"],
+    conditions: Float[Tensor, "n two_d"],
+    n_inputs: Int[Tensor, " n"],
     chunk: int = 512,
 ) -> Networks:
-    """Networks decoded free-running from the posterior mean: structure from the heads, then the weights."""
-    latents, conditions = posterior_means(model, networks, task_index, tasks, metafeatures, chunk)
-    decoded, n_inputs = [], networks.specs.n_inputs
+    """Networks decoded free-running from latents, `posterior_means`: structure from the heads, then the weights."""
+    decoded = []
     with torch.no_grad():
         for z, c, inputs in zip(latents.split(chunk), conditions.split(chunk), n_inputs.split(chunk), strict=True):
             decoded.append(model.write(z, c, read_structure(model.structure_logits(z, c), inputs, model.layout)))
@@ -205,13 +192,12 @@ def sampling_metrics(
 ) -> dict[str, float]:
     """Every `sampling.*` key that needs no distance to training networks.
 
-    `limit` random samples (all tasks and sampling seeds) and `limit` random networks of the zoo are compared. The first
-    sample of a task, the mode of the prior, is the same for every seed and counts once.
+    `limit` random samples (all tasks and runs) and `limit` random networks of the zoo are compared. The first sample of
+    a task, the mode of the prior, is the same in every run on it and counts once.
     """
     g = torch.Generator().manual_seed(seed)
-    _, t, n = samples.shape
     position = torch.arange(len(samples.networks))
-    once = position[(position < t * n) | (position % n != 0)]
+    once = position[torch.isin(position, samples.first_at) | (position % samples.shape[2] != 0)]
     picked = once[torch.randperm(len(once), generator=g)[:limit]].sort().values
     some, at = samples.networks[picked], samples.task_index[picked]
     drawn = zoo.networks[torch.randperm(len(zoo.networks), generator=g)[:limit]]
@@ -240,30 +226,3 @@ def _disagreement(networks: Networks, index: Int[Tensor, " n"], tasks: TaskStack
     if not values:
         raise InputError("functional diversity needs a task with at least 2 networks; raise sample.n_samples")
     return float(np.median(values))
-
-
-def per_task_table(samples: Samples, rows: dict[str, Float[np.ndarray, " t"]]) -> pd.DataFrame:
-    """The long table (set, task_id, family, row, test_r2); a ceiling that is not known is left out."""
-    return pd.DataFrame(
-        [
-            {
-                "set": name,
-                "task_id": samples.tasks[i].task_id,
-                "family": samples.tasks[i].family,
-                "row": row,
-                "test_r2": float(values[i]),
-            }
-            for name, members in sets_of(samples.tasks).items()
-            for row, values in rows.items()
-            for i in members
-            if row != "ceiling" or np.isfinite(values[i])
-        ]
-    )
-
-
-def zero_shot_metrics(per_task: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Median over tasks of each row, a set at a time, from the long table of `per_task_table`."""
-    result: dict[str, dict[str, float]] = {}
-    for (name, row), group in per_task.groupby(["set", "row"], sort=True):
-        result.setdefault(str(name), {}).update(summarize(str(row), group["test_r2"].to_numpy()))
-    return result

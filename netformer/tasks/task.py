@@ -17,10 +17,12 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Task:
-    """One data set.
+    """One data set under one split of its rows.
 
-    split: which tasks may learn from it (train, valid, test). row_split: TRAIN, VALID or TEST for each row.
-    ceiling: test R2 of the noiseless function where it is known, else nan.
+    table: name of the data set; tasks of one table differ in their row split alone, counted by `repeat` from 0. Empty:
+    the task is the only one of its table, which then bears its name. split: which tasks may learn from it (train,
+    valid, test). row_split: TRAIN, VALID or TEST for each row. ceiling: test R2 of the noiseless function where it is
+    known, else nan.
     """
 
     task_id: str
@@ -31,6 +33,12 @@ class Task:
     y: Float[np.ndarray, " rows"]
     row_split: Int[np.ndarray, " rows"]
     ceiling: float = float("nan")
+    table: str = ""
+    repeat: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.table:
+            object.__setattr__(self, "table", self.task_id)
 
 
 def split_rows(n_rows: int, rng: np.random.Generator, train: float = 0.6, valid: float = 0.2) -> np.ndarray:
