@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test lint repro show bench docs pretrain scale report-card report-check ablations
+.PHONY: help test lint repro show bench docs pretrain scale report-card report-check ablations mutants
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -11,6 +11,9 @@ help:  ## this list
 
 test: .venv/done  ## the tests, array shapes checked
 	$(PY) -m pytest -q
+
+mutants: .venv/done  ## minutes: put 40 faults into the code, one at a time; a named test must fail for each
+	$(PY) tests/mutants.py
 
 lint: .venv/done  ## ruff and mypy
 	$(PY) -m ruff check .

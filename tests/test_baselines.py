@@ -142,6 +142,31 @@ def test_mlp_same_spec_fits_what_sklearn_can_express():
     torch.testing.assert_close(values[:1], r2(y[None], predicted[None], (rows == TEST)[None]))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_mlp_chooses_its_penalty_on_valid_rows():
+    """Train rows alone would ask for the smallest penalty on every task."""
+    tasks = stack(t=3)
+    predicted = baselines.mlp_lbfgs(tasks)
+    chosen = []
+    for i in range(3):
+        x, y, rows = (v[i].numpy() for v in (tasks.x[..., : int(tasks.n_features[i])], tasks.y, tasks.rows))
+        fits = {}
+        for penalty in baselines.MLP_PENALTIES:
+            net = MLPRegressor(
+                hidden_layer_sizes=(8, 8),
+                activation="tanh",
+                solver="lbfgs",
+                alpha=penalty,
+                max_iter=500,
+                random_state=0,
+            )
+            fits[penalty] = net.fit(x[rows == TRAIN], y[rows == TRAIN]).predict(x)
+        error = {penalty: np.square(fit - y)[rows == VALID].sum() for penalty, fit in fits.items()}
+        chosen.append(min(error, key=error.get))
+        np.testing.assert_allclose(predicted[i].numpy()[rows != PAD], fits[chosen[-1]][rows != PAD])
+    assert max(chosen) > min(baselines.MLP_PENALTIES)
+
+
 def test_mlp_same_spec_of_nothing_is_empty():
     values, index = baselines.mlp_same_spec(draw(5, activations=("gelu",)), stack(), torch.zeros(5, dtype=torch.long))
     assert len(values) == len(index) == 0

@@ -38,6 +38,13 @@ def test_a_copy_has_distance_zero_and_is_not_novel():
     assert result["reference_p01"] > 0
 
 
+def test_distances_are_to_training_networks_and_the_reference_is_of_held_out_ones():
+    train, held = draw(60, layout=SMALL), draw(40, 1, SMALL)
+    copies, strangers = memorisation(train[:10], held, train), memorisation(held[:10], held, train)
+    assert copies["distance_median"] == copies["novelty"] == 0
+    assert min(copies["reference_median"], strangers["distance_median"]) > 0.1
+
+
 @pytest.mark.parametrize("activation", ["identity", "relu", "tanh", "sigmoid", "gelu"])
 def test_a_disguised_copy_has_distance_about_zero(activation):
     train = draw(200, activations=(activation,), sparse_share=0.3)

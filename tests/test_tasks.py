@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import r2_score
 
 from netformer.networks.specs import Layout, draw_specs
-from netformer.tasks.scores import r2
+from netformer.tasks.scores import r2, scores
 from netformer.tasks.task import TEST, TRAIN, VALID, Task, split_rows
 from netformer.tasks.view import CUT, canonicalize_tasks, stack_tasks
 from netformer.zoo.build import initialize
@@ -145,6 +145,35 @@ def test_every_part_of_a_split_has_rows(n):
     assert counts.min() >= 1
     if n > 10:
         assert abs(counts[0] / n - 0.6) < 0.02
+
+
+def test_the_parts_of_a_split_have_the_shares_asked_for():
+    """All three differ, lest two of them be exchanged; every row is as likely to be of any part."""
+    rng = np.random.default_rng(0)
+    drawn = np.stack([split_rows(50, rng, train=0.5, valid=0.3) for _ in range(400)])
+    assert {tuple(np.bincount(codes, minlength=3)) for codes in drawn} == {(25, 15, 10)}
+    for code, share in ((TRAIN, 0.5), (VALID, 0.3), (TEST, 0.2)):
+        np.testing.assert_allclose((drawn == code).mean(0), share, atol=0.1)
+
+
+def test_scores_of_networks_are_their_r2_on_train_valid_and_test_rows_in_this_order():
+    rng = np.random.default_rng(2)
+    made = []
+    for rows in (30, 55):
+        X = rng.normal(size=(rows, 3))
+        made.append(Task("a", "csv", "csv", "test", X, X[:, 0] + 0.5 * rng.normal(size=rows), split_rows(rows, rng)))
+    tasks, index = stack_tasks(made, 3), torch.tensor([1, 0, 1, 1, 0])
+    networks = initialize(
+        draw_specs(torch.full((5,), 3), layout=Layout(3, 2, 4), generator=torch.Generator().manual_seed(0)),
+        torch.arange(5),
+    )
+    found = scores(networks, tasks, index, chunk=2)
+    for i, at in enumerate(index.tolist()):
+        predicted = networks.predict(tasks.x[at : at + 1])[i].double().numpy()
+        y, rows = tasks.y[at].double().numpy(), tasks.rows[at].numpy()
+        for column, code in ((0, TRAIN), (1, VALID), (2, TEST)):
+            expected = max(-1.0, r2_score(y[rows == code], predicted[rows == code]))
+            assert float(found[i, column]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_too_few_rows_are_refused():
