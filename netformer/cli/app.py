@@ -38,7 +38,7 @@ Target = Annotated[str, typer.Option("--target", "-t", help="Name of the column 
 Nets = Annotated[Path, typer.Argument(metavar="NETS", help="Folder that `generate --out` wrote.")]
 
 
-Which = Annotated[str, typer.Option(help="wide (all networks merged), mean (of their predictions), or the number of one.")]
+Which = Annotated[str, typer.Option(help="wide (all networks merged), mean (of their answers), or the number of one.")]
 
 
 Impute = Annotated[
@@ -103,7 +103,7 @@ def generate(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write networks for a table and score them, with ridge and the target's mean, on a fifth of the rows, held back."""
+    """Write networks for a table; score them, ridge and the target's mean on a fifth of the rows, held back."""
     refuse_existing(out)
     refuse_existing(report)
     if report is not None and (report.suffix.lower() != ".html" or report == out):

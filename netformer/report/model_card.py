@@ -33,17 +33,18 @@ def model_card(report: dict, trainings: list[dict], params: dict) -> str:
     rows = "\n".join(
         f"| `{row}` | {held[row]:.3f} | {real[row]:.3f} / {real[f'{row}_mean']:.3f} |" for row in ROWS if row in real
     )
+    layers, inputs = zoo["max_hidden_layers"], zoo["max_features"]
     ingredients = ", ".join(f"{name} {value:g}" for name, value in prior.items())
     return f"""# NetFormer: the weights of the package
 
-A transformer that writes small regression networks for a table it has never seen: at most {zoo["max_hidden_layers"]} hidden
-layers of {zoo["max_width"]} units, {zoo["max_features"]} inputs, one output. `NetFormer.load()` and `NetFormerRegressor` use it. MIT licence.
+A transformer that writes small regression networks for a table it has never seen: at most {layers} hidden layers of
+{zoo["max_width"]} units, {inputs} inputs, one output. `NetFormer.load()` and `NetFormerRegressor` use it. MIT licence.
 
-**Use it for** tables of {train["min_rows"]} to {train["max_rows"]} rows with up to {zoo["max_features"]} numeric columns and one numeric target, when you
-want a small network at once, or one that runs as a few kilobytes of C.
+**Use it for** tables of {train["min_rows"]} to {train["max_rows"]} rows with up to {inputs} numeric columns and one numeric
+target, when you want a small network at once, or one that runs as a few kilobytes of C.
 
 **Do not use it for** classes, text, columns with gaps (encode and fill them first), or far larger tables: these are
-better served by training. Of more than {zoo["max_features"]} columns `generate` reads those most correlated with the target; the
+better served by training. Of more than {inputs} columns `generate` reads those most correlated with the target; the
 estimator reads them in several parts.
 
 **Data.** Random tasks alone; no real table was used for training, and nothing was selected by scores on real tables.
@@ -67,6 +68,6 @@ The methods are explained in `docs/glossary.md`, differences with their standard
 where it loses is in `docs/limits.md` and `reports/pretrained/`.
 
 **Are these copies of training networks?** The distance of written networks to the nearest training network, divided by
-that of independently trained ones, is {sampling["memorisation_ratio"]:.2f}. It would be 0 for copies and is {sampling["average_ratio"]:.2f} for means of two training
-networks.
+that of independently trained ones, is {sampling["memorisation_ratio"]:.2f}. It would be 0 for copies and is
+{sampling["average_ratio"]:.2f} for means of two training networks.
 """
