@@ -1,6 +1,6 @@
 """Artifacts: what the stages hand to each other, as Parquet with explicit schemas and stable bytes.
 
-Files are written to a temporary name and renamed, so that a failure leaves the earlier artifact untouched.
+Files appear complete or not at all (`netformer.files.replacing`): a failure leaves the earlier artifact untouched.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from netformer.errors import InputError
+from netformer.files import replacing
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs
 from netformer.networks.stack import Networks
 from netformer.tasks.task import Task
@@ -62,14 +63,9 @@ NETWORKS = pa.schema(
 
 
 def write_parquet(table: pa.Table, path: Path, row_group: int | None = None) -> None:
-    """Parquet, zstd, under a temporary name first. row_group: rows that can be read alone, None: a million."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    try:
+    """Parquet, zstd, complete or not at all. row_group: rows that can be read alone, None: a million."""
+    with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=row_group)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_parquet(path: Path) -> pa.Table:
@@ -83,14 +79,14 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Sorted keys, finite numbers only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
-    temporary.replace(path)
+    """Sorted keys, finite numbers only, complete or not at all."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text)
 
 
 def write_tasks(tasks: Sequence[Task], path: Path) -> None:
+    """Tasks in order of their ids, schema TASKS. X is stored row by row, in float32."""
     rows = [
         {
             "task_id": t.task_id,
@@ -112,6 +108,7 @@ def write_tasks(tasks: Sequence[Task], path: Path) -> None:
 
 
 def read_tasks(path: Path) -> list[Task]:
+    """What `write_tasks` wrote, in the order of the file. Raises InputError as `read_parquet` does."""
     tasks = []
     for row in read_parquet(path).to_pylist():
         x = np.asarray(row["X"], np.float32).reshape(row["n_rows"], row["n_features"])
@@ -131,7 +128,11 @@ def networks_table(
     init_seed: Tensor | None = None,
     sampling_seed: Tensor | None = None,
 ) -> pa.Table:
-    """A row a network. `mask` and `weights` are the padded stack, row by row, so that nothing is lost."""
+    """A table of the schema NETWORKS, one row per network, in the order of the stack.
+
+    r2: (n, 3), on train, valid and test rows. `mask` and `weights` are the padded stack, row by row, so that nothing is
+    lost.
+    """
     s, n = networks.specs, len(networks)
 
     def flat(values: Tensor, kind: pa.DataType) -> pa.ListArray:
@@ -161,7 +162,7 @@ def networks_table(
 
 
 def networks_of(table: pa.Table, layout: Layout) -> Networks:
-    """The stack behind a table of the schema `NETWORKS`."""
+    """The stack behind a table of the schema NETWORKS. Raises InputError for a table of another layout."""
     n = table.num_rows
 
     def values(name: str) -> np.ndarray:

@@ -67,6 +67,21 @@ def on_cluster() -> bool:
     return _CLIENT.get() is not None
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch and BLAS of this process work on one thread within the block: a sum that threads share differs in its last
+    bits with their number, and small products wait longer for a second thread than they take. Also a decorator."""
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    with threadpool_limits(1):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
 def map_parallel(
     function: Callable[[Any], Any],
     items: Sequence[Any],
@@ -117,12 +132,5 @@ def _from_cluster(client: Any, call: Callable[[Any], Any], items: Sequence[Any])
 
 
 def _alone(function: Callable[[Any], Any], item: Any) -> Any:
-    from threadpoolctl import threadpool_limits
-
-    with _ALONE, threadpool_limits(1):
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return function(item)
-        finally:
-            torch.set_num_threads(threads)
+    with _ALONE, one_thread():
+        return function(item)

@@ -1,8 +1,8 @@
 """Stages: read, call one library function, write. Run as `python -m stages.NAME` from the repository's root.
 
-Torch works on one thread here: a sum that threads share differs in its last bits with their number. Processes and
-threads that share networks or tasks, as many as the cores or `NETFORMER_WORKERS`, change no result, and neither does
-the Dask cluster that `NETFORMER_DASK` names.
+`run` has torch and BLAS work on one thread: a sum that threads share differs in its last bits with their number.
+Processes and threads that share networks or tasks, as many as the cores or `NETFORMER_WORKERS`, change no result, and
+neither does the Dask cluster that `NETFORMER_DASK` names.
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from netformer.errors import InputError
-
-torch.set_num_threads(1)
 
 
 def n_workers() -> int:
@@ -36,9 +33,12 @@ def shared() -> Iterator[None]:
 
 
 def run(main: Callable[[Path], None]) -> None:
-    """Run a stage in the current folder; bad input is one line on stderr and exit code 2."""
+    """Run a stage in the current folder, on one thread; bad input is one line on stderr and exit code 2."""
+    from netformer.workers import one_thread  # no dep of every stage: it decides no more than torch's threads
+
     try:
-        main(Path())
+        with one_thread():
+            main(Path())
     except (InputError, OSError) as error:
         spec = sys.modules[main.__module__].__spec__  # under -m the module is called __main__
         print(f"{spec.name if spec else main.__module__}: {error}", file=sys.stderr)

@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 
 from netformer.artifacts import write_json
 from netformer.errors import InputError
-from netformer.files import code_digest
+from netformer.files import code_digest, replacing
 from netformer.model.store import load_model
+from netformer.workers import one_thread
 from stages import run
 from stages.params import load_params
 
@@ -31,7 +32,7 @@ PREPARATION = ("download", "zoo", "tokenize", "metafeatures")
 
 
 def once(repository: Path, root: Path, stage: str) -> None:
-    """Run a stage under `root` unless what `dvc.yaml` says it depends on is as it was.
+    """Run a stage under `root`, on one thread, unless what `dvc.yaml` says it depends on is as it was.
 
     Of code counts what it does, not its comments. Data, models and reports are those of `root`; a folder that is not
     there counts as empty.
@@ -49,7 +50,8 @@ def once(repository: Path, root: Path, stage: str) -> None:
     stamp = root / "stamps" / stage
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return
-    import_module(f"stages.{stage}").main(root)
+    with one_thread():
+        import_module(f"stages.{stage}").main(root)
     stamp.parent.mkdir(exist_ok=True)
     stamp.write_text(digest.hexdigest())
 
@@ -104,16 +106,13 @@ def main(repository: Path = Path(), init: Path | None = None) -> None:
 
 def publish(root: Path, package: Path) -> None:
     """Weights, config and params into the package, complete or not at all; weights in half precision, half the size."""
-    package.mkdir(exist_ok=True)
     weights = load_file(root / "models" / "netformer" / "model.safetensors")
-    temporary = package / "model.tmp"
-    save_file({name: value.half() for name, value in weights.items()}, temporary)
-    temporary.chmod(0o644)
-    temporary.replace(package / "model.safetensors")
+    with replacing(package / "model.safetensors") as temporary:
+        save_file({name: value.half() for name, value in weights.items()}, temporary)
+        temporary.chmod(0o644)
     for source in ("models/netformer/config.json", "params.yaml"):
-        target = package / Path(source).name
-        shutil.copyfile(root / source, target.with_suffix(".tmp"))
-        target.with_suffix(".tmp").replace(target)
+        with replacing(package / Path(source).name) as temporary:
+            shutil.copyfile(root / source, temporary)
 
 
 if __name__ == "__main__":

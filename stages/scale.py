@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from netformer.artifacts import write_json
 from netformer.errors import InputError
-from netformer.zoo.shards import TASKS, make_shards
+from netformer.zoo.shards import TASKS, make_shards, return_memory
 from stages import Bar, n_workers, run, shared
 from stages.params import load_params
 
@@ -107,4 +107,5 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("build/scale"), help="folder of the shards")
     parser.add_argument("--report", type=Path, help="JSON of timed runs, with a picture beside it")
     arguments = vars(parser.parse_args())
+    return_memory()
     run(lambda root: print(*(f"{name} {value:.6g}" for name, value in main(root, **arguments).items()), sep="\n"))

@@ -139,11 +139,12 @@ def test_a_solved_head_hides_a_copy_only_with_the_head():
     assert float(nearest(solved, train).min()) > 1e-3
 
 
-def test_the_chunk_changes_nothing_and_the_seed_decides():
+def test_the_chunk_changes_nothing_and_the_seed_decides(monkeypatch):
     query, train = draw(150, 1), draw(600)
-    first = nearest(query, train, chunk=150)
-    for chunk in (1, 7):
-        torch.testing.assert_close(nearest(query, train, chunk=chunk), first, rtol=1e-5, atol=1e-6)
+    first = nearest(query, train)
+    for chunk in (1, 7, 150):
+        monkeypatch.setattr("netformer.evaluation.memorisation._CHUNK", chunk)
+        torch.testing.assert_close(nearest(query, train), first, rtol=1e-5, atol=1e-6)
     again = [memorisation(query, draw(150, 2), train, limit=60, seed=seed) for seed in (0, 0, 1)]
     assert again[0] == again[1] != again[2]
     assert again[0]["n_samples"] + again[0]["n_unmatched"] == 60

@@ -12,6 +12,7 @@ import torch
 from ruamel.yaml import YAML
 
 from netformer.artifacts import NETWORKS, TASKS, networks_of, read_tasks
+from netformer.errors import InputError
 from netformer.networks.specs import Layout
 from netformer.networks.token_tables import detokenize_networks
 from netformer.tasks.stream import synthetic_tasks
@@ -131,6 +132,18 @@ def test_other_settings_need_another_folder(made: Path) -> None:
         make_shards(0, made, **SETTINGS)
     with pytest.raises(ValueError, match=r"holds shards with another zoo.steps; delete it or give another folder"):
         make_shards(1, made, **SETTINGS | {"zoo": ZOO | {"steps": 21}})
+
+
+def test_damaged_settings_are_one_line_with_the_file_and_the_way_out(made: Path) -> None:
+    settings = made / "settings.json"
+    before = settings.read_bytes()
+    try:
+        for text in (b"", before[:-9], b"\xff"):
+            settings.write_bytes(text)
+            with pytest.raises(InputError, match=r"^\S+settings.json is damaged; delete \S+ or give another folder$"):
+                make_shards(1, made, **SETTINGS)
+    finally:
+        settings.write_bytes(before)
 
 
 def test_a_full_folder_keeps_what_is_complete(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

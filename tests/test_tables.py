@@ -285,8 +285,9 @@ def test_failing_servers_leave_no_file(server, tmp_path):
 
 def test_slow_server_times_out(monkeypatch, tmp_path):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("netformer.tasks.sources.TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ConnectionError, match="timed out"):
-        fetch(f"http://127.0.0.1:{silent.getsockname()[1]}/t.csv", "0" * 64, tmp_path, timeout=0.2)
+        fetch(f"http://127.0.0.1:{silent.getsockname()[1]}/t.csv", "0" * 64, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

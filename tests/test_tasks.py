@@ -51,6 +51,17 @@ def test_canonical_columns_are_standard_and_ordered_by_positive_correlation():
     assert not z[:, 5:].any()
 
 
+def test_arrays_that_cannot_be_written_are_stacked_as_others_are():
+    """pandas hands out such arrays, the targets of real tables among them; torch warned of them."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(30, 3))
+    arrays = X, X[:, 0] ** 2, split_rows(30, rng)
+    usual = stack_tasks([Task("a", "csv", "csv", "test", *arrays)], 3)
+    for array in arrays:
+        array.flags.writeable = False
+    assert torch.equal(stack_tasks([Task("a", "csv", "csv", "test", *arrays)], 3).x, usual.x)
+
+
 def test_padding_rows_of_a_stack_change_nothing():
     rng = np.random.default_rng(1)
     made = []

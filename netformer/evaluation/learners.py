@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from netformer.errors import InputError
 from netformer.tasks.scores import r2
 from netformer.tasks.task import TEST, TRAIN, VALID, Task
+from netformer.workers import map_parallel
 
 TIMED_ROWS = 1000
 
@@ -85,50 +86,42 @@ def fit_reference(
     """Predictions for every row of each task in the units of its y, seconds to fit, seconds to predict 1,000 rows.
 
     Seconds are wall time of the chosen configuration, one thread; predictions do not depend on `workers`. Raises
-    ValueError for an unknown name and for a task without train or valid rows.
+    InputError for an unknown name and for a task without train or valid rows.
     """
-    from joblib import Parallel, delayed
-
     if name not in REFERENCES:
         raise InputError(f"name must be one of {', '.join(REFERENCES)}, got {name!r}")
     for task in tasks:
         for code, rows in ((TRAIN, "train"), (VALID, "valid")):
             if not (task.row_split == code).any():
                 raise InputError(f"task {task.task_id!r} must have {rows} rows, found none; split it with split_rows")
-    done = Parallel(n_jobs=workers)(
-        delayed(_fit)(name, task.X.astype(np.float64), task.y.astype(np.float64), task.row_split, seed)
-        for task in tasks
-    )
+    done = map_parallel(partial(_fit, name, seed), tasks, workers=workers)
     fit, predict = np.array([[a, b] for _, a, b in done], dtype=np.float64).reshape(-1, 2).T
     return [predicted for predicted, _, _ in done], fit, predict
 
 
-def _fit(
-    name: str, x: Float[np.ndarray, "n features"], y: Float[np.ndarray, " n"], rows: Int[np.ndarray, " n"], seed: int
-) -> tuple[Float[np.ndarray, " n"], float, float]:
+def _fit(name: str, seed: int, task: Task) -> tuple[Float[np.ndarray, " n"], float, float]:
     """Predictions of the configuration best on valid rows (ties: the first), its seconds to fit and to predict."""
     from sklearn.dummy import DummyRegressor
-    from threadpoolctl import threadpool_limits
 
-    train, valid = rows == TRAIN, rows == VALID
+    x, y = task.X.astype(np.float64), task.y.astype(np.float64)
+    train, valid = task.row_split == TRAIN, task.row_split == VALID
     grid = REFERENCES[name](seed, (x[valid], y[valid]))
     if np.ptp(y[train]) == 0 or not np.ptp(x[train].astype(np.float32), axis=0).any():
         grid = [(DummyRegressor(), {})]  # nothing to learn, which CatBoost refuses
     best: Any = None
     least, seconds = np.inf, 0.0
-    with threadpool_limits(1):
-        for learner, watched in grid:
-            start = time.perf_counter()
-            learner.fit(x[train], y[train], **watched)
-            taken = time.perf_counter() - start
-            error = float(np.square(learner.predict(x[valid]) - y[valid]).sum())
-            if best is None or error < least:
-                best, least, seconds = learner, error, taken
-        predicted = np.asarray(best.predict(x), dtype=np.float64)
-        tiled = np.resize(x, (TIMED_ROWS, x.shape[1]))
+    for learner, watched in grid:
         start = time.perf_counter()
-        best.predict(tiled)
-        return predicted, seconds, time.perf_counter() - start
+        learner.fit(x[train], y[train], **watched)
+        taken = time.perf_counter() - start
+        error = float(np.square(learner.predict(x[valid]) - y[valid]).sum())
+        if best is None or error < least:
+            best, least, seconds = learner, error, taken
+    predicted = np.asarray(best.predict(x), dtype=np.float64)
+    tiled = np.resize(x, (TIMED_ROWS, x.shape[1]))
+    start = time.perf_counter()
+    best.predict(tiled)
+    return predicted, seconds, time.perf_counter() - start
 
 
 def reference_scores(

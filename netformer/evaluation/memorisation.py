@@ -40,6 +40,9 @@ _TANH, _SIGMOID = (ACTIVATIONS.index(name) for name in ("tanh", "sigmoid"))
 _LARGEST, _TINY = 1e6, 1e-12  # of a scaled weight, so that no square overflows; of a divisor
 
 
+_CHUNK = 16  # queries at a time: bounds memory, changes nothing
+
+
 def memorisation(
     samples: Networks, held: Networks, train: Networks, *, seed: int = 0, limit: int = 1000, head: bool = True
 ) -> dict[str, float]:
@@ -100,14 +103,15 @@ def memorisation(
 
 
 def nearest_distances(
-    query: Networks, train: Networks, *, candidates: int = 64, head: bool = True, chunk: int = 16
+    query: Networks, train: Networks, *, candidates: int = 64, head: bool = True
 ) -> Float[Tensor, " n"]:
     """Distance d of each query network to the nearest training network of its shape; without unit, from 0 for a copy.
 
     inf where no training network has that shape or a weight is not finite. candidates: training networks aligned to
     each query; at twice the largest group of one shape the search is exhaustive. head: False leaves the edges into the
-    output out of everything, for networks whose output layer was solved and not written. chunk: queries at a time;
-    bounds memory, changes nothing. Raises InputError for layouts that differ and training weights that are not finite.
+    output out of everything, for networks whose output layer was solved and not written.
+
+    Raises InputError for layouts that differ and training weights that are not finite.
     """
     if query.layout != train.layout:
         raise InputError(f"networks compared must have the layout of train, {train.layout}, got {query.layout}")
@@ -121,7 +125,7 @@ def nearest_distances(
         depth = int(train.specs.depth[pool[0]])
         t, odd = _comparable(train[pool], depth, scale, head)
         t_sorted, few = _sorted(t, depth, layout), min(max(1, candidates // 2), len(pool))
-        for part in members.split(chunk):
+        for part in members.split(_CHUNK):
             q = _comparable(query[part], depth, scale, head)[0]
             pairs = (_unaligned(q, t), _unaligned(_sorted(q, depth, layout), t_sorted))
             at = torch.cat([d.topk(few, dim=1, largest=False).indices for d in pairs], 1).flatten()

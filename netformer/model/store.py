@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from netformer.artifacts import write_json
 from netformer.errors import InputError
+from netformer.files import replacing
 from netformer.model.vae import TransformerVAE
 from netformer.tasks.metafeatures import MetaFeatureTransform
 
@@ -18,10 +19,8 @@ FORMAT = 3  # 3: weights named after the modules of the model; 2: d_vertex, whic
 
 def save_model(model: TransformerVAE, transform: MetaFeatureTransform, folder: Path) -> None:
     """Write `model.safetensors` (the weights) and `config.json` (format, `arguments`, meta-feature transform)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / "model.tmp"
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
-    temporary.replace(folder / "model.safetensors")
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
     config = {"format": FORMAT, "model": model.arguments, "metafeatures": transform.to_dict()}
     write_json(config, folder / "config.json")
 

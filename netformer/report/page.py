@@ -9,13 +9,13 @@ import base64
 import hashlib
 import html
 import math
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from netformer.errors import InputError
+from netformer.files import replacing
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -89,13 +89,8 @@ def cell(value: Cell) -> str:
 
 def write(report: Report, path: Path) -> None:
     """Write the file, complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        part.write_bytes(render(report).encode())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(render(report).encode())
 
 
 def render(report: Report) -> str:

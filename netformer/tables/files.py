@@ -31,16 +31,16 @@ def read_table(path: str | Path, target: str) -> tuple[pd.DataFrame, Float[np.nd
     Booleans become 0 and 1; a row index that pandas wrote without a name is not a feature. Rows in
     messages count from 1, the header not included.
 
-    Raises FileNotFoundError for a missing file, ValueError for what cannot be used: see the messages.
+    Raises FileNotFoundError for a missing file, InputError for what cannot be used: see the messages.
     """
     path = Path(path)
-    table = _read(path)
-    _require(table, target, path)
+    table = read_raw(path)
+    require_column(table, target, path)
     if table.shape[1] == 1:
         raise InputError(f"{path}: a table needs at least one feature column beside the target {target!r}, found none")
     if table.empty:
         raise InputError(f"{path}: a table needs at least one row, found only the header")
-    numeric = pd.DataFrame({name: _numeric(table[name], path) for name in table.columns})
+    numeric = pd.DataFrame({name: read_numeric(table[name], path) for name in table.columns})
     for name in [target, *numeric.columns.drop(target)]:
         bad = ~np.isfinite(numeric[name].to_numpy())
         if bad.any():
@@ -55,8 +55,11 @@ def read_table(path: str | Path, target: str) -> tuple[pd.DataFrame, Float[np.nd
     return numeric, y
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """The table as it stands, column names unique, without a row index that pandas wrote."""
+def read_raw(path: Path) -> pd.DataFrame:
+    """A table file as it stands, column names unique, without a row index that pandas wrote.
+
+    Raises FileNotFoundError for a missing file, InputError for one that cannot be read.
+    """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: a table must be one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'!r}")
     if not path.is_file():
@@ -97,7 +100,8 @@ def _require_unique(names: list[str], path: Path) -> None:
         raise InputError(f"{path}: column names must be unique, found more than once: {', '.join(map(repr, twice))}")
 
 
-def _require(table: pd.DataFrame, column: str, path: Path) -> None:
+def require_column(table: pd.DataFrame, column: str, path: Path) -> None:
+    """Raises InputError, with the names that come near, when the table of the file `path` has no such column."""
     if column in table.columns:
         return
     near = difflib.get_close_matches(column, map(str, table.columns), n=3)
@@ -106,8 +110,8 @@ def _require(table: pd.DataFrame, column: str, path: Path) -> None:
     raise InputError(f"{path}: no column {column!r}; {hint}")
 
 
-def _numeric(column: pd.Series, path: Path) -> pd.Series:
-    """As float64; missing cells become nan."""
+def read_numeric(column: pd.Series, path: Path) -> pd.Series:
+    """A column of the file `path` as float64, missing cells nan. Raises InputError for one that is not numeric."""
     if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
         raise InputError(f"{path}: column {column.name!r} must be numeric, found {column.dtype}")
     if pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column):

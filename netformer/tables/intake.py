@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from netformer.errors import InputError
-from netformer.tables.files import MIN_ROWS, SUFFIXES, _numeric, _read, _require
+from netformer.tables.files import MIN_ROWS, SUFFIXES, read_numeric, read_raw, require_column
 
 _SHOWN = 8  # names in a line
 
@@ -42,7 +42,7 @@ def take_in(path: str | Path, target: str, impute: bool = False) -> Intake:
         raise InputError(
             f"{path}: found one column only, {table.columns[0]!r}; separate columns by commas, or use .tsv"
         )
-    _require(table, target, path)
+    require_column(table, target, path)
     y = _target(table[target], path)
     known = np.isfinite(y)
     notes = []
@@ -58,7 +58,7 @@ def take_in(path: str | Path, target: str, impute: bool = False) -> Intake:
     values, columns, examples = [], [], {}
     for name in table.columns:
         try:
-            values.append(_numeric(table[name], path).to_numpy())
+            values.append(read_numeric(table[name], path).to_numpy())
             columns.append(str(name))
         except (ValueError, TypeError):  # text, dates, lists
             examples[str(name)] = str(next(iter(table[name].dropna()), ""))[:20]
@@ -95,11 +95,11 @@ def match(
     if table.empty:
         raise InputError(f"{path}: a table needs at least one row, found only the header; add rows to predict")
     try:
-        X = np.column_stack([_numeric(table[name], path).to_numpy() for name in columns])
+        X = np.column_stack([read_numeric(table[name], path).to_numpy() for name in columns])
     except ValueError as error:
         raise InputError(f"{error}; encode it as in the table the networks were written for") from None
     try:
-        y = _numeric(table[target], path).to_numpy() if target in table.columns else None
+        y = read_numeric(table[target], path).to_numpy() if target in table.columns else None
     except ValueError:
         y = None
     return np.where(np.isfinite(X), X, np.nan), y if y is not None and np.isfinite(y).any() else None
@@ -130,7 +130,7 @@ def _open(path: Path) -> pd.DataFrame:
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give one {', '.join(SUFFIXES)} file")
     try:
-        return _read(path)
+        return read_raw(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; give the path of a {', '.join(SUFFIXES)} table") from None
     except ValueError as error:
@@ -143,7 +143,7 @@ def _open(path: Path) -> pd.DataFrame:
 
 def _target(column: pd.Series, path: Path) -> Float[np.ndarray, " rows"]:
     try:
-        return _numeric(column, path).to_numpy()
+        return read_numeric(column, path).to_numpy()
     except (ValueError, TypeError) as error:
         raise InputError(
             f"{str(error).replace('column', 'target', 1)}; this is regression: choose or encode a number"

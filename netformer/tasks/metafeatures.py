@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +25,7 @@ from torch import Tensor
 from netformer.errors import InputError
 from netformer.tasks.task import TRAIN, Task
 from netformer.tasks.view import canonicalize_tasks
-
-if TYPE_CHECKING:
-    import pyarrow
-
+from netformer.workers import map_parallel
 
 _SUMMARISED = (
     *("skewness", "kurtosis", "cor", "cov", "attr_conc", "class_conc", "sparsity", "attr_ent", "mut_inf"),
@@ -53,6 +50,9 @@ RANDOM_STATE = 0
 
 
 FILL = 0.0
+
+
+_PIECE = 8  # tasks that a worker gets at a time
 
 
 class MetaFeatures(dict[str, float]):
@@ -130,42 +130,38 @@ def limit_table(
 
 def meta_features_frame(
     tasks: Sequence[Task],
-    workers: int,
+    workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
     max_rows: int = 300,
     max_features: int = 16,
-) -> pyarrow.Table:
-    """A row a task, in the given order: task_id, NAMES (float64), filled (list<string>, see `MetaFeatures`).
+) -> pa.Table:
+    """One row per task, in the given order: task_id, NAMES (float64), filled (list<string>, see `MetaFeatures`).
 
-    Computed on the train rows, cut by `limit_table`. `workers` processes of one BLAS thread each; their number changes
-    no value. progress: called with (tasks done, tasks in all) after each task.
+    Computed on the train rows, cut by `limit_table`. workers, progress: of `workers.map_parallel`, which is called with
+    `_PIECE` tasks at a time; the number of workers changes no value. Raises InputError, naming the task, as
+    `get_meta_features` does.
     """
-    import joblib
-    import pyarrow as pa
-
-    call, jobs = joblib.delayed(_one_task), []
+    tables = []
     for task in tasks:
         train = np.asarray(task.row_split) == TRAIN
-        jobs.append(call(task.task_id, *limit_table(task.X[train], task.y[train], max_rows, max_features)))
-    found: list[MetaFeatures] = []
-    for item in joblib.Parallel(n_jobs=workers, return_as="generator")(jobs):
-        found.append(item)
-        if progress is not None:
-            progress(len(found), len(tasks))
+        tables.append((task.task_id, *limit_table(task.X[train], task.y[train], max_rows, max_features)))
+    pieces = [tables[start : start + _PIECE] for start in range(0, len(tables), _PIECE)]
+    found = [item for piece in map_parallel(_describe, pieces, workers=workers, progress=progress) for item in piece]
     columns: dict[str, Any] = {"task_id": pa.array([task.task_id for task in tasks], pa.string())}
     columns |= {name: pa.array([item[name] for item in found], pa.float64()) for name in NAMES}
     columns["filled"] = pa.array([list(item.filled) for item in found], pa.list_(pa.string()))
     return pa.table(columns)
 
 
-def _one_task(task_id: str, x: np.ndarray, y: np.ndarray) -> MetaFeatures:
-    from threadpoolctl import threadpool_limits
-
-    try:
-        with threadpool_limits(limits=1):
-            return get_meta_features(x, y)
-    except ValueError as error:
-        raise InputError(f"task {task_id}: {error}") from error
+def _describe(tables: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> list[MetaFeatures]:
+    """Meta-features of some tables, each a name, x and y."""
+    found = []
+    for task_id, x, y in tables:
+        try:
+            found.append(get_meta_features(x, y))
+        except InputError as error:
+            raise InputError(f"task {task_id}: {error}") from error
+    return found
 
 
 def _numbers(data: Any, name: str, ndim: int) -> np.ndarray:
@@ -265,8 +261,8 @@ def _signed_log(values: np.ndarray | Tensor) -> np.ndarray:
     return np.sign(array) * np.log1p(np.abs(array))
 
 
-def metafeature_values(table: pa.Table, task_ids: Sequence[str]) -> np.ndarray:
-    """(tasks, 37) in the order of `task_ids`."""
+def metafeature_values(table: pa.Table, task_ids: Sequence[str]) -> Float[np.ndarray, "tasks 37"]:
+    """Values of a table of `meta_features_frame`, in the order of `task_ids`."""
     rows = {task_id: row for row, task_id in enumerate(table["task_id"].to_pylist())}
     values = np.stack([table[name].to_numpy() for name in NAMES], 1)
     return values[[rows[task_id] for task_id in task_ids]]

@@ -30,10 +30,10 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import rankdata
 from sklearn.datasets import load_diabetes, load_linnerud
-from threadpoolctl import threadpool_limits
 
 from netformer.errors import InputError
 from netformer.tasks.task import Task, split_rows
+from netformer.workers import one_thread
 
 MIN_ROWS, MIN_FEATURES, MIN_LEVELS = 40, 2, 10
 
@@ -85,7 +85,7 @@ class _Table:
         return (self.name, kept, *shapes, self.target, self.time_series, removed, self.reason)
 
 
-@threadpool_limits.wrap(limits=1)  # thousands of small products: two BLAS threads only wait for each other
+@one_thread()  # thousands of small products
 def real_tasks(seed: int, max_rows: int, n_splits: int = 5) -> tuple[list[Task], pd.DataFrame]:
     """Tasks of the tables that pass the rules above, and a report with a row for every table considered.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import itertools
-import os
 import re
 import urllib.request
 from pathlib import Path
@@ -14,8 +13,11 @@ import numpy as np
 from jaxtyping import Float
 
 from netformer.errors import InputError
-from netformer.tables.files import MIN_ROWS, SUFFIXES, _numeric, _read, _require, read_table
+from netformer.files import replacing
+from netformer.tables.files import MIN_ROWS, SUFFIXES, read_numeric, read_raw, read_table, require_column
 from netformer.tasks.task import Task, split_rows
+
+TIMEOUT = 30.0  # seconds
 
 
 def tasks_from_predecessor_csv(path: str | Path, seed: int) -> list[Task]:
@@ -27,9 +29,9 @@ def tasks_from_predecessor_csv(path: str | Path, seed: int) -> list[Task]:
     Raises InputError naming the column, or the task and its flaw.
     """
     path = Path(path)
-    table = _read(path)
+    table = read_raw(path)
     for name in ("y", "reg_id"):
-        _require(table, name, path)
+        require_column(table, name, path)
     inputs = sorted((c for c in table.columns if re.fullmatch(r"x\d+", c)), key=lambda c: int(c[1:]))
     if not inputs:
         raise InputError(f"{path}: inputs must be named x0, x1, .., found the columns {', '.join(table.columns)}")
@@ -37,7 +39,7 @@ def tasks_from_predecessor_csv(path: str | Path, seed: int) -> list[Task]:
         raise InputError(
             f"{path}: column 'reg_id' must be complete, row {table['reg_id'].isna().argmax() + 1} has none"
         )
-    table = table.assign(**{name: _numeric(table[name], path) for name in [*inputs, "y"]})
+    table = table.assign(**{name: read_numeric(table[name], path) for name in [*inputs, "y"]})
     groups = list(table.groupby("reg_id", sort=True))
     if not groups:
         raise InputError(f"{path}: a table needs at least one row, found only the header")
@@ -59,7 +61,7 @@ def tasks_from_folder(path: str | Path, target: str, seed: int) -> list[Task]:
 
     Other files and sub-folders are ignored. Tasks are split as `_split_tasks` says.
 
-    Raises FileNotFoundError for a missing or empty folder, ValueError for two files of one name or a faulty table.
+    Raises FileNotFoundError for a missing or empty folder, InputError for two files of one name or a faulty table.
     """
     path = Path(path)
     if not path.is_dir():
@@ -77,11 +79,11 @@ def tasks_from_folder(path: str | Path, target: str, seed: int) -> list[Task]:
     return tasks
 
 
-def fetch(url: str, sha256: str, directory: str | Path, timeout: float | int = 30) -> Path:
+def fetch(url: str, sha256: str, directory: str | Path) -> Path:
     """Download a file over http or https into `directory` under the last part of the URL's path.
 
     Nothing is seen under that name before its SHA-256 is right; a file that is there with the right one is not asked
-    for again. `timeout` is in seconds, for connecting and for every pause between bytes.
+    for again. A server has TIMEOUT seconds to answer, and for every pause between bytes.
 
     Raises InputError for the URL, its scheme or a wrong hash, ConnectionError when the server cannot be reached or
     answers with an error.
@@ -95,24 +97,19 @@ def fetch(url: str, sha256: str, directory: str | Path, timeout: float | int = 3
     expected = sha256.lower()
     if not re.fullmatch("[0-9a-f]{64}", expected):
         raise InputError(f"sha256 must be 64 hexadecimal digits, got {sha256!r}")
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    path, part = folder / name, folder / f".{name}.{os.getpid()}.part"
+    path = Path(directory) / name
     if path.is_file():
         with path.open("rb") as present:
             if hashlib.file_digest(present, "sha256").hexdigest() == expected:
                 return path
-    try:
-        found = _download(url, part, timeout)
+    with replacing(path) as temporary:
+        found = _download(url, temporary)
         if found != expected:
             raise InputError(f"{url}: sha256 must be {expected}, found {found}; the file was not kept")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 
-def _download(url: str, path: Path, timeout: float | int) -> str:
+def _download(url: str, path: Path) -> str:
     """Stream to `path`; the SHA-256 of what came."""
     # Named one by one: the default opener follows redirects to ftp as well.
     opener = urllib.request.OpenerDirector()
@@ -128,7 +125,7 @@ def _download(url: str, path: Path, timeout: float | int) -> str:
         opener.add_handler(handler)
     digest = hashlib.sha256()
     try:
-        with opener.open(url, timeout=timeout) as response, path.open("wb") as file:
+        with opener.open(url, timeout=TIMEOUT) as response, path.open("wb") as file:
             while chunk := response.read(1 << 16):
                 digest.update(chunk)
                 file.write(chunk)

@@ -188,7 +188,7 @@ def stack_tasks(tasks: Sequence[Task], max_features: int) -> TaskStack:
     rows = torch.full((len(tasks), n_rows), PAD)
     for index, task in enumerate(tasks):
         n, f = task.X.shape
-        x[index, :n, :f] = torch.as_tensor(task.X)
-        y[index, :n] = torch.as_tensor(task.y)
-        rows[index, :n] = torch.as_tensor(task.row_split).long()
+        x[index, :n, :f] = torch.tensor(task.X)
+        y[index, :n] = torch.tensor(task.y)
+        rows[index, :n] = torch.tensor(task.row_split).long()
     return canonicalize_tasks(x, y, rows, max_features).float()

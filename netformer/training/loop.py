@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from netformer.errors import InputError
+from netformer.files import replacing
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import weight_scale
 from netformer.options import ModelOptions, TaskPrior, TrainOptions
@@ -168,10 +169,8 @@ def _save(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimi
             for key, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}/{key}"] = value
     tensors["curve"] = torch.tensor(curve.rows, dtype=torch.float64)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
 
 
 def _resume(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimizer], curve: LossCurve) -> None:

@@ -1,0 +1,5 @@
+"""Before any test: torch works on one thread, as in the stages; processes that share the tests share the cores."""
+
+import torch
+
+torch.set_num_threads(1)
