@@ -30,7 +30,7 @@ show: .venv/done  ## print the last results again
 docs: .venv/done  ## the documentation, into build/site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q
 
-bench: .venv/done  ## speed of every part beside a plain way to do it, into reports/bench.json and .png
+bench: .venv/done  ## speed of every part beside a plain way to do it, into reports/bench.json and .svg
 	$(PY) -m bench.machine --out reports/bench.json
 
 scale: .venv/done  ## half an hour: zoos of ten thousand to a million networks, into reports/scale.json

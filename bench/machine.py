@@ -27,6 +27,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from netformer.artifacts import write_json
 from netformer.networks.specs import Layout, Specs, draw_specs
 from netformer.networks.stack import Networks
+from netformer.report.charts import Axis, Curve, Points, plane
+from netformer.report.svg import Drawing, save, sheet
 from netformer.tasks.scores import r2, scores
 from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.task import TEST, TRAIN
@@ -37,6 +39,10 @@ BATCH_SIZE, LR = 50, 0.01
 
 
 ENGINE_LR, SHORT_LR, WEIGHT_DECAY = 0.03, 0.06, 0.05  # peaks: of the default zoo, of schedules of few hundred steps
+
+
+MOST_RATIO = 30.0  # drawn: rounding errors would stretch the axis
+PICTURE_WIDTH = 720
 
 
 ASKED = {  # mark, and whether more is better
@@ -223,33 +229,37 @@ def measure_zoo(
     return found
 
 
-def write_picture(numbers: dict[str, float], path: Path) -> None:
+def picture(numbers: dict[str, float]) -> Drawing:
     """Reached over asked for every mark (the other way round where less is better), and multiply-adds a second."""
-    from matplotlib import pyplot as plt
-
-    from netformer.report.plots import BLUE, GREEN, ORANGE, _save
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.6), width_ratios=[3, 2])
     names = [name for name in ASKED if name in numbers][::-1]
+    parts: list[Points | Curve] = []
+    labels = []
     for at, name in enumerate(names):
         asked, more = ASKED[name]
         ratio = numbers[name] / asked if more else asked / max(numbers[name], 1e-300)
-        ratio = min(ratio, 30.0)  # rounding errors would stretch the axis
-        left.plot([1, ratio], [at, at], color=GREEN if ratio >= 1 else ORANGE, linewidth=3)
-        left.plot(ratio, at, "o" if ratio >= 1 else "X", color=GREEN if ratio >= 1 else ORANGE)
-        left.annotate(
-            f"{numbers[name]:.3g}  (asked {asked:g})", (max(ratio, 1), at), (7, -4), textcoords="offset points"
-        )
-    left.axvline(1, color="black", linewidth=1)
-    left.set(xscale="log", yticks=range(len(names)), yticklabels=names, xlabel="times the mark; reached right of 1")
-    left.set_xlim(left.get_xlim()[0], left.get_xlim()[1] * 30)
-    rates = {name: value for name, value in numbers.items() if name.endswith("_gmacs")}
-    right.barh(list(rates)[::-1], list(rates.values())[::-1], color=BLUE)
-    right.set(xscale="log", xlim=(1, None), xlabel="10^9 multiply-adds a second, one thread")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _save(figure, path)
+        ratio = min(ratio, MOST_RATIO)
+        colour = 2 if ratio >= 1 else 1
+        labels.append(f"{name}: {numbers[name]:.3g}, asked {asked:g}")
+        parts.append(Curve([(1.0, float(at)), (ratio, float(at))], colour, True))
+        parts.append(Points([(ratio, float(at))], "dot" if ratio >= 1 else "cross", colour))
+    low = min([0.5, *(value for part in parts for value, _ in part.xy)])
+    reached = plane(
+        "times the mark: right of 1 it is reached",
+        Axis("", low, MOST_RATIO, log=True),
+        Axis("", -0.6, len(names) - 0.4, names=labels),
+        [Curve([(1.0, -0.6), (1.0, len(names) - 0.4)], 4), *parts],
+        size=(PICTURE_WIDTH, 60 + 22 * len(names)),
+    )
+    rates = {name: value for name, value in reversed(numbers.items()) if name.endswith("_gmacs")}
+    bars = [Curve([(1.0, float(i)), (rate, float(i))], 0, True) for i, rate in enumerate(rates.values())]
+    speeds = plane(
+        "multiply-adds",
+        Axis("10^9 multiply-adds per second, one thread", 1.0, max(rates.values()), log=True),
+        Axis("", -0.6, len(rates) - 0.4, names=[f"{name}: {rate:.3g}" for name, rate in rates.items()]),
+        bars,
+        size=(PICTURE_WIDTH, 60 + 22 * len(rates)),
+    )
+    return sheet("speed", [reached, speeds], 1)
 
 
 def main() -> None:
@@ -275,7 +285,7 @@ def main() -> None:
             groups = json.loads(scale.read_text())["exponent"].values()
             numbers["scale.exponent"] = max(group["seconds"] for group in groups)
         write_json(numbers, arguments.out)
-        write_picture(numbers, arguments.out.with_suffix(".png"))
+        save(picture(numbers), arguments.out.with_suffix(".svg"))
     for name, value in sorted(numbers.items()):
         asked, more = ASKED.get(name, (None, True))
         print(f"{name:36} {value:<10.4g}" + (f" asked {'>=' if more else '<='} {asked:g}" if asked is not None else ""))

@@ -18,7 +18,8 @@ from netformer.artifacts import read_parquet, read_tasks
 from netformer.evaluation import ablation
 from netformer.evaluation.scored import read_scored
 from netformer.model.store import load_model
-from netformer.report import plots
+from netformer.report.summaries import ablations
+from netformer.report.svg import save
 from netformer.tasks.metafeatures import metafeature_values
 from stages import Bar, run
 from stages.params import load_params
@@ -79,7 +80,7 @@ def main(repository: Path = Path(), steps: int = 300, seeds: int = 3) -> None:
     runs.to_csv(folder / "runs.csv", index=False)
     summary = ablation.by_arm(runs).round(4)
     summary.to_csv(folder / "ablations.csv")
-    plots.plot(runs, folder / "ablations.png")
+    save(ablations(runs), folder / "ablations.svg")
     print(summary.to_string())
 
 

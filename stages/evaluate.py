@@ -15,8 +15,8 @@ from netformer.evaluation.scores import (
 )
 from netformer.model.store import load_model
 from netformer.networks.token_tables import exact_share, tokenize_networks
-from netformer.report import pictures, plots, views
-from netformer.report.page import write as write_page
+from netformer.report import pictures, views
+from netformer.report.page import write_page
 from netformer.tasks.metafeatures import metafeature_values
 from netformer.tasks.view import stack_tasks
 from stages import Bar, n_workers, run, shared
@@ -67,10 +67,10 @@ def main(root: Path = Path()) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     positions = positions_of_test(tasks)
     losses = root / "reports" / "train" / "plots" / "metrics"
-    plots.write_all(folder, per_task, samples, held, latents, stack, positions, losses)
+    evidence = pictures.Evidence(samples, held, latents, positions)
+    pictures.write_all(folder, per_task, evidence, losses)
     per_task.round(6).to_csv(folder / "per_task.csv", index=False)
     write_json(report, folder / "metrics.json")
-    evidence = pictures.Evidence(samples, held, latents, positions)
     write_page(views.evaluation_report(report, per_task.round(6), evidence), folder / "report.html")
 
 

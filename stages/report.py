@@ -65,7 +65,7 @@ def main(root: Path = Path(), arguments: list[str] | None = None) -> None:
     per_task = pd.read_csv(options.folder / "per_task.csv")
     view = views.evaluation_report(metrics, per_task, evidence(root), others)
     out = options.out or options.folder / "report.html"
-    page.write(view, out)
+    page.write_page(view, out)
     print(f"written: {out}")
 
 

@@ -36,8 +36,9 @@ from netformer.model.store import load_model
 from netformer.networks.stack import Networks, concatenate
 from netformer.report import views
 from netformer.report.model_card import model_card
-from netformer.report.page import write as write_page
-from netformer.report.plots import plot_real_tables, plot_refinement
+from netformer.report.page import write_page
+from netformer.report.summaries import real_tables, refinement
+from netformer.report.svg import save
 from netformer.tasks.task import Task
 from netformer.workers import map_parallel
 from stages import Bar, n_workers, run
@@ -46,7 +47,7 @@ from stages.pretrain import PACKAGE, PREPARATION, once, prepare, prepare_root
 from stages.report import evidence
 
 FOLDER = Path("reports/pretrained")
-PICTURES = ("zero_shot.png", "functions.png", "graphs.png", "latent_map.png")
+PICTURES = ("zero_shot.svg", "functions.svg", "graphs.svg", "latent_map.svg")
 OURS = ("single", "drawn", "expected_best_16", "best_of_16", "average_16", "wide_16")
 THEIRS = (
     *("ridge", "mlp", "random_ridge_head", "random128_ridge_head", "random_wide_ridge_head"),
@@ -171,8 +172,8 @@ def main(repository: Path = Path()) -> None:
     runs = every[every["row"] == "wide_16"].drop_duplicates("task_id").set_index("task_id")["n_runs"]
     shown = real[[*OURS, "distilled", "raw", "scratch_best", "retrieval", *THEIRS]].join(runs)
     shown.join(seconds, how="left").round(4).to_csv(folder / "real_tables.csv")
-    plot_refinement(report["refine"], folder / "refine.png")
-    plot_real_tables(real, folder / "real_tables.png")
+    save(refinement(report["refine"]), folder / "refine.svg")
+    save(real_tables(real), folder / "real_tables.svg")
     for name in PICTURES:
         shutil.copyfile(root / "reports" / "evaluate" / name, folder / name)
     write_json(report, folder / "metrics.json")

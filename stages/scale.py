@@ -11,13 +11,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from netformer.artifacts import write_json
 from netformer.errors import InputError
+from netformer.report.charts import Axis, Curve, Points, plane
+from netformer.report.svg import Drawing, save, sheet
 from netformer.zoo.shards import TASKS, make_shards, return_memory
 from stages import Bar, n_workers, run, shared
 from stages.params import load_params
+
+SHAPES = ("ring", "square", "triangle", "diamond")  # of the lines
 
 
 @shared()
@@ -72,7 +75,7 @@ def write_report(point: dict[str, int | float], path: Path) -> None:
     if len({one["steps"] for one in points}) > 1 and len(points) > 2:
         report["cpu_seconds"] = _costs(points)
     write_json(report, path)
-    _plot(points, path.with_suffix(".png"))
+    save(picture(points), path.with_suffix(".svg"))
 
 
 def _costs(points: list[dict[str, int | float]]) -> dict[str, float]:
@@ -85,18 +88,18 @@ def _costs(points: list[dict[str, int | float]]) -> dict[str, float]:
     return dict(zip(("run", "network", "step"), solved.tolist(), strict=True)) | {"largest_relative_error": error}
 
 
-def _plot(points: list[dict[str, int | float]], path: Path) -> None:
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for steps in sorted({one["steps"] for one in points}):
-        runs = [one for one in points if one["steps"] == steps]
-        x = [one["networks"] for one in runs]
-        left.loglog(x, [one["seconds"] for one in runs], "o-", label=f"{steps} steps")
-        right.semilogx(x, [one["peak_memory"] / 1e9 for one in runs], "o-", label=f"{steps} steps")
-    left.set(xlabel="networks", ylabel="seconds")
-    right.set(xlabel="networks", ylabel="peak memory of all processes, GB", ylim=(0, None))
-    left.legend()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+def picture(points: list[dict[str, int | float]]) -> Drawing:
+    """Seconds and peak memory against the number of networks, a line a number of steps."""
+    across = Axis("networks", min(one["networks"] for one in points), max(one["networks"] for one in points), log=True)
+    drawn = []
+    for name, title, unit, log in (("seconds", "time", "seconds", True), ("peak_memory", "memory", "GB", False)):
+        parts: list[Points | Curve] = []
+        for number, steps in enumerate(sorted({one["steps"] for one in points})):
+            pairs = [(one["networks"], one[name] / (1 if log else 1e9)) for one in points if one["steps"] == steps]
+            parts += [Curve(pairs, number), Points(pairs, SHAPES[number % len(SHAPES)], number, f"{steps} steps")]
+        most = [value for part in parts for _, value in part.xy]
+        drawn.append(plane(title, across, Axis(unit, min(most) if log else 0.0, max(most), log), parts))
+    return sheet("time and peak memory of all processes", drawn, 2)
 
 
 if __name__ == "__main__":

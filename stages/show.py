@@ -82,7 +82,7 @@ def main(root: Path = Path()) -> None:
         print(f"\n{markdown(pretrained)}\n\n{head_to_head(pretrained)}")
         return
     print(table(report))
-    pictures = ", ".join(file.name for file in sorted(folder.glob("*.png")))
+    pictures = ", ".join(file.name for file in sorted(folder.glob("*.svg")))
     print(f"{'pictures':<16}{folder}/: {pictures}")
 
 

@@ -181,7 +181,7 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
             r"<link[^>]+rel=\"?(?:stylesheet|preconnect)\"?[^>]+href=\"?(https?:[^\s\">]+)", page.read_text()
         )
         assert fetched == []
-    assert (tmp_path / "site" / "pictures" / "evaluate" / "graphs.png").is_file()
+    assert (tmp_path / "site" / "pictures" / "evaluate" / "graphs.svg").is_file()
     for notebook in (ROOT / "docs" / "notebooks").glob("*.ipynb"):
         shown = (tmp_path / "site" / "notebooks" / f"{notebook.stem}.html").read_text()
         cells = notebook.read_text().count('"cell_type": "code"')

@@ -102,11 +102,11 @@ def test_every_number_is_finite_and_named(root: Path) -> None:
     assert json.loads((root / "reports" / "tokenize" / "metrics.json").read_text())["exact"] == 1.0
 
 
-def test_every_declared_picture_is_a_png(root: Path) -> None:
+def test_every_declared_picture_is_an_svg(root: Path) -> None:
     plan = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]["evaluate"]
     declared = {next(iter(plot)) for plot in plan["plots"]}
-    assert declared == {str(p.relative_to(root)) for p in (root / "reports" / "evaluate").glob("*.png")}
-    assert all((root / name).read_bytes().startswith(b"\x89PNG") for name in declared)
+    assert declared == {str(p.relative_to(root)) for p in (root / "reports" / "evaluate").glob("*.svg")}
+    assert all((root / name).read_bytes().startswith(b"<svg xmlns=") for name in declared)
 
 
 def test_plots_name_columns_that_the_stages_write_and_templates_that_exist(root: Path) -> None:

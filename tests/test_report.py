@@ -6,6 +6,7 @@ import shutil
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -23,10 +24,12 @@ from netformer.generation import estimator
 from netformer.generation.generator import NetFormer
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Layout
-from netformer.report.graph import parts_of
-from netformer.report.page import Picture, Report, Section, Table, Text, cell, render, write
+from netformer.report import pictures, showcase, summaries
+from netformer.report.charts import Axis, Curve, Points, levels, plane
+from netformer.report.graph import Edge, Vertex, graph, parts_of
+from netformer.report.page import DataTable, Picture, Report, Section, Text, cell, render, write_page
 from netformer.report.pictures import Evidence
-from netformer.report.svg import Curve, Edge, Points, Vertex, graph, ladder, levels, plane
+from netformer.report.svg import Drawing, save, sheet
 from netformer.report.views import evaluation_report, headline
 from netformer.tasks.metafeatures import MetaFeatureTransform
 from netformer.tasks.task import TEST, Task, split_rows
@@ -128,17 +131,18 @@ def test_the_evaluation_page_is_self_contained_and_has_every_part(evidence):
         "What was written: surfaces",
         "Networks",
         "Latent map",
+        "Weights and sizes",
         "Memorisation",
         "Other numbers",
     ]
-    assert page.count("svg") >= 1 + 12 + 5 + 12 + 2 + 1
+    assert page.count("svg") >= 1 + 12 + 5 + 12 + 2 + 8 + 1
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
 
 
 def test_same_data_same_bytes_and_nothing_left_beside(evidence, tmp_path):
     for name in ("a.html", "b.html"):
-        write(evaluation_report(metrics(per_task()), per_task(), evidence), tmp_path / "new" / name)
+        write_page(evaluation_report(metrics(per_task()), per_task(), evidence), tmp_path / "new" / name)
     assert (tmp_path / "new" / "a.html").read_bytes() == (tmp_path / "new" / "b.html").read_bytes()
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.html", "b.html"]
 
@@ -152,23 +156,23 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        write(Report("t", [], []), path)
+        write_page(Report("t", [], []), path)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
 
 
-def test_hostile_text_is_text_everywhere():
+def test_hostile_text_is_text_everywhere(tmp_path):
     shown = Points([(0.0, 0.0)], names=[HOSTILE], label=HOSTILE)
     vertices = [Vertex(HOSTILE, 0, 0.0, 1.0, HOSTILE), Vertex("output", 1, 0.0, 1.0, "f")]
-    curve = Curve([(0.0, 0.0), (1.0, 1.0)], label=HOSTILE)
-    pictures = [
-        plane(HOSTILE, HOSTILE, HOSTILE, [shown, curve], (0.0, 1.0), (0.0, 1.0)),
-        levels(HOSTILE, HOSTILE, HOSTILE, [[0.0, 1.0], [2.0, 3.0]], [0.0, 1.0], [0.0, 1.0]),
+    curve, axis = Curve([(0.0, 0.0), (1.0, 1.0)], label=HOSTILE), Axis(HOSTILE, 0.0, 1.0)
+    drawn = [
+        plane(HOSTILE, axis, axis, [shown, curve]),
+        plane(HOSTILE, axis, Axis(HOSTILE, 0.0, 1.0, names=[HOSTILE, HOSTILE]), [shown]),
+        levels(HOSTILE, axis, axis, [[0.0, 1.0], [2.0, 3.0]]),
         graph(HOSTILE, [HOSTILE, HOSTILE], vertices, [Edge(0, 1, 1.0, 1.0)]),
-        ladder(HOSTILE, [(HOSTILE, 1.0)]),
     ]
-    table = Table([HOSTILE, "n"], [[HOSTILE, 1.0]], HOSTILE, filters=(0,), ahead=(1,), search=True)
-    blocks = [Text([HOSTILE]), table, *(Picture(svg, HOSTILE) for svg in pictures)]
+    table = DataTable([HOSTILE, "n"], [[HOSTILE, 1.0]], HOSTILE, filters=(0,), ahead=(1,), search=True)
+    blocks = [Text([HOSTILE]), table, *(Picture(drawing, HOSTILE) for drawing in drawn)]
     page = self_contained(text := render(Report(HOSTILE, [HOSTILE], [Section(HOSTILE, blocks, HOSTILE)])))
     assert page.count("script") == 1
     assert page.count("b") == 0
@@ -176,6 +180,9 @@ def test_hostile_text_is_text_everywhere():
     assert "\x00" not in text
     assert "{{BODY}}" in text
     assert text.count("<main>") == 1
+    save(sheet(HOSTILE, drawn, 2), tmp_path / "hostile.svg")
+    tags = {element.tag.rpartition("}")[2] for element in ElementTree.parse(tmp_path / "hostile.svg").iter()}
+    assert tags == {"svg", "style", "rect", "g", "text", "path", "circle"}
 
 
 def test_the_table_of_tasks_holds_every_number_and_what_filters_need():
@@ -207,7 +214,7 @@ def test_the_zero_shot_table_has_sets_as_columns_and_the_headline_its_numbers():
     rows |= {f"{row}_n_tasks": 9.0 for row in rows}
     assert headline("heldout_tasks", rows) == (
         "On 9 tasks never seen (heldout_tasks), median test R2: one generated network 0.100, 16 merged 0.200, "
-        "trained from scratch 0.300, ridge 0.400, nearest copy 0.500."
+        "trained from scratch 0.300, ridge 0.400, the best training network 0.500."
     )
 
 
@@ -225,7 +232,7 @@ def test_another_run_stands_beside_with_the_difference():
 def test_numbers_that_do_not_exist_are_dashes():
     assert [cell(v) for v in (None, float("nan"), float("inf"), -0.0001, 3, 0.5)] == ["–"] * 3 + ["0.000", "3", "0.500"]
     with pytest.raises(ValueError, match=r"rows must have 2 cells, one a head, got \[1\]"):
-        render(Report("t", [], [Section("s", [Table(["a", "b"], [[1.0]], "c")])]))
+        render(Report("t", [], [Section("s", [DataTable(["a", "b"], [[1.0]], "c")])]))
 
 
 NAN, INF = float("nan"), float("inf")
@@ -234,10 +241,111 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     "limits", [(0.0, 0.0), (1e20, 1e20), (-1e308, 1e308), (NAN, 1.0), (0.0, 5e-324), (0.0, 1e-300), (INF, 1.0)]
 )
-def test_every_range_can_be_drawn(limits):
-    svg = plane("t", "x", "y", [Points([(limits[0], limits[1]), (INF, 0.0)])], limits, limits, True)
+@pytest.mark.parametrize("log", [False, True])
+def test_every_range_can_be_drawn(limits, log):
+    limits = tuple(max(value, 1e-300) for value in limits) if log else limits
+    axis = Axis("x", *limits, log)
+    svg = plane("t", axis, axis, [Points([(limits[0], limits[1]), (INF, 0.0)])], diagonal=True).body
     assert "nan" not in svg
     assert "inf" not in svg
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3e-7, 2e5), (40.0, 41.0), (1e-3, 1e4), (0.02, 0.9)])
+@pytest.mark.parametrize("log", [False, True])
+def test_numbers_of_an_axis_lie_on_it_where_their_values_are(low, high, log):
+    axis = Axis("", max(low, 1e-6) if log else low, high, log)
+    ticks = axis.ticks(5)
+    assert 2 <= len(ticks) <= 8
+    transform = np.log10 if log else float
+    start, end = transform(axis.low), transform(axis.high)
+    for value, text in ticks:
+        assert float(text) == value
+        assert axis.share(value) == pytest.approx((transform(value) - start) / (end - start), abs=1e-6)
+
+
+def test_a_file_is_small_svg_with_the_colours_of_both_themes_and_without_what_a_page_reads(evidence, tmp_path):
+    losses = tmp_path / "losses"
+    losses.mkdir()
+    (losses / "a.tsv").write_text("step\ta\n1\t5.0\n2\t0.1\n3\tnan\n")
+    for name in ("a", "b"):
+        pictures.write_all(tmp_path / name, per_task(), evidence, losses)
+    files = sorted((tmp_path / "a").iterdir())
+    names = ["functions", "graphs", "histograms", "latent_map", "loss_curves", "predictions", "zero_shot"]
+    assert [path.name for path in files] == [f"{name}.svg" for name in names]
+    for path in files:
+        text = path.read_text()
+        root = ElementTree.fromstring(text)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert len(text) < 60_000
+        assert "var(--" not in text
+        assert "data-" not in text
+        assert "prefers-color-scheme: dark" in text
+        assert text == (tmp_path / "b" / path.name).read_text()
+
+
+def test_a_sheet_places_drawings_in_rows_that_do_not_overlap():
+    drawings = [Drawing(str(i), "", 100 + 10 * i, 50 + i) for i in range(5)]
+    made = sheet("t", drawings, 2, Drawing("foot", "", 30, 20))
+    root = ElementTree.fromstring(f"<svg>{made.body}</svg>")
+    boxes = [[int(part.get(name)) for name in ("x", "y", "width", "height")] for part in root]
+    assert [box[2:] for box in boxes] == [[d.width, d.height] for d in drawings] + [[30, 20]]
+    assert boxes[0][:2] == [0, 0]
+    for i, (x, y, w, h) in enumerate(boxes):
+        assert x + w <= made.width
+        assert y + h <= made.height
+        for a, b, c, d in boxes[:i]:
+            assert x >= a + c or a >= x + w or y >= b + d or b >= y + h
+
+
+def test_a_dependence_is_what_the_networks_say(evidence):
+    """Curve of the delivered network: mean of its predictions with the first column set, row by row."""
+    samples, task = evidence.samples, 4
+    seen = showcase.dependence(samples, task)
+    present = samples.stack.rows[task] >= 0
+    x = samples.stack.x[task, present]
+    for value, said in seen.one[::12]:
+        moved = x.clone()
+        moved[:, 0] = value
+        assert said == pytest.approx(float(samples.first[[task]].predict(moved[None]).mean()), abs=1e-4)
+    assert len(seen.rows) == len(x)
+    assert seen.r2_one == pytest.approx(own_r2(samples, task), abs=1e-5)
+
+
+def own_r2(samples, task):
+    keep = samples.stack.rows[task] == TEST
+    y, said = samples.stack.y[task, keep], samples.first[[task]].predict(samples.stack.x[[task]])[0, keep]
+    return max(-1.0, 1 - float((y - said).square().sum() / (y - y.mean()).square().sum()))
+
+
+def test_tasks_to_look_at_are_those_with_a_bend_whatever_networks_say():
+    rng, tasks = np.random.default_rng(0), []
+    for i, shape in enumerate((np.square, np.abs, lambda x: x, lambda x: 0 * x)):
+        for source in ("synthetic", "real"):
+            X = rng.normal(size=(200, 1))
+            y = shape(X[:, 0]) + 0.1 * rng.normal(size=200)
+            tasks.append(Task(f"t{i}{source}", source, f"f{i}", "test", X, y, split_rows(200, rng)))
+    stack, networks = stack_tasks(tasks, 5), draw(8, layout=Layout(5, 2, 4), inputs=5)
+    known = ({"single": torch.zeros(1, 8, 1, 3)}, torch.zeros(1, 8, 1))
+    samples = Samples(tasks, stack, torch.arange(8)[None], networks, torch.arange(8), *known)
+    picked = [tasks[i].task_id for i in showcase.striking(samples)]
+    assert set(picked) == {"t0synthetic", "t1synthetic", "t0real", "t1real"}
+    assert "real" not in "".join(picked[:2])
+
+
+def test_pictures_of_numbers_hold_every_number():
+    runs = pd.DataFrame(
+        [
+            {"arm": a, "seed": s, **dict.fromkeys(("single", "wide", "raw", "functional_r2"), s / 3)}
+            for a in ("full", "none")
+            for s in range(3)
+        ]
+    )
+    assert summaries.ablations(runs).body.count("a2.8 2.8 0 1 0 5.6 0") == 4 * 2 * 3
+    real = pd.DataFrame({"wide_16": [0.5, 0.1], "ridge": [0.4, -0.7], "rf": [0.2, 0.3]}, index=["a", "b"])
+    text = summaries.real_tables(real).body
+    assert text.index(">b</text>") < text.index(">a</text>")
+    starts = {start: {f"steps_{k}_mean": 0.1 * k for k in (0, 1, 5, 25, 100)} for start in summaries.STARTS}
+    assert summaries.refinement({"real_tables": starts}).body.count('<path class="marks') == 2 * 5
 
 
 def test_a_drawn_network_is_the_network():
@@ -281,7 +389,7 @@ def test_the_page_of_a_table_names_hostile_columns_and_scores(tmp_path):
     bundle = Bundle(networks, networks, X.mean(0), X.std(0), 0.0, 1.0, (HOSTILE, "b" * 300, "ü \u202e"), HOSTILE)
     train = np.arange(60) > 11
     board = leaderboard(bundle, X, y, train)
-    write(table_report(bundle, board, X, y, train, ["a note"]), tmp_path / "t.html")
+    write_page(table_report(bundle, board, X, y, train, ["a note"]), tmp_path / "t.html")
     page = self_contained(text := (tmp_path / "t.html").read_text())
     assert page.rows[1][:2] == [board[0].name, cell(board[0].r2)]
     assert sum(attrs.get("class") == "graph" for _, attrs in page.tags) == 6

@@ -144,7 +144,7 @@ def generate(
         bundle.save(out)
     if report is not None:
         from netformer.cli.table_report import table_report
-        from netformer.report.page import write as write_page
+        from netformer.report.page import write_page
 
         write_page(table_report(bundle, rows, X, y, train, [why, *intake.notes]), report)
     title = f"R2 of {target!r} on {counts['held_back']} rows held back ({counts['trained']} trained on)"
@@ -159,16 +159,17 @@ def generate(
 def inspect(
     nets: Nets,
     which: Annotated[int | None, typer.Option(min=0, help="Show the weights of this network.")] = None,
-    draw: Annotated[Path | None, typer.Option(help="New PNG: the graph of --which, or of all (at most 16).")] = None,
+    draw: Annotated[Path | None, typer.Option(help="New SVG: the graph of --which, or of all (at most 16).")] = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Structure and size of every network and which columns matter; the weights of one network; a picture."""
     refuse_existing(draw)
-    if draw is not None and draw.suffix.lower() != ".png":
-        raise InputError(f"{draw}: --draw must end in .png")
+    if draw is not None and draw.suffix.lower() != ".svg":
+        raise InputError(f"{draw}: --draw must end in .svg")
     from netformer.cli.describe import draw_networks, layers, overview, overview_table, weight_tables
     from netformer.networks.merged import merged
+    from netformer.report.svg import save
 
     bundle, talk = load_bundle(nets), Talk(json, quiet)
     networks, columns = bundle.networks, list(bundle.columns)
@@ -185,7 +186,7 @@ def inspect(
         listed[which]["layers"] = layers(networks, which)
     if draw is not None:
         members = [which] if which is not None else list(range(min(16, len(networks))))
-        atomically(draw, lambda part: draw_networks(networks, members, columns, part))
+        save(draw_networks(networks, members, columns), draw)
         talk.show(f"written: {draw}")
     facts = {"nets": str(nets), "target": bundle.target, "columns": columns, "about": bundle.about}
     talk.finish(facts | {f"{name}_params": wide.n_params, "networks": listed})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -14,6 +13,8 @@ from netformer.cli.console import number
 from netformer.exports.bundle import Bundle
 from netformer.networks.specs import ACTIVATIONS, slots
 from netformer.networks.stack import Networks
+from netformer.report.graph import draw_network
+from netformer.report.svg import Drawing, sheet
 
 _ROWS = 256  # standard normal rows, in place of the table's, for the influence of columns
 
@@ -35,9 +36,7 @@ def structure(networks: Networks, index: int) -> str:
 
 def influence(networks: Networks) -> Float[Tensor, "n features"]:
     """Mean |d output / d input| of each column over standard normal rows: networks read and answer in that scale."""
-    g = torch.Generator().manual_seed(0)
-    x = torch.randn(1, _ROWS, networks.layout.max_features, generator=g).to(networks.weight.dtype)
-    x = x.repeat(len(networks), 1, 1).requires_grad_()
+    x = _normal_rows(networks).repeat(len(networks), 1, 1).requires_grad_()
     (slope,) = torch.autograd.grad(networks.predict(x).sum(), x)
     return slope.abs().mean(1)
 
@@ -98,22 +97,12 @@ def weight_tables(networks: Networks, index: int, columns: Sequence[str]) -> lis
     return out
 
 
-def draw_networks(networks: Networks, which: Sequence[int], columns: Sequence[str], path: Path) -> None:
-    """The graphs of these networks as one PNG: inputs left, output right, the width of an edge by its |weight|."""
-    import numpy as np
-    from matplotlib import pyplot as plt
+def draw_networks(networks: Networks, which: Sequence[int], columns: Sequence[str]) -> Drawing:
+    """The graphs of these networks side by side: inputs left, output right, the width of an edge by its |weight|."""
+    x = _normal_rows(networks)
+    return sheet("networks", [draw_network(networks, i, x, columns, f"network {i}") for i in which], _GRID)
 
-    from netformer.report.plots import _draw, _save
 
-    across = min(_GRID, len(which))
-    down = -(-len(which) // across)
-    figure, axes = plt.subplots(down, across, figsize=(5 * across, 5 * down), squeeze=False)
-    for axis in axes.flat[len(which) :]:
-        axis.set_visible(False)
-    for axis, index in zip(axes.flat, which, strict=False):
-        _draw(axis, networks[[index]], f"network {index}")
-        n = int(networks.specs.n_inputs[index])
-        heights = np.linspace(-1, 1, n) if n > 1 else np.zeros(1)
-        for name, height in zip(columns, heights, strict=False):
-            axis.annotate(name, (0, height), (-7, 0), textcoords="offset points", ha="right", va="center", fontsize=8)
-    _save(figure, path)
+def _normal_rows(networks: Networks) -> Float[Tensor, "rows features"]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(_ROWS, networks.layout.max_features, generator=generator).to(networks.weight.dtype)

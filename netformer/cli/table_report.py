@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float
 from netformer.cli.describe import influence
 from netformer.cli.leaderboard import BASELINES, Row, ridge
 from netformer.exports.bundle import Bundle, standardize
+from netformer.report.charts import Axis, Curve, Points, plane
 from netformer.report.graph import LEGEND, draw_network
-from netformer.report.page import Cell, Picture, Report, Section, Table, cell
-from netformer.report.svg import Curve, Points, plane
+from netformer.report.page import Cell, DataTable, Picture, Report, Section, cell
 
 DRAWN, COLUMNS = 6, 4  # networks, and columns of which the curves are drawn
 
@@ -46,11 +46,11 @@ def table_report(
         f"NetFormer: {bundle.target}",
         lead,
         [
-            Section("Leaderboard", [Table(heads, lines, f"On {int((~train).sum())} rows held back, best first.")]),
+            Section("Leaderboard", [DataTable(heads, lines, f"On {int((~train).sum())} rows held back, best first.")]),
             Section("Predicted against true", _predicted(bundle, score, best[0], X, y, train), "Rows held back."),
             Section("Curves", _curves(bundle, slopes, best, X, y), "Along the strongest columns, mean over the rows."),
             Section("Networks", _networks(bundle, score, best, X[train]), _NOTE),
-            Section("Columns", [Table(["column", "influence"], strength, _INFLUENCE, search=True)]),
+            Section("Columns", [DataTable(["column", "influence"], strength, _INFLUENCE, search=True)]),
         ],
     )
 
@@ -87,9 +87,9 @@ def _predicted(
         names = [f"row {row + 1}: {a:.4g}, predicted {b:.4g}" for row, a, b in zip(test, y[test], answer, strict=True)]
         dots = Points(list(zip(y[test].tolist(), answer.tolist(), strict=True)), "ring", 0, names=names)
         title = name if name in said else f"network {name}"
-        svg = plane(title, bundle.target, "predicted", [dots], ends, ends, True)
+        drawing = plane(title, Axis(bundle.target, *ends), Axis("predicted", *ends), [dots], diagonal=True)
         what = said.get(name, f"network {name}, the best on these rows, so it looks better here than on new ones")
-        drawn.append(Picture(svg, f"{what}: R2 {cell(score[name])}"))
+        drawn.append(Picture(drawing, f"{what}: R2 {cell(score[name])}"))
     return drawn
 
 
@@ -116,9 +116,8 @@ def _curves(
             parts.append(Curve(pairs, 0 if which == "wide" else 2, which == "wide", label))
         name = bundle.columns[column]
         span = _ends(np.percentile(y, [2, 98]), lines[-1])
-        drawn.append(
-            Picture(plane(name, name, bundle.target, parts, (low, high), span), f"influence {slopes[column]:.2f}")
-        )
+        drawing = plane(name, Axis(name, low, high), Axis(bundle.target, *span), parts)
+        drawn.append(Picture(drawing, f"influence {slopes[column]:.2f}"))
     return drawn
 
 
@@ -126,7 +125,7 @@ def _networks(bundle: Bundle, score: dict[str, float], best: Sequence[int], X: n
     z = torch.from_numpy(standardize(X[_spread(len(X), _POINTS)], bundle.center, bundle.scale))
     drawn = []
     for index in best:
-        svg = draw_network(bundle.networks, index, z, bundle.columns, f"network {index}")
+        drawing = draw_network(bundle.networks, index, z, bundle.columns, f"network {index}")
         size = int(bundle.networks.specs.n_params[index])
-        drawn.append(Picture(svg, f"R2 {cell(score[str(index)])}, {size} parameters"))
+        drawn.append(Picture(drawing, f"R2 {cell(score[str(index)])}, {size} parameters"))
     return drawn

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -18,9 +17,6 @@ from netformer.model.vae import TransformerVAE
 from netformer.tasks.scores import r2, scores
 from netformer.tasks.task import TEST, Task
 from netformer.tasks.view import stack_tasks
-
-matplotlib.use("Agg")
-
 
 ARMS: dict[str, dict[str, object]] = {
     "full": {},

@@ -1,8 +1,10 @@
-"""One network as the vertices and edges that the report draws, with the sensitivity of each."""
+"""A network as a graph: vertices and edges with the sensitivity of each, and their drawing."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -11,8 +13,10 @@ from torch import Tensor
 from netformer.networks.sensitivity import sensitivity
 from netformer.networks.specs import ACTIVATIONS
 from netformer.networks.stack import Networks
-from netformer.report.svg import Edge, Vertex, graph
+from netformer.report.svg import Drawing, coordinate, escape, label, short
 
+WIDTH, HEIGHT = 360, 300
+LETTER = 6.4  # width of a letter of a name
 LEGEND = (
     "The pointer, or the arrow keys after a click, shows weight and sensitivity. Size of a vertex: its sensitivity; "
     "width of an edge: |weight| in its layer; dashed: negative."
@@ -22,10 +26,31 @@ LEGEND = (
 MOST_INPUTS, MOST_EDGES = 24, 350  # drawn, the most sensitive; edges hidden are counted in the title
 
 
+@dataclass(frozen=True)
+class Vertex:
+    """layer: 0 for inputs. place: from -1 to 1 in its layer. facts: lines shown under the pointer."""
+
+    name: str
+    layer: int
+    place: float
+    sensitivity: float
+    facts: str
+
+
+@dataclass(frozen=True)
+class Edge:
+    """source, target: positions in the list of vertices."""
+
+    source: int
+    target: int
+    weight: float
+    sensitivity: float
+
+
 def draw_network(
     networks: Networks, index: int, x: Float[Tensor, "rows features"], names: Sequence[str], title: str
-) -> str:
-    """SVG of network `index`; names: of its inputs. See `parts_of`."""
+) -> Drawing:
+    """Network `index` of a stack; names: of its inputs. See `parts_of`."""
     layers, vertices, edges, left_out = parts_of(networks[[index]], x, names)
     rest = f", {left_out} edges hidden" if left_out else ""
     return graph(title + rest, layers, vertices, edges)
@@ -88,3 +113,37 @@ def _before(patch: int, unit: int, depth: int, network: Networks) -> int:
 
 def _places(count: int) -> list[float]:
     return [2 * i / (count - 1) - 1 for i in range(count)] if count > 1 else [0.0]
+
+
+def graph(title: str, layers: Sequence[str], vertices: Sequence[Vertex], edges: Sequence[Edge]) -> Drawing:
+    """A network: inputs left, output right, vertices by sensitivity, edges by |weight| in their layer; negative ones
+    are dashed. What the pointer or the arrow keys reach says weight and sensitivity."""
+    named = max((len(short(v.name)) for v in vertices if v.layer == 0), default=0)
+    left, right, top, bottom = 14 + LETTER * named, WIDTH - 16, 36, HEIGHT - 26
+    last = max(1, len(layers) - 1)
+    xy = [(left + v.layer * (right - left) / last, (top + bottom + v.place * (bottom - top)) / 2) for v in vertices]
+    largest: dict[int, float] = {}
+    for edge in edges:
+        layer = vertices[edge.target].layer
+        largest[layer] = max(largest.get(layer, 1e-12), abs(edge.weight))
+    parts = [label(short(title, int(WIDTH / LETTER)), 4, 14, kind="title")]
+    for edge in edges:
+        (x0, y0), (x1, y1) = xy[edge.source], xy[edge.target]
+        width = 0.3 + 2.7 * abs(edge.weight) / largest[vertices[edge.target].layer]
+        sign = "p" if edge.weight >= 0 else "m"
+        facts = f"{edge.source} {edge.target} {edge.weight:z.4g} {edge.sensitivity:z.3g}"
+        line = f"M{coordinate(x0)} {coordinate(y0)}L{coordinate(x1)} {coordinate(y1)}"
+        parts.append(f'<path class="{sign}" d="{line}" stroke-width="{width:.1f}" data-e="{facts}"/>')
+    for level, name in enumerate(layers):
+        most = max((v.sensitivity for v in vertices if v.layer == level), default=0.0) or 1.0
+        for vertex, (x, y) in zip(vertices, xy, strict=True):
+            if vertex.layer == level:
+                radius = 2 + 4 * math.sqrt(max(0.0, vertex.sensitivity) / most)
+                facts = f'data-n="{escape(vertex.name)}" data-f="{escape(vertex.facts)}"'
+                place = f'cx="{coordinate(x)}" cy="{coordinate(y)}" r="{radius:.1f}"'
+                parts.append(f'<circle class="vertex" {place} {facts}/>')
+                if level == 0:
+                    parts.append(label(short(vertex.name), x - 9, y + 3.5, "end", "name"))
+        x = left + level * (right - left) / last + (12 if level == last else 0)
+        parts.append(label(name, x, HEIGHT - 6, "end" if level == last else "middle"))
+    return Drawing(title, "".join(parts), WIDTH, HEIGHT, "graph")

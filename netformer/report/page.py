@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import math
 import statistics
 from collections.abc import Sequence
@@ -16,13 +15,10 @@ from pathlib import Path
 
 from netformer.errors import InputError
 from netformer.files import replacing
+from netformer.report.svg import RULES, Drawing, escape, palette
 
 TEMPLATE = Path(__file__).with_name("page.html")
-
-
 NONE = "–"  # a cell that has no value
-
-
 Cell = str | float | int | None
 
 
@@ -34,7 +30,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Table:
+class DataTable:
     """Sorts by its heads. rows: as many cells as there are heads; a column of numbers and None aligns right.
 
     filters: columns with a choice of their values, a comma between two values of one cell. hidden: columns shown on
@@ -52,30 +48,28 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """svg: markup of `reportsvg`, which escapes what it is given."""
+    """A drawing with what is to be said about it."""
 
-    svg: str
+    drawing: Drawing
     caption: str
 
 
 @dataclass(frozen=True)
 class Section:
+    """A heading, a note below it, and what follows; pictures in a row of blocks stand side by side."""
+
     title: str
-    blocks: Sequence[Text | Table | Picture]
+    blocks: Sequence[Text | DataTable | Picture]
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
+    """A page. lead: sentences below its title."""
+
     title: str
     lead: Sequence[str]
     sections: Sequence[Section]
-
-
-def escape(text: str) -> str:
-    """For HTML and SVG, in text and quoted attributes; control characters and lone surrogates become U+FFFD."""
-    shown = "".join("\ufffd" if (c < " " and c not in "\t\n") or "\ud800" <= c <= "\udfff" else c for c in text)
-    return html.escape(shown, quote=True)
 
 
 def cell(value: Cell) -> str:
@@ -87,14 +81,14 @@ def cell(value: Cell) -> str:
     return str(value) if isinstance(value, int) else f"{value:z.3f}"
 
 
-def write(report: Report, path: Path) -> None:
-    """Write the file, complete or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(render(report).encode())
+def write_page(report: Report, path: Path) -> None:
+    """Write the page, complete or not at all."""
+    with replacing(path) as part:
+        part.write_bytes(render(report).encode())
 
 
 def render(report: Report) -> str:
-    """The page."""
+    """The page as text. Raises InputError for a table whose rows have not a cell for every head."""
     page = TEMPLATE.read_text(encoding="utf-8")
     start, end = page.index("<script>") + len("<script>"), page.index("</script>")
     digest = base64.b64encode(hashlib.sha256(page[start:end].encode()).digest()).decode()
@@ -102,6 +96,8 @@ def render(report: Report) -> str:
     parts = {
         "POLICY": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
         "TITLE": escape(report.title),
+        "PALETTE": palette(),
+        "DRAWINGS": RULES,
         "LEAD": "".join(f"<p>{escape(line)}</p>" for line in report.lead),
         "LINKS": links,
         "BODY": "\n".join(_section(section, i) for i, section in enumerate(report.sections)),
@@ -122,8 +118,8 @@ def _section(section: Section, index: int) -> str:
             body.append("<div class=grid>" if picture else "</div>")
             grid = picture
         if isinstance(block, Picture):
-            body.append(f"<figure>{block.svg}<figcaption>{escape(block.caption)}</figcaption></figure>")
-        elif isinstance(block, Table):
+            body.append(f"<figure>{block.drawing.inline()}<figcaption>{escape(block.caption)}</figcaption></figure>")
+        elif isinstance(block, DataTable):
             body.append(_table(block, f"t{index}-{number}"))
         else:
             body.append("".join(f"<p>{escape(line)}</p>" for line in block.lines))
@@ -131,7 +127,7 @@ def _section(section: Section, index: int) -> str:
     return f'<section id="s{index}"><h2>{escape(section.title)}</h2>{note}\n' + "\n".join(body) + "</section>"
 
 
-def _table(table: Table, name: str) -> str:
+def _table(table: DataTable, name: str) -> str:
     """The table, complete in HTML: the script only sorts, hides and counts."""
     wide = {len(row) for row in table.rows} - {len(table.heads)}
     if wide:
@@ -169,7 +165,7 @@ def _facts(text: bool, value: Cell) -> str:
     return (" class=t" if text else "") + title
 
 
-def _controls(table: Table) -> str:
+def _controls(table: DataTable) -> str:
     """Choices above a table, for screens only."""
     parts = []
     for i in table.filters:

@@ -1,4 +1,4 @@
-"""What the evaluation found as a report: numbers from its metrics and table, drawings from samples and zoo."""
+"""The page of an evaluation: numbers from its metrics and its table of tasks, drawings from samples and zoo."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from netformer.report import pictures
-from netformer.report.page import Cell, Picture, Report, Section, Table, Text
-from netformer.report.svg import Points, ladder, plane
+from netformer.report import pictures, summaries
+from netformer.report.charts import Axis, Curve, plane
+from netformer.report.page import Cell, DataTable, Picture, Report, Section, Text
 
 ROWS = {  # without their number of samples, in the order shown
-    "single": "one network as delivered, the mode of the prior: hidden layers written, output layer solved",
-    "drawn": "the same, drawn at the model's temperatures",
-    "expected_best": "the sample best by leave-one-out on train rows",
-    "best_of": "the sample best on valid rows",
-    "average": "mean prediction of the samples",
-    "wide": "the samples merged, their output layer solved jointly",
-    "distilled": "one network taught by the merged one",
-    "raw": "every weight written by the model",
-    "raw_with_metafeatures": "the same, told the meta-features too",
-    "shuffled_condition": "raw, told another task (control)",
-    "metafeatures_only": "raw, told meta-features alone (control)",
-    "unconditional": "raw, told nothing (control)",
+    "single": "one network, the most likely one: hidden layers written by the model, output layer solved by ridge",
+    "drawn": "the same, drawn at random instead of the most likely one",
+    "expected_best": "the best of the networks drawn, by leave-one-out on train rows",
+    "best_of": "the best of the networks drawn, by their R2 on valid rows",
+    "average": "mean prediction of the networks drawn",
+    "wide": "the networks drawn, merged into one whose output layer is solved again",
+    "distilled": "one network trained to predict what the merged one does",
+    "raw": "one network, every weight written by the model, nothing solved",
+    "raw_with_metafeatures": "raw; the model sees the meta-features too",
+    "shuffled_condition": "raw; the model sees another task (control)",
+    "metafeatures_only": "raw; the model sees meta-features alone (control)",
+    "unconditional": "raw; the model sees nothing of the task (control)",
     "scratch": "the generated architecture, trained from scratch",
     "scratch_best": "the best of random architectures, trained from scratch",
     "ridge": "linear",
     "mlp": "L-BFGS fit, penalty chosen on valid rows",
-    "random_ridge_head": "random hidden weights of our size, solved output",
-    "random128_ridge_head": "128 random hidden units, solved output",
-    "random_wide_ridge_head": "random hidden units, as many as the merged network has, solved output",
-    "retrieval": "the nearest copy: the training network best on the train rows",
+    "random_ridge_head": "random hidden weights, as many units as `single`, output layer solved",
+    "random128_ridge_head": "128 random hidden units, output layer solved",
+    "random_wide_ridge_head": "random hidden weights, as many units as the merged network, output layer solved",
+    "retrieval": "the training network best on train and valid rows",
     "zoo_average": "mean of all training networks",
     "constant": "mean of the train rows",
     "ceiling": "the noiseless function, where it is known",
@@ -59,7 +59,9 @@ def evaluation_report(
         Section("Zero-shot results", [_zero_shot_table(zero_shot)], "Median test R2 over tasks, floored at -1."),
         *(_comparison(metrics, name, other) for name, other in (others or {}).items()),
         Section(
-            "Every task", [_tasks_table(per_task), *_duels(per_task)], "A head sorts; more columns under 'columns'."
+            "Every task",
+            [_tasks_table(per_task), *summaries.duels(per_task)],
+            "A head sorts; more columns under 'columns'.",
         ),
     ]
     if evidence is not None:
@@ -69,16 +71,20 @@ def evaluation_report(
             pictures.networks(evidence),
         ]
         if evidence.latents is not None:
-            sections.append(pictures.latent_map(evidence.zoo, evidence.latents))
+            drawn = pictures.latent_map(evidence.zoo, evidence.latents)
+            note = "Trained networks of held-out tasks, where the encoder puts them."
+            sections.append(Section("Latent map", drawn, note))
+        weights = [Picture(drawing, "") for drawing in pictures.histograms(evidence)]
+        sections.append(Section("Weights and sizes", weights, pictures.HISTOGRAMS))
     if "memorisation_ratio" in metrics.get("sampling", {}):
         sections.append(_memorisation(metrics["sampling"]))
     rest = [[group, key, value] for group, key, value in _numbers(metrics) if not group.startswith("zero_shot")]
-    sections.append(Section("Other numbers", [Table(["group", "number", "value"], rest, "", (0,), search=True)]))
+    sections.append(Section("Other numbers", [DataTable(["group", "number", "value"], rest, "", (0,), search=True)]))
     return Report(title, [headline(name, rows) for name, rows in zero_shot.items()], sections)
 
 
 def _ordered(zero_shot: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
-    """Known sets first, in the order of `sets_of`."""
+    """Known sets first, in the order of `SETS`."""
     known = [name for name in SETS if name in zero_shot]
     return {name: zero_shot[name] for name in [*known, *(name for name in zero_shot if name not in SETS)]}
 
@@ -102,13 +108,13 @@ def headline(name: str, rows: Mapping[str, float]) -> str:
         f"{wide.removeprefix('wide_')} merged": wide,
         "trained from scratch": "scratch",
         "ridge": "ridge",
-        "nearest copy": "retrieval",
+        "the best training network": "retrieval",
     }
     said = ", ".join(f"{what} {rows[row]:.3f}" for what, row in parts.items() if row in rows)
     return f"On {rows.get('single_n_tasks', 0):.0f} tasks never seen ({name}), median test R2: {said}."
 
 
-def _zero_shot_table(zero_shot: Mapping[str, Mapping[str, float]]) -> Table:
+def _zero_shot_table(zero_shot: Mapping[str, Mapping[str, float]]) -> DataTable:
     heads = [
         "row",
         *(f"{name} ({rows.get('single_n_tasks', 0):.0f})" for name, rows in zero_shot.items()),
@@ -118,10 +124,12 @@ def _zero_shot_table(zero_shot: Mapping[str, Mapping[str, float]]) -> Table:
         [row, *(rows.get(row) for rows in zero_shot.values()), ROWS.get(_base(row), "a reference learner")]
         for row in rows_of(zero_shot)
     ]
-    return Table(heads, lines, "Sets in columns, their number of tasks in brackets; quartiles under 'Other numbers'.")
+    return DataTable(
+        heads, lines, "Sets in columns, their number of tasks in brackets; quartiles under 'Other numbers'."
+    )
 
 
-def _tasks_table(per_task: pd.DataFrame) -> Table:
+def _tasks_table(per_task: pd.DataFrame) -> DataTable:
     """A line a task; a task of two sets names both."""
     sets = per_task.groupby("task_id", sort=False)["set"].agg(lambda names: ", ".join(dict.fromkeys(names)))
     facts = per_task.drop_duplicates("task_id").set_index("task_id")["family"]
@@ -134,35 +142,11 @@ def _tasks_table(per_task: pd.DataFrame) -> Table:
     hidden = [3 + i for i, row in enumerate(rows) if _base(row) not in MAIN]
     columns = range(3, 3 + len(rows))
     heads = ["task", "set", "family", *rows]
-    return Table(heads, lines, "Test R2 of every row on every task.", (1, 2), hidden, columns, search=True)
+    return DataTable(heads, lines, "Test R2 of every row on every task.", (1, 2), hidden, columns, search=True)
 
 
 def _known(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _duels(per_task: pd.DataFrame) -> list[Picture]:
-    """The merged network against others, a mark a task."""
-    table = per_task.drop_duplicates(["task_id", "row"]).pivot(index="task_id", columns="row", values="test_r2")
-    ours = next((str(row) for row in table.columns if _base(str(row)) == "wide"), "single")
-    drawn = []
-    for other in ("ridge", "scratch_best"):
-        if ours not in table or other not in table:
-            continue
-        both = table[[other, ours]].dropna()
-        ahead = both[ours] > both[other]
-        parts = []
-        for at, shape, colour, label in ((ahead, "dot", 0, "ahead"), (~ahead, "cross", 1, "not ahead")):
-            some = both[at]
-            names = [
-                f"{task}: {ours} {b:.3f}, {other} {a:.3f}" for task, (a, b) in zip(some.index, some.values, strict=True)
-            ]
-            pairs = list(map(tuple, some.to_numpy().tolist()))
-            parts.append(Points(pairs, shape, colour, f"{label} ({len(some)})", names))
-        ends = (-1.0, 1.0)
-        svg = plane(f"{ours} and {other}", f"{other}: test R2", f"{ours}: test R2", parts, ends, ends, True)
-        drawn.append(Picture(svg, f"A mark a task, its name under the pointer. {ours} is ahead above the line."))
-    return drawn
 
 
 def _comparison(metrics: Mapping[str, Any], name: str, other: Mapping[str, Any]) -> Section:
@@ -180,9 +164,11 @@ def _comparison(metrics: Mapping[str, Any], name: str, other: Mapping[str, Any])
         for group, key, value in _numbers(metrics)
         if (group, key) in known and not group.startswith("zero_shot")
     ]
-    every = Table(["group", "number", "this", "other", "difference"], rest, "Other numbers of both.", (0,), search=True)
+    every = DataTable(
+        ["group", "number", "this", "other", "difference"], rest, "Other numbers of both.", (0,), search=True
+    )
     note = "Difference: this minus other, each the median over its own tasks; paired only where these are the same."
-    return Section(f"Compared with {name}", [Table(heads, lines, "Median test R2."), every], note)
+    return Section(f"Compared with {name}", [DataTable(heads, lines, "Median test R2."), every], note)
 
 
 def _beside(this: float | int | None, other: float | int | None) -> tuple[Cell, Cell, Cell]:
@@ -212,8 +198,11 @@ def _memorisation(found: Mapping[str, float]) -> Section:
         if "novelty" in found
         else "",
     ]
-    svg = ladder("distance to the nearest training network", rungs)
-    picture = Picture(svg, "Ratio of medians; noise in deviations of the layer's weights.")
+    y = Axis("", -0.6, len(rungs) - 0.4, names=[f"{name}: {value:.3f}" for name, value in rungs])
+    x = Axis("distance to the nearest training network", 0.0, max(1.0, *(value for _, value in rungs)))
+    lines_to = [Curve([(0.0, float(i)), (value, float(i))], 0, True) for i, (_, value) in enumerate(rungs)]
+    drawing = plane("Copies?", x, y, lines_to, size=(500, 60 + 24 * len(rungs)))
+    picture = Picture(drawing, "Ratio of medians; noise in deviations of the layer's weights.")
     return Section("Memorisation", [Text([line for line in lines if line]), picture])
 
 
