@@ -37,7 +37,7 @@ def test_a_batch_is_a_function_of_seed_stream_and_index():
     for other in (
         stream_batch(4, 6, seed=5, **SIZES),
         stream_batch(3, 6, seed=6, **SIZES),
-        stream_batch(3, 6, seed=5, stream="validation_stream", **SIZES),
+        stream_batch(3, 6, seed=5, stream="valid", **SIZES),
     ):
         assert other.x.shape != first.x.shape or not torch.equal(other.y, first.y)
 

@@ -91,8 +91,9 @@ def _fourier(u: Tensor, w: Tensor, g: Generator) -> Tensor:
     return (torch.cos(u @ omega + 2 * math.pi * torch.rand(n, 1, 48, generator=g)) @ normal(n, 48, 1, g=g)).squeeze(2)
 
 
-def _trees(u: Tensor, w: Tensor, g: Generator, trees: int = 12, depth: int = 3) -> Tensor:
-    """Oblivious trees: every level of a tree asks one question of one feature; leaves are N(0, 1)."""
+def _trees(u: Tensor, w: Tensor, g: Generator) -> Tensor:
+    """12 oblivious trees of depth 3: every level of a tree asks one question of one feature; leaves are N(0, 1)."""
+    trees, depth = 12, 3
     n, rows, _ = u.shape
     column = torch.multinomial(w + 1e-9, trees * depth, True, generator=g)
     at = torch.randint(rows, (n, 1, trees * depth), generator=g)

@@ -21,8 +21,9 @@ from netformer.tasks.observation import TaskPrior, log_uniform, uniform
 from netformer.tasks.task import TEST, TRAIN, VALID, Task
 from netformer.tasks.view import TaskStack, canonicalize_tasks
 
-# One namespace of random numbers a use: a batch of one is never a batch of another.
-STREAMS = {"train": 0, "valid": 1, "test": 2, "heldout_family": 3, "stream": 4, "validation_stream": 5}
+# One namespace of random numbers per use: a batch of one is never a batch of another.
+STREAMS = {"train": 0, "valid": 1, "test": 2, "heldout_family": 3, "stream": 4}
+TRAIN_SHARE, VALID_SHARE = 0.6, 0.2  # of the rows of a stored task, in the order in which they are drawn
 
 
 def batch_generator(seed: int, stream: str, index: int) -> Generator:
@@ -31,10 +32,10 @@ def batch_generator(seed: int, stream: str, index: int) -> Generator:
     return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
 
-def _row_codes(rows: int, train: float = 0.6, valid: float = 0.2) -> Tensor:
+def _row_codes(rows: int) -> Tensor:
     codes = torch.full((rows,), TEST)
-    codes[: round((train + valid) * rows)] = VALID
-    codes[: round(train * rows)] = TRAIN
+    codes[: round((TRAIN_SHARE + VALID_SHARE) * rows)] = VALID
+    codes[: round(TRAIN_SHARE * rows)] = TRAIN
     return codes
 
 

@@ -23,9 +23,7 @@ from netformer.networks.specs import Layout, slots
 from netformer.networks.stack import Networks
 from netformer.networks.token_tables import detokenize_networks, detokenize_sensitivity, tokens_of
 from netformer.networks.tokens import Tokens
-
-SPLITS = ("train", "valid", "test")
-
+from netformer.tasks.task import SPLITS
 
 _STACK = ("n_inputs", "widths", "activations", "mask", "weights")  # what `networks_of` reads
 
