@@ -2,7 +2,7 @@
 
     python examples/inference_example.py [MODEL_FOLDER]
 
-Train rows are the condition, valid rows choose among the samples, test rows only report.
+The model reads the training rows, one of the networks is selected on the validation rows, test rows are scored once.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""How well a network does, told from its weights alone: gradient boosting on statistics of the zoo's weights.
+"""R2 of a network, predicted from its weights alone: gradient boosting on statistics of the zoo's weights.
 
     python examples/predict_r2_from_weights.py [data/zoo.parquet]
 
-Fits on networks of train tasks and reports on networks of test tasks, which no fitted row shares. Three sets of
-features: `spec` (the architecture, no weight), `all weights` (spec and statistics of all weights together) and `by
-layer` (spec and statistics of the first hidden, the inner, the output layer, the biases and the skip apart).
+Fits on networks of training tasks and reports on networks of test tasks. Three sets of features: `spec` (the
+architecture, no weight), `all weights` (spec and statistics of all weights together) and `by layer` (spec and
+statistics of the first hidden, the inner, the output layer, the biases and the skip apart).
 Nothing of the tasks is read: what a table can give at best is not known here, so that part of R2 stays unexplained.
 """
 

@@ -41,7 +41,7 @@ A transformer that writes small regression networks for a table it has never see
 {zoo["max_width"]} units, {inputs} inputs, one output. `NetFormer.load()` and `NetFormerRegressor` use it. MIT licence.
 
 **Use it for** tables of {train["min_rows"]} to {train["max_rows"]} rows with up to {inputs} numeric columns and one
-numeric target, when you want a small network at once, or one that runs as a few kilobytes of C.
+numeric target, when you want a small network at once, or one that runs as a single C file.
 
 **Do not use it for** classes, text, columns with gaps (encode and fill them first), or far larger tables: these are
 better served by training. Of more than {inputs} columns `generate` reads those most correlated with the target; the
