@@ -25,22 +25,27 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def imported_names(path: Path) -> list[str]:
+    """What a Python file imports, also inside functions: `from a.b import c` gives a.b and a.b.c."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return names
+
+
 def sources_of(start: Path, root: Path) -> set[Path]:
     """The Python files below `root` that the file `start` imports, also inside functions, also by way of others, with
     itself. A package stands for none: its `__init__` holds a docstring."""
     found, queue = {start}, [start]
     while queue:
-        for node in ast.walk(ast.parse(queue.pop().read_text(encoding="utf-8"))):
-            names: list[str] = []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            for name in names:
-                file = root / (name.replace(".", "/") + ".py")
-                if file.exists() and file not in found:
-                    found.add(file)
-                    queue.append(file)
+        for name in imported_names(queue.pop()):
+            file = root / (name.replace(".", "/") + ".py")
+            if file.exists() and file not in found:
+                found.add(file)
+                queue.append(file)
     return found
 
 
