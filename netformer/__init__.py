@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers see of the names below
     from netformer.errors import InputError as InputError
-    from netformer.exports.bundle import Bundle as Bundle
     from netformer.exports.formats import export as export
+    from netformer.exports.population import Bundle as Bundle
+    from netformer.exports.population import Population as Population
     from netformer.generation.estimator import NetFormerRegressor as NetFormerRegressor
     from netformer.generation.generator import NetFormer as NetFormer
-    from netformer.generation.generator import Population as Population
     from netformer.networks.tokens import detokenize as detokenize
     from netformer.networks.tokens import tokenize as tokenize
     from netformer.tasks.metafeatures import get_meta_features as get_meta_features
@@ -21,11 +21,11 @@ if TYPE_CHECKING:  # what type checkers see of the names below
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Bundle": "exports.bundle",
+    "Bundle": "exports.population",
     "InputError": "errors",
     "NetFormer": "generation.generator",
     "NetFormerRegressor": "generation.estimator",
-    "Population": "generation.generator",
+    "Population": "exports.population",
     "TokenTable": "zoo.load",
     "Zoo": "zoo.load",
     "detokenize": "networks.tokens",

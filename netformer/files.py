@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,17 +13,22 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which takes its place when the block ends; after an error nothing is left of it.
+    """A temporary name beside `path`, for a file or a folder, which takes its place when the block ends; after an
+    error nothing is left of it.
 
-    Missing folders are made. The name is the process's own, so that two processes do not write into one file.
+    Missing folders are made. The name is the process's own, so that two processes do not write into one file; it keeps
+    the suffix, which says the format. A folder takes the place of no folder or of an empty one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
     try:
         yield temporary
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 def imported_names(path: Path) -> list[str]:

@@ -15,10 +15,12 @@ from sklearn.datasets import make_friedman1
 from test_model import TINY
 
 import netformer.generation.estimator as home
-from netformer import Bundle, NetFormer, NetFormerRegressor, export
+from netformer import Bundle, NetFormer, NetFormerRegressor, Population, export
+from netformer.exports import population
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import ACTIVATIONS
 from netformer.networks.stack import Networks
+from netformer.tables.reading import Reading
 from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
 
 torch.set_num_threads(1)
@@ -32,12 +34,13 @@ def delivered(seed=0, k=4, wide=True, **about):
     stack = draw(k, seed + 1, inputs=F, skip_share=1.0) if wide else None
     scale = np.logspace(-6, 6, F)
     center = scale * np.linspace(-1e4, 1e4, F)
-    return Bundle(networks, stack, center, scale, -3e3, 250.0, tuple(f"c{i}" for i in range(F)), "t", about)
+    reading = Reading(tuple(f"c{i}" for i in range(F)), center, scale, "t", -3e3, 250.0)
+    return Bundle(reading, networks, torch.linspace(0.5, 0.9, k), stack, about)
 
 
 def rows(bundle, n=50, seed=0):
     z = np.random.default_rng(seed).normal(size=(n, len(bundle.columns)))
-    return bundle.center + bundle.scale * z
+    return bundle.reading.center + bundle.reading.scale * z
 
 
 @pytest.fixture
@@ -47,14 +50,14 @@ def tiny(monkeypatch):
         torch.manual_seed(0)
         model = TransformerVAE.from_arguments(**TINY).eval()
     transform = MetaFeatureTransform((0.0,) * len(NAMES), (1.0,) * len(NAMES))
-    monkeypatch.setattr(home, "_model", lambda: NetFormer(model, transform))
+    monkeypatch.setattr(home, "_package", lambda: NetFormer(model, transform))
     return make_friedman1(60, n_features=5, random_state=0)
 
 
 def test_predictions_are_the_networks_own_on_standardised_columns():
     bundle = delivered()
     X = rows(bundle)
-    z = torch.from_numpy((X - bundle.center) / bundle.scale)[None]
+    z = torch.from_numpy((X - bundle.reading.center) / bundle.reading.scale)[None]
     for which, stack in (("wide", bundle.wide), ("mean", bundle.networks), (2, bundle.networks[[2]])):
         expected = Networks(stack.specs, stack.weight.double()).predict(z).mean(0).numpy() * 250.0 - 3e3
         predicted = bundle.predict(X, which)
@@ -67,9 +70,10 @@ def test_a_saved_bundle_comes_back_the_same(tmp_path, wide):
     bundle = delivered(wide=wide, seeds=[1, 2], score={"r2": 0.5})
     bundle.save(tmp_path / "a" / "b")
     again = Bundle.load(tmp_path / "a" / "b")
+    assert torch.equal(again.expected_r2, bundle.expected_r2)
     assert (again.columns, again.target, again.about) == (bundle.columns, "t", {"seeds": [1, 2], "score": {"r2": 0.5}})
     X = rows(bundle)
-    for which in [0, 3, "mean"] + ["wide"] * wide:
+    for which in [0, 3, "mean", "each", None] + ["wide"] * wide:
         assert np.array_equal(again.predict(X, which), bundle.predict(X, which))
     assert (again.wide is not None) == wide
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b"]
@@ -116,8 +120,8 @@ DAMAGE = {
     r"networks.json must be a file that Bundle.save wrote": lambda d: (d / "networks.json").unlink(),
     r"networks.safetensors must be a file that": lambda d: (d / "networks.safetensors").unlink(),
     r"networks.json must be JSON, found": lambda d: (d / "networks.json").write_text("{"),
-    r"format must be 2, found 3": lambda d: rewrite(d, format=3),
-    r"format must be 2, found None": lambda d: (d / "networks.json").write_text("[1]"),
+    r"format must be 3, found 2": lambda d: rewrite(d, format=2),
+    r"format must be 3, found None": lambda d: (d / "networks.json").write_text("[1]"),
     r"columns must be a list, found None": lambda d: rewrite(d, columns=None),
     r"columns must be a list of names": lambda d: rewrite(d, columns=[1] * F),
     r"columns must be at least one name, none of them twice": lambda d: rewrite(d, columns=["a"] * F),
@@ -126,6 +130,7 @@ DAMAGE = {
         (d / "networks.safetensors").read_bytes()[:-1]
     ),
     r"scale must be a tensor of torch.float64 with 1 dimensions, found none": lambda d: reseal(d, scale=None),
+    r"expected_r2 must be one number per network, got \(3,\)": lambda d: reseal(d, expected_r2=torch.zeros(3)),
     r"scale and target_scale must be above 0": lambda d: reseal(d, scale=torch.zeros(F).double()),
     r"networks.weight must be a tensor of torch.float32 .* found torch.int64": lambda d: reseal(
         d, **{"networks.weight": torch.zeros(1, 1, 1).long()}
@@ -164,9 +169,42 @@ def test_another_which_is_refused(which):
         delivered().predict(np.zeros((1, F)), which)
 
 
-def test_a_bundle_without_a_wide_network_says_so():
+def test_a_bundle_without_a_wide_network_says_so_and_answers_with_each():
+    bundle = delivered(wide=False)
     with pytest.raises(ValueError, match=r"which must be 'mean' or an index from 0 to 3, got 'wide'"):
-        delivered(wide=False).predict(np.zeros((1, F)))
+        bundle.predict(np.zeros((1, F)), "wide")
+    X = rows(bundle)
+    each = bundle.predict(X)
+    assert each.shape == (4, 50)
+    for i in range(4):
+        np.testing.assert_allclose(each[i], bundle.predict(X, i), rtol=1e-12)
+    np.testing.assert_allclose(each.mean(0), bundle.predict(X, "mean"), rtol=1e-12)
+
+
+def test_one_class_has_both_names_and_holds_networks_like_a_list():
+    assert Population is Bundle
+    bundle = delivered()
+    X = rows(bundle)
+    assert len(bundle) == 4
+    last, some = bundle[-1], bundle[1:3]
+    assert (len(last), len(some), last.wide) == (1, 2, None)
+    np.testing.assert_array_equal(last.predict(X)[0], bundle.predict(X, 3))
+    np.testing.assert_allclose(some.predict(X), bundle.predict(X, "each")[1:3], rtol=1e-12)
+    assert torch.equal(some.expected_r2, bundle.expected_r2[1:3])
+    assert sum(len(one) for one in bundle) == 4
+    with pytest.raises(IndexError):
+        bundle[4]
+    assert repr(bundle).startswith("Population of 4 networks for 't', 10 columns\nparameters: ")
+    assert len(repr(bundle).splitlines()) == 3
+
+
+def test_many_rows_are_answered_as_few_are(monkeypatch):
+    bundle = delivered()
+    X = rows(bundle, 23)
+    whole = bundle.predict(X, "each")
+    monkeypatch.setattr(population, "_ROWS", 5)
+    np.testing.assert_allclose(bundle.predict(X, "each"), whole, rtol=1e-12)
+    assert bundle.predict(X[:0], "each").shape == (4, 0)
 
 
 def test_rows_of_another_shape_and_missing_values_are_refused():
@@ -259,4 +297,4 @@ def test_constraints_hold_for_every_network_written(tiny):
 )
 def test_constraints_nobody_can_keep_are_named(tiny, options, text):
     with pytest.raises(ValueError, match=text):
-        NetFormerRegressor(n_samples=2, **options).fit(*tiny)
+        NetFormerRegressor(n_samples=2).set_params(**options).fit(*tiny)

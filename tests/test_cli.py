@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from netformer.cli.app import app
 from netformer.cli.describe import influence, structure
 from netformer.cli.leaderboard import hold_back, r2, ridge
-from netformer.exports.bundle import Bundle
+from netformer.exports.population import Bundle
 from netformer.generation import estimator
 from netformer.generation.generator import NetFormer
 from netformer.model.vae import TransformerVAE
@@ -50,7 +50,7 @@ def small_model():
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         torch.manual_seed(0)
         model = TransformerVAE.from_arguments(d_vertex=2, d_row=16, condition="task", **TINY).eval()
-        patch.setattr(estimator, "_model", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
+        patch.setattr(estimator, "_package", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
         yield
 
 
@@ -113,7 +113,7 @@ def test_scores_are_of_rows_nobody_was_fitted_on(folder):
     assert report["rows"] == {"trained": 96, "held_back": 24} == {"trained": train.sum(), "held_back": (~train).sum()}
     assert scores["ridge"] == pytest.approx(ridge().fit(X[train], y[train]).score(X[~train], y[~train]))
     bundle = Bundle.load(folder / "nets")  # the same command with --out
-    np.testing.assert_allclose(bundle.center, X[train].mean(0))
+    np.testing.assert_allclose(bundle.reading.center, X[train].mean(0))
     for name in ("wide", "mean", "0", "3"):
         predicted = bundle.predict(X[~train], int(name) if name.isdecimal() else name)
         assert scores[name] == pytest.approx(r2_score(y[~train], predicted), abs=1e-6)
@@ -349,7 +349,9 @@ def test_a_target_that_is_rare_or_rows_that_are_few_are_said(folder, tmp_path):
 def test_wrong_use_is_one_line_too(folder):
     assert "Missing option '--target'" in refused("generate", folder / "t.csv")
     assert "No such command 'write'" in refused("write")
-    assert "--n" in refused("generate", folder / "t.csv", "-t", "price", "-n", 0)
+    assert "n_samples must be a whole number of at least 1, got 0" in refused(
+        "generate", folder / "t.csv", "-t", "price", "-n", 0
+    )
     assert "--out must end in .csv, .tsv or .parquet" in refused(
         "predict", folder / "nets", folder / "t.csv", "--out", "p"
     )

@@ -16,11 +16,11 @@ import torch
 from drawn import draw
 
 from netformer import Bundle, export
-from netformer.exports.formats import FORMATS, SCHEMA, to_sklearn
+from netformer.exports.formats import FORMATS, SCHEMA
 from netformer.exports.formula import ALPHABET, TOLERANCE, coded, decimal, fewest_characters, fewest_digits, formula_of
 from netformer.networks.specs import ACTIVATIONS, Layout
 from netformer.networks.stack import Networks, constant_network
-from netformer.tasks.view import CUT
+from netformer.tables.reading import CUT, Reading
 
 torch.set_num_threads(1)
 
@@ -42,13 +42,18 @@ def bundled(networks, wide=None, offset=1e4, **about):
     scale = np.logspace(-6, 6, features)
     center = scale * np.linspace(-offset, offset, features)
     names = (*COLUMNS, *(f"x{i}" for i in range(F, features)))
-    return Bundle(networks, wide, center, scale, -3e7, 250.0, names, 'the "target" */', about)
+    reading = Reading(names, center, scale, 'the "target" */', -3e7, 250.0)
+    return Bundle(reading, networks, torch.zeros(len(networks)), wide, about)
+
+
+def formula_of_first(bundle):
+    return formula_of(bundle.reading, bundle.stack(0))
 
 
 def rows(bundle, n=1000, seed=0):
     z = np.random.default_rng(seed).normal(size=(n, len(bundle.columns)))
     z *= np.linspace(0.5, 3, len(bundle.columns))
-    return bundle.center + bundle.scale * z
+    return bundle.reading.center + bundle.reading.scale * z
 
 
 def scaled(networks):
@@ -125,7 +130,7 @@ def disagreement(bundle, which, format, folder, X):
     """Largest difference from the bundle, in spreads of the target, and the size of the file."""
     path = folder / f"net_{which}_{format}.{SUFFIX.get(format, 'py')}"
     export(bundle, which, path, format, overwrite=True)
-    difference = np.abs(ANSWERS[format](path, X) - bundle.predict(X, which)).max() / bundle.target_scale
+    difference = np.abs(ANSWERS[format](path, X) - bundle.predict(X, which)).max() / bundle.reading.target_scale
     return difference, path.stat().st_size
 
 
@@ -151,8 +156,8 @@ def test_sklearn_agrees_where_it_can_express_the_network(tmp_path, name):
     X = rows(bundle)
     for which in range(6):
         assert disagreement(bundle, which, "sklearn", tmp_path, X)[0] < 1e-5
-        seen = np.clip(X, bundle.center - CUT * bundle.scale, bundle.center + CUT * bundle.scale)
-        np.testing.assert_allclose(to_sklearn(bundle, which).predict(seen), bundle.predict(X, which), atol=1e-5 * 250)
+        seen = np.clip(X, bundle.reading.low, bundle.reading.high)
+        np.testing.assert_allclose(bundle.to_sklearn(which).predict(seen), bundle.predict(X, which), atol=1e-5 * 250)
 
 
 def test_a_loaded_sklearn_network_can_be_trained_on(tmp_path):
@@ -237,11 +242,11 @@ def test_a_coded_weight_is_the_nearest_step():
 
 def test_coded_weights_are_as_few_characters_as_the_answers_allow():
     networks = scaled(draw(1, 10, inputs=F))
-    few, step = fewest_characters(formula_of(bundled(networks), 0))
-    more = formula_of(bundled(Networks(networks.specs, networks.weight * 30)), 0)
+    few, step = fewest_characters(formula_of_first(bundled(networks)))
+    more = formula_of_first(bundled(Networks(networks.specs, networks.weight * 30)))
     assert 3 <= few <= fewest_characters(more)[0]
     assert networks.weight.abs().max() <= step * (90**few // 2)
-    nothing = formula_of(bundled(constant_network(F)), 0)
+    nothing = formula_of_first(bundled(constant_network(F)))
     assert fewest_characters(nothing) == (3, 1.0)
 
 
@@ -316,7 +321,7 @@ def test_a_loaded_module_can_be_trained(tmp_path):
 
 
 def test_digits_are_as_few_as_the_answers_allow():
-    formula = formula_of(bundled(scaled(draw(1, 10, inputs=F))), 0)
+    formula = formula_of_first(bundled(scaled(draw(1, 10, inputs=F))))
     digits, single = fewest_digits(formula)
     assert single
     assert 4 <= digits <= 9
@@ -347,3 +352,20 @@ NUMBERS = {
 def test_numbers_are_short(text):
     value, digits = NUMBERS[text]
     assert decimal(value, digits) == text
+
+
+def test_the_objects_of_a_population_answer_what_it_answers(tmp_path):
+    """A PyTorch module and an ONNX file, of one network and of merged ones, on rows inside and far outside."""
+    networks = scaled(draw(5, 3, inputs=F, sparse_share=0.5, skip_share=0.5, bias_share=0.5, min_width=1))
+    bundle = bundled(networks, scaled(draw(6, 4, inputs=F, skip_share=1.0)))
+    X = rows(bundle, 50)
+    X[0], X[1] = 1e300, -1e300
+    for which in ["wide", "mean", *range(5)]:
+        expected, module = bundle.predict(X, which), bundle.to_torch(which)
+        with torch.no_grad():
+            np.testing.assert_allclose(module(torch.from_numpy(X))[:, 0].numpy(), expected, rtol=1e-12, atol=1e-9 * 250)
+        assert all(p.dtype == torch.float64 for p in module.parameters())
+        bundle.to_onnx(which, tmp_path / "net.onnx")
+        np.testing.assert_allclose(answers_of_onnx(tmp_path / "net.onnx", X), expected, atol=1e-5 * 250)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+    assert bundle.to_torch(0)(torch.from_numpy(X[2:]).float()).shape == (48, 1)  # single precision is read too

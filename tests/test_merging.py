@@ -7,7 +7,6 @@ from drawn import draw
 from sklearn.linear_model import Ridge
 
 from netformer.generation.merging import PRIOR_SCALE, UNIT_ROWS, widen
-from netformer.networks.merged import merge
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks
 from netformer.ridge import PENALTIES, TRUST
@@ -15,39 +14,13 @@ from netformer.tasks.task import PAD, TEST, TRAIN
 from netformer.tasks.view import TaskStack, canonicalize_tasks
 
 
-def test_a_merged_network_is_the_mean():
-    x = torch.randn(1, 50, Layout().max_features, generator=torch.Generator().manual_seed(0))
-    networks = draw(20, sparse_share=0.5, skip_share=0.5)
-    inputs = networks.specs.n_inputs
-    k = 4
-    same = [torch.nonzero(inputs == size).squeeze(1)[:k] for size in inputs.unique() if (inputs == size).sum() >= k]
-    index = torch.cat(same)
-    assert len(set(networks[index].specs.depth.tolist())) > 1
-    for group, merged in zip(same, merge(networks[index], k), strict=True):
-        n_inputs = int(inputs[group[0]])
-        expected = networks[group].predict(x).mean(0)
-        predicted = merged.predict(x[0, :, :n_inputs].numpy())
-        assert predicted.dtype == np.float32
-        np.testing.assert_allclose(predicted, expected.numpy(), rtol=1e-5, atol=1e-5)
-
-
 def test_merged_parameters_are_counted_once():
     """k copies of a network: k bodies and heads, one bias, one skip."""
     networks = draw(1, seed=5, bias_share=1.0, skip_share=1.0, sparse_share=0.0)
-    copies = networks[[0, 0, 0]]
-    (merged,) = merge(copies, 3)
-    shared = 1 + int(networks.specs.n_inputs[0])
-    assert merged.n_params == 3 * (int(networks.specs.n_params[0]) - shared) + shared
-    assert merged.n_params == sum(p.numel() for p in merged.parameters())
-
-
-def test_merge_refuses_what_has_no_mean():
-    networks = draw(6)
-    with pytest.raises(ValueError, match="count must divide the 6 networks, got 4"):
-        merge(networks, 4)
-    assert len(set(networks.specs.n_inputs.tolist())) > 1
-    with pytest.raises(ValueError, match="n_inputs must be the same"):
-        merge(networks, 6)
+    units, n_params = networks[[0, 0, 0]].merged_size()
+    depth, shared = int(networks.specs.depth[0]), 1 + int(networks.specs.n_inputs[0])
+    assert units == 3 * int(networks.specs.widths[0, depth - 1])
+    assert n_params == 3 * (int(networks.specs.n_params[0]) - shared) + shared
 
 
 def drawn_tasks(t: int = 3, n_rows: int = 60) -> TaskStack:

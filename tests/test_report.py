@@ -19,7 +19,7 @@ from netformer.cli.app import app
 from netformer.cli.leaderboard import leaderboard
 from netformer.cli.table_report import table_report
 from netformer.evaluation.scored import Samples, Scored
-from netformer.exports.bundle import Bundle
+from netformer.exports.population import Bundle
 from netformer.generation import estimator
 from netformer.generation.generator import NetFormer
 from netformer.model.vae import TransformerVAE
@@ -31,6 +31,7 @@ from netformer.report.page import DataTable, Picture, Report, Section, Text, cel
 from netformer.report.pictures import Evidence
 from netformer.report.svg import Drawing, save, sheet
 from netformer.report.views import evaluation_report, headline
+from netformer.tables.reading import Reading
 from netformer.tasks.metafeatures import MetaFeatureTransform
 from netformer.tasks.task import TEST, Task, split_rows
 from netformer.tasks.view import stack_tasks
@@ -386,7 +387,8 @@ def test_the_page_of_a_table_names_hostile_columns_and_scores(tmp_path):
     X = rng.normal(size=(60, 3)) * [1.0, 1e6, 1e-6]
     y = X[:, 0] + rng.normal(size=60)
     networks = draw(8, layout=Layout(3, 2, 4), inputs=3)
-    bundle = Bundle(networks, networks, X.mean(0), X.std(0), 0.0, 1.0, (HOSTILE, "b" * 300, "ü \u202e"), HOSTILE)
+    reading = Reading((HOSTILE, "b" * 300, "ü \u202e"), X.mean(0), X.std(0), HOSTILE)
+    bundle = Bundle(reading, networks, torch.zeros(8), networks)
     train = np.arange(60) > 11
     board = leaderboard(bundle, X, y, train)
     write_page(table_report(bundle, board, X, y, train, ["a note"]), tmp_path / "t.html")
@@ -420,7 +422,7 @@ def test_generate_writes_the_page_of_its_table(tmp_path, monkeypatch):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = TransformerVAE.from_arguments(d_vertex=2, d_row=16, n_heads=2, condition="task", **parts).eval()
-    monkeypatch.setattr(estimator, "_model", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
+    monkeypatch.setattr(estimator, "_package", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal(size=(50, 2)), columns=["</script>", "b"]).assign(price=rng.normal(size=50))
     table.to_csv(tmp_path / "t.csv", index=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -298,18 +297,3 @@ def test_to_sklearn_predicts_what_the_stack_predicts():
             np.testing.assert_allclose(predicted, expected[index], rtol=1e-4, atol=1e-4)
             done += 1
     assert done > 5
-
-
-def test_onnx_computes_what_torch_computes(tmp_path):
-    networks = draw(40, min_width=1, skip_share=0.5)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    for index in range(len(networks)):
-        path = tmp_path / f"{index}.onnx"
-        networks.to_onnx(index, path)
-        x = torch.randn(7, int(networks.specs.n_inputs[index]))
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        (y,) = session.run(["y"], {"x": x.numpy()})
-        expected = networks.to_torch(index)(x).detach().numpy()
-        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"{i}.onnx" for i in range(40))

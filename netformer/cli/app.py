@@ -17,7 +17,7 @@ from netformer.cli.console import CODES, OneLine, Talk, atomically, number, plai
 from netformer.errors import InputError
 
 if TYPE_CHECKING:
-    from netformer.exports.bundle import Bundle
+    from netformer.exports.population import Population
 
 
 app = typer.Typer(
@@ -53,13 +53,19 @@ SUFFIX = {"onnx": ".onnx", "c": ".c", "json": ".json"}  # of exports; the others
 Format = StrEnum("Format", ["onnx", "torch", "sklearn", "json", "c", "numpy"])
 
 
-Refine = Annotated[int, typer.Option(min=0, help="Gradient steps for each network after it is written.")]
+Refine = Annotated[int, typer.Option(help="Gradient steps for each network after it is written.")]
 
 
-Count = Annotated[int, typer.Option("--n", "-n", min=1, help="Networks to write.")]
+Count = Annotated[int, typer.Option("--n", "-n", help="Networks to write.")]
 
 
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the rows held back and of the networks.")]
+
+
+Model = Annotated[
+    Path | None,
+    typer.Option(help="Folder of a model of your own, such as models/netformer."),
+]
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
@@ -68,14 +74,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 
 
-def load_bundle(path: Path) -> Bundle:
+def load_bundle(path: Path) -> Population:
     if not path.is_dir():
         raise InputError(
             f"{path}: no such folder of networks; write it: netformer generate TABLE --target y --out {path}"
         )
-    from netformer.exports.bundle import Bundle
+    from netformer.exports.population import Population
 
-    return Bundle.load(path)
+    return Population.load(path)
 
 
 def which_of(text: str, count: int) -> Any:
@@ -92,11 +98,12 @@ def generate(
     table: TablePath,
     target: Target,
     n: Count = 16,
-    max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters per network.")] = None,
-    max_hidden_layers: Annotated[int | None, typer.Option(min=1, help="Most hidden layers per network.")] = None,
+    max_params: Annotated[int | None, typer.Option(help="Most parameters per network.")] = None,
+    max_hidden_layers: Annotated[int | None, typer.Option(help="Most hidden layers per network.")] = None,
     activations: Annotated[str | None, typer.Option(help="Allowed activations, such as relu,tanh.")] = None,
     refine: Refine = 0,
     seed: Seed = 0,
+    model: Model = None,
     impute: Impute = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the networks.")] = None,
     report: Annotated[Path | None, typer.Option(help="New .html: scores, curves and networks, one file.")] = None,
@@ -125,12 +132,15 @@ def generate(
     X, y = fill(intake.X, gaps), intake.y
     if np.ptp(y[train]) == 0 or not np.ptp(X[train], 0).any():
         raise InputError(f"{table}: target and columns must vary in the rows trained on; try another --seed")
-    prompt = {
-        "max_params": max_params,
-        "max_hidden_layers": max_hidden_layers,
-        "activations": tuple(activations.replace(" ", "").split(",")) if activations is not None else None,
-    }
-    estimator = NetFormerRegressor(refine_steps=refine, n_samples=n, random_state=seed, **prompt)
+    estimator = NetFormerRegressor(
+        refine,
+        n,
+        seed,
+        max_params,
+        max_hidden_layers,
+        None if activations is None else activations.replace(" ", "").split(","),
+        model,
+    )
     with talk.progress(f"writing {n} networks for {len(y)} rows and {len(intake.columns)} columns"):
         estimator.fit(pd.DataFrame(X[train], columns=intake.columns), y[train])
         seconds = time.perf_counter() - start
@@ -168,7 +178,6 @@ def inspect(
     if draw is not None and draw.suffix.lower() != ".svg":
         raise InputError(f"{draw}: --draw must end in .svg")
     from netformer.cli.describe import draw_networks, layers, overview, overview_table, weight_tables
-    from netformer.networks.merged import merged
     from netformer.report.svg import save
 
     bundle, talk = load_bundle(nets), Talk(json, quiet)
@@ -178,8 +187,8 @@ def inspect(
     listed = overview(bundle)
     shown = overview_table(listed, f"{len(networks)} networks for {bundle.target!r}, {len(columns)} columns: {nets}")
     name = "mean" if bundle.wide is None else "wide"
-    wide = merged(bundle.stack(name))
-    units = f"{name}: {len(wide.head)} hidden units, {wide.n_params} parameters; "
+    hidden, n_params = bundle.stack(name).merged_size()
+    units = f"{name}: {hidden} hidden units, {n_params} parameters; "
     talk.show(shown, units + "networks read (x - center) / scale and answer in standardised target units")
     if which is not None:
         talk.show(*weight_tables(networks, which, columns))
@@ -189,7 +198,7 @@ def inspect(
         save(draw_networks(networks, members, columns), draw)
         talk.show(f"written: {draw}")
     facts = {"nets": str(nets), "target": bundle.target, "columns": columns, "about": bundle.about}
-    talk.finish(facts | {f"{name}_params": wide.n_params, "networks": listed})
+    talk.finish(facts | {f"{name}_params": n_params, "networks": listed})
 
 
 @app.command(epilog=CODES)
@@ -269,6 +278,7 @@ def evaluate(
     n: Count = 16,
     refine: Refine = 0,
     seed: Seed = 0,
+    model: Model = None,
     impute: Impute = None,
     json: AsJson = False,
     quiet: Quiet = False,
@@ -276,12 +286,13 @@ def evaluate(
     """Cross-validate NetFormerRegressor (3 folds) beside ridge and MLPRegressor: mean R2, seconds in brackets."""
     from netformer import NetFormerRegressor
     from netformer.cli.leaderboard import cross_validate, mlp, ridge
+    from netformer.generation.estimator import netformer_of
     from netformer.tables.intake import take_in
 
-    talk = Talk(json, quiet)
+    talk, writer = Talk(json, quiet), netformer_of(model)
     intakes = [(str(path), take_in(path, target, impute is not None)) for path in tables]
     build: dict[str, Callable[[], Any]] = {
-        "netformer": lambda: NetFormerRegressor(refine_steps=refine, n_samples=n, random_state=seed),
+        "netformer": lambda: NetFormerRegressor(refine, n, seed, model=writer),
         "ridge": ridge,
         "mlp": lambda: mlp(seed),
     }
@@ -300,32 +311,33 @@ def evaluate(
 
 
 @app.command(epilog=CODES)
-def info(json: AsJson = False, quiet: Quiet = False) -> None:
-    """Version, and what the weights of the package are."""
+def info(model: Model = None, json: AsJson = False, quiet: Quiet = False) -> None:
+    """Version, and what the weights of a model are; without --model, those of the package."""
     from importlib.metadata import PackageNotFoundError, version
+
+    from netformer.generation.generator import PACKAGE
+    from netformer.model.store import WEIGHTS, load_model
 
     try:
         own = version("netformer")
     except PackageNotFoundError:
         own = "not installed, run from its source"
-    folder, talk = Path(__file__).parents[1] / "pretrained", Talk(json, quiet)
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise InputError(f"{weights}: the weights of the package are missing; install it again or run make pretrain")
-    legs = json_text.loads((folder / "legs.json").read_text())
-    model = json_text.loads((folder / "config.json").read_text())["model"]
-    with weights.open("rb") as file:  # safetensors: a length, a header in JSON, numbers
-        header = json_text.loads(file.read(int.from_bytes(file.read(8), "little")))
+    folder, talk = PACKAGE if model is None else model, Talk(json, quiet)
+    loaded = load_model(folder)[0]
+    weights = folder / WEIGHTS
     facts = {
         "netformer": own,
         "torch": version("torch"),
         "weights": str(weights),
         "megabytes": round(weights.stat().st_size / 1e6, 1),
-        "parameters": sum(math.prod(part["shape"]) for name, part in header.items() if name != "__metadata__"),
-        "steps": sum(leg["steps"] for leg in legs),
-        "tasks": sum(leg["stream_tasks"] for leg in legs),
-        "trainings": len(legs),
-        "layout": {name: model[name] for name in ("max_features", "max_hidden_layers", "max_width")},
+        "parameters": sum(part.numel() for part in loaded.state_dict().values()),
+    }
+    if (folder / "legs.json").is_file():  # beside weights that were trained in several runs
+        legs = json_text.loads((folder / "legs.json").read_text())
+        steps, tasks = (sum(leg[name] for leg in legs) for name in ("steps", "stream_tasks"))
+        facts |= {"steps": steps, "tasks": tasks, "trainings": len(legs)}
+    facts["layout"] = {
+        name: getattr(loaded.layout, name) for name in ("max_features", "max_hidden_layers", "max_width")
     }
     shown = Table(show_header=False)
     for name, value in facts.items():

@@ -10,7 +10,7 @@ from rich.table import Table
 from torch import Tensor
 
 from netformer.cli.console import number
-from netformer.exports.bundle import Bundle
+from netformer.exports.population import Population
 from netformer.networks.specs import ACTIVATIONS, slots
 from netformer.networks.stack import Networks
 from netformer.report.graph import draw_network
@@ -41,7 +41,7 @@ def influence(networks: Networks) -> Float[Tensor, "n features"]:
     return slope.abs().mean(1)
 
 
-def overview(bundle: Bundle) -> list[dict]:
+def overview(bundle: Population) -> list[dict]:
     """Number, held-back R2 if known, size, structure and influence (strongest column first) of each network."""
     out, slopes, known = [], influence(bundle.networks), bundle.about.get("r2")
     for i in range(len(bundle.networks)):

@@ -21,8 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from netformer.cli.console import number
 from netformer.cli.describe import structure
-from netformer.exports.bundle import Bundle
-from netformer.networks.merged import merged
+from netformer.exports.population import Population
 from netformer.tables.intake import Intake, fill, medians
 
 HELD_BACK = 0.2
@@ -71,7 +70,7 @@ def r2(y: Float[np.ndarray, " rows"], predicted: Float[np.ndarray, " rows"]) -> 
 
 
 def leaderboard(
-    bundle: Bundle,
+    bundle: Population,
     X: Float[np.ndarray, "rows features"],
     y: Float[np.ndarray, " rows"],
     train: Bool[np.ndarray, " rows"],
@@ -83,9 +82,9 @@ def leaderboard(
         for i in range(count)
     ]
     for name, what in (("mean", "mean of the"), ("wide", "merged from the")):
-        one = merged(bundle.stack(name))
-        line = f"{what} {count} networks: {len(one.head)} hidden units"
-        rows.append(Row(name, r2(y[test], bundle.predict(X[test], name)), one.n_params, line))
+        units, n_params = bundle.stack(name).merged_size()
+        line = f"{what} {count} networks: {units} hidden units"
+        rows.append(Row(name, r2(y[test], bundle.predict(X[test], name)), n_params, line))
     linear = ridge().fit(X[train], y[train]).predict(X[test])
     rows.append(Row("ridge", r2(y[test], linear), X.shape[1] + 1, "linear, scikit-learn's RidgeCV"))
     rows.append(Row("constant", r2(y[test], np.full(test.sum(), y[train].mean())), 1, "mean of the target"))

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from netformer.cli.describe import influence
 from netformer.cli.leaderboard import BASELINES, Row, ridge
-from netformer.exports.bundle import Bundle, standardize
+from netformer.exports.population import Population
 from netformer.report.charts import Axis, Curve, Points, plane
 from netformer.report.graph import LEGEND, draw_network
 from netformer.report.page import Cell, DataTable, Picture, Report, Section, cell
@@ -22,7 +22,7 @@ _POINTS, _GRID, _DOTS = 120, 33, 500
 
 
 def table_report(
-    bundle: Bundle,
+    bundle: Population,
     board: Sequence[Row],
     X: Float[np.ndarray, "rows features"],
     y: Float[np.ndarray, " rows"],
@@ -72,7 +72,7 @@ def _ends(*parts: np.ndarray) -> tuple[float, float]:
 
 
 def _predicted(
-    bundle: Bundle, score: dict[str, float], best: int, X: np.ndarray, y: np.ndarray, train: np.ndarray
+    bundle: Population, score: dict[str, float], best: int, X: np.ndarray, y: np.ndarray, train: np.ndarray
 ) -> list[Picture]:
     test = np.flatnonzero(~train)
     test = test[_spread(len(test), _DOTS)]
@@ -94,7 +94,7 @@ def _predicted(
 
 
 def _curves(
-    bundle: Bundle, slopes: Sequence[float], best: Sequence[int], X: np.ndarray, y: np.ndarray
+    bundle: Population, slopes: Sequence[float], best: Sequence[int], X: np.ndarray, y: np.ndarray
 ) -> list[Picture]:
     rows = _spread(len(y), _POINTS)
     x, drawn = X[rows], []
@@ -121,8 +121,8 @@ def _curves(
     return drawn
 
 
-def _networks(bundle: Bundle, score: dict[str, float], best: Sequence[int], X: np.ndarray) -> list[Picture]:
-    z = torch.from_numpy(standardize(X[_spread(len(X), _POINTS)], bundle.center, bundle.scale))
+def _networks(bundle: Population, score: dict[str, float], best: Sequence[int], X: np.ndarray) -> list[Picture]:
+    z = torch.from_numpy(bundle.reading.standardize(X[_spread(len(X), _POINTS)]))
     drawn = []
     for index in best:
         drawing = draw_network(bundle.networks, index, z, bundle.columns, f"network {index}")

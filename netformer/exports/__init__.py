@@ -1,4 +1,4 @@
-"""Exports: delivered networks as a folder, and the formats they leave in.
+"""Exports: the networks delivered for a table, as a folder and in the formats they leave in.
 
-Read `bundle` first, then `formats`.
+Read `population` first, then `formats`.
 """

@@ -1,6 +1,6 @@
-"""Bundle: the networks delivered for one table, with what they need to read it, as one folder without pickles.
+"""Bundle: a population as one folder without pickles.
 
-networks.safetensors   the stacks (weights, edges, shapes), center and scale of columns and target
+networks.safetensors   the stacks (weights, edges, shapes), expected R2, center and scale of columns and target
 networks.json          format, names, `about`, and the SHA-256 of the other file
 """
 
@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
@@ -24,12 +19,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from netformer.errors import InputError
-from netformer.networks.merged import merged
+from netformer.files import replacing
 from netformer.networks.specs import Specs
-from netformer.networks.stack import Networks, _check_stack
-from netformer.tasks.view import CUT
+from netformer.networks.stack import Networks
+from netformer.tables.reading import Reading
 
-FORMAT = 2
+FORMAT = 3  # 3: expected_r2
 
 
 _JSON, _TENSORS = "networks.json", "networks.safetensors"
@@ -41,143 +36,75 @@ _KEYS = {"about": dict, "columns": list, "format": int, "sha256": str, "target":
 _PARTS = {"n_inputs": torch.int64, "widths": torch.int64, "activations": torch.int64, "mask": torch.bool}
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """Networks for one table.
-
-    networks: they read all columns, standardised, and answer in the standardised target. wide: the stack whose mean is
-    the wide network (`merging.widen`), or None. center, scale: of each column, target_center, target_scale: of the
-    target; standardised = (raw - center) / scale, cut at +-CUT. columns, target: names. about: anything JSON holds
-    (seeds, scores). Raises InputError for parts that do not belong together.
-    """
-
-    networks: Networks
-    wide: Networks | None
-    center: Float[np.ndarray, " features"]
-    scale: Float[np.ndarray, " features"]
-    target_center: float
-    target_scale: float
-    columns: tuple[str, ...]
-    target: str = "y"
-    about: dict = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        f = len(self.columns)
-        if f < 1 or len(set(self.columns)) != f:
-            raise InputError(f"columns must be at least one name, none of them twice, got {self.columns}")
-        for name, values in (("center", self.center), ("scale", self.scale)):
-            if values.shape != (f,) or values.dtype != np.float64 or not np.isfinite(values).all():
-                raise InputError(f"{name} must be {f} finite float64, one a column, got {values.dtype} {values.shape}")
-        if not ((self.scale > 0).all() and 0 < self.target_scale < np.inf and np.isfinite(self.target_center)):
-            raise InputError("scale and target_scale must be above 0 and finite, target_center finite")
-        if len(self.networks) < 1:
-            raise InputError("networks must hold at least 1 network, got 0")
-        for name, stack in (("networks", self.networks), ("wide", self.wide)):
-            if stack is not None:
-                _check_stack(name, stack, f)
-
-    def stack(self, which: int | str = "wide") -> Networks:
-        """The stack whose mean `which` names: "wide", "mean" (of `networks`), or the index of one network."""
-        n = len(self.networks)
-        if which == "wide" and self.wide is not None:
-            return self.wide
-        if which == "mean":
-            return self.networks
-        if isinstance(which, Integral) and not isinstance(which, bool) and 0 <= which < n:
-            return self.networks[[int(which)]]
-        wide = "" if self.wide is None else "'wide', "
-        raise InputError(f"which must be {wide}'mean' or an index from 0 to {n - 1}, got {which!r}")
-
-    def predict(self, X: Any, which: int | str = "wide") -> Float[np.ndarray, " rows"]:
-        """Predictions in units of the target, computed in float64. X: (rows, features), raw columns in the order of
-        `columns`. which: see `stack`. Raises InputError for another shape and for missing or infinite values."""
-        X = np.asarray(X, np.float64)
-        if X.ndim != 2 or X.shape[1] != len(self.columns):
-            raise InputError(f"X must be (rows, {len(self.columns)}), got {X.shape}")
-        if not np.isfinite(X).all():
-            raise InputError("X must be finite; drop or impute missing values first")
-        predicted = merged(self.stack(which)).predict(standardize(X, self.center, self.scale))
-        return predicted * self.target_scale + self.target_center
-
-    def save(self, folder: str | Path) -> None:
-        """Write the folder, complete or not at all. Raises InputError for a folder that is not empty."""
-        folder = Path(folder).resolve()
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise InputError(f"{folder} must be a new or an empty folder; remove it or choose another name")
-        tensors = {
-            "center": torch.from_numpy(self.center.copy()),
-            "scale": torch.from_numpy(self.scale.copy()),
-            "target": torch.tensor([self.target_center, self.target_scale], dtype=torch.float64),
-        }
-        for name, stack in (("networks", self.networks), ("wide", self.wide)):
-            if stack is not None:
-                tensors[f"{name}.weight"] = stack.weight
-                tensors |= {f"{name}.{part}": getattr(stack.specs, part) for part in _PARTS}
-        data = save({name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()})
-        names = {"columns": list(self.columns), "target": self.target, "about": self.about}
-        try:
-            text = json.dumps(
-                {"format": FORMAT, "sha256": hashlib.sha256(data).hexdigest()} | names,
-                indent=2,
-                sort_keys=True,
-                allow_nan=False,
-            )
-        except (TypeError, ValueError) as error:
-            raise InputError(f"about must hold finite numbers, text, lists and dicts only: {error}") from None
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+def write_folder(
+    folder: str | Path,
+    reading: Reading,
+    networks: Networks,
+    expected_r2: Float[Tensor, " n"],
+    wide: Networks | None,
+    about: dict,
+) -> None:
+    """Write the folder, complete or not at all. Raises InputError for a folder that is not empty, and for an `about`
+    that JSON cannot hold."""
+    folder = Path(folder).resolve()
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder} must be a new or an empty folder; remove it or choose another name")
+    tensors = {
+        "center": torch.from_numpy(reading.center.copy()),
+        "scale": torch.from_numpy(reading.scale.copy()),
+        "target": torch.tensor([reading.target_center, reading.target_scale], dtype=torch.float64),
+        "expected_r2": expected_r2.float(),
+    }
+    for name, stack in (("networks", networks), ("wide", wide)):
+        if stack is not None:
+            tensors[f"{name}.weight"] = stack.weight
+            tensors |= {f"{name}.{part}": getattr(stack.specs, part) for part in _PARTS}
+    data = save({name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()})
+    names = {"columns": list(reading.columns), "target": reading.target, "about": about}
+    try:
+        text = json.dumps(
+            {"format": FORMAT, "sha256": hashlib.sha256(data).hexdigest()} | names,
+            indent=2,
+            sort_keys=True,
+            allow_nan=False,
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"about must hold finite numbers, text, lists and dicts only: {error}") from None
+    with replacing(folder) as partial:
         partial.mkdir()
-        try:
-            (partial / _TENSORS).write_bytes(data)
-            (partial / _JSON).write_text(text + "\n", encoding="utf-8")
-            partial.replace(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Bundle:
-        """Raises InputError, one line, for a folder that is incomplete, damaged or of another format."""
-        folder = Path(folder)
-        for path in (folder / _JSON, folder / _TENSORS):
-            if not path.is_file():
-                raise InputError(f"{path} must be a file that Bundle.save wrote, found none")
-        described = _read_json(folder / _JSON)
-        data = (folder / _TENSORS).read_bytes()
-        found = hashlib.sha256(data).hexdigest()
-        if found != described["sha256"]:
-            raise InputError(
-                f"{folder / _TENSORS}: sha256 must be {described['sha256']}, found {found}; the file was changed or cut"
-            )
-        try:
-            tensors = load(data)
-        except SafetensorError as error:
-            raise InputError(f"{folder / _TENSORS} must be a safetensors file, found: {error}") from None
-        try:
-            center, scale, target = (_tensor(tensors, name, torch.float64, 1) for name in ("center", "scale", "target"))
-            if target.shape != (2,):
-                raise InputError(f"target must be center and scale, found shape {tuple(target.shape)}")
-            wide = _stack_of(tensors, "wide") if any(name.startswith("wide.") for name in tensors) else None
-            return cls(
-                _stack_of(tensors, "networks"),
-                wide,
-                center.numpy(),
-                scale.numpy(),
-                float(target[0]),
-                float(target[1]),
-                columns=tuple(described["columns"]),
-                target=described["target"],
-                about=described["about"],
-            )
-        except ValueError as error:
-            raise InputError(f"{folder}: {error}") from None
+        (partial / _TENSORS).write_bytes(data)
+        (partial / _JSON).write_text(text + "\n", encoding="utf-8")
 
 
-def standardize(
-    X: Float[np.ndarray, "rows features"], center: Float[np.ndarray, " features"], scale: Float[np.ndarray, " features"]
-) -> Float[np.ndarray, "rows features"]:
-    """(X - center) / scale, cut at +-CUT."""
-    with np.errstate(over="ignore"):
-        return np.clip((X - center) / scale, -CUT, CUT)
+def read_folder(folder: str | Path) -> tuple[Reading, Networks, Float[Tensor, " n"], Networks | None, dict]:
+    """reading, networks, expected_r2, wide and about of a folder that `write_folder` wrote. Raises InputError, one
+    line, for one that is incomplete, damaged or of another format."""
+    folder = Path(folder)
+    for path in (folder / _JSON, folder / _TENSORS):
+        if not path.is_file():
+            raise InputError(f"{path} must be a file that Bundle.save wrote, found none")
+    described = _read_json(folder / _JSON)
+    data = (folder / _TENSORS).read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != described["sha256"]:
+        raise InputError(
+            f"{folder / _TENSORS}: sha256 must be {described['sha256']}, found {found}; the file was changed or cut"
+        )
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise InputError(f"{folder / _TENSORS} must be a safetensors file, found: {error}") from None
+    try:
+        center, scale, target = (_tensor(tensors, name, torch.float64, 1) for name in ("center", "scale", "target"))
+        if target.shape != (2,):
+            raise InputError(f"target must be center and scale, found shape {tuple(target.shape)}")
+        columns, units = tuple(described["columns"]), (float(target[0]), float(target[1]))
+        reading = Reading(columns, center.numpy(), scale.numpy(), described["target"], *units)
+        wide = _stack_of(tensors, "wide") if any(name.startswith("wide.") for name in tensors) else None
+        expected = _tensor(tensors, "expected_r2", torch.float32, 1)
+        return reading, _stack_of(tensors, "networks"), expected, wide, described["about"]
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import erf, expit
 
-from netformer.exports.bundle import Bundle, standardize
 from netformer.networks.stack import Networks
+from netformer.tables.reading import Reading
 
 Rounding = Callable[[np.ndarray], np.ndarray]
 
@@ -59,12 +59,7 @@ class Layer:
 class Formula:
     """The arrays of the formula in the head of this module, float64. An edge that does not exist is a 0."""
 
-    columns: tuple[str, ...]
-    target: str
-    center: Float[np.ndarray, " features"]
-    scale: Float[np.ndarray, " features"]
-    target_center: float
-    target_scale: float
+    reading: Reading
     bodies: tuple[tuple[Layer, ...], ...]
     heads: tuple[Float[np.ndarray, " _"], ...]
     skip: Float[np.ndarray, " features"]
@@ -91,12 +86,8 @@ class Formula:
             y = y + h @ head
         return y
 
-    def predict(self, X: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, " rows"]:
-        """Raw columns to units of the target."""
-        return self.inner(standardize(X, self.center, self.scale)) * self.target_scale + self.target_center
-
     def map(self, change: Rounding) -> Formula:
-        """The same with every weight changed; center and scale stay."""
+        """The same with every weight changed; the reading stays."""
         bodies = tuple(
             tuple(Layer(change(layer.weight), change(layer.bias), layer.activation) for layer in body)
             for body in self.bodies
@@ -105,10 +96,9 @@ class Formula:
         return replace(self, bodies=bodies, heads=tuple(map(change, self.heads)), skip=change(self.skip), bias=bias)
 
 
-def formula_of(bundle: Bundle, which: int | str = "wide") -> Formula:
-    """The formula of what `which` names (`Bundle.stack`)."""
-    stack = bundle.stack(which)
-    networks, features = Networks(stack.specs, stack.weight.double()), len(bundle.columns)
+def formula_of(reading: Reading, stack: Networks) -> Formula:
+    """The formula of the mean of a stack."""
+    networks, features = Networks(stack.specs, stack.weight.double()), len(reading.columns)
     bodies, heads = [], []
     for index in range(len(networks)):
         *hidden, (head, _, _) = networks.matrices(index)
@@ -119,12 +109,7 @@ def formula_of(bundle: Bundle, which: int | str = "wide") -> Formula:
         heads.append(head[0].numpy() / len(networks))
     last = networks.weight[:, -1].numpy().mean(0)
     return Formula(
-        bundle.columns,
-        bundle.target,
-        bundle.center,
-        bundle.scale,
-        bundle.target_center,
-        bundle.target_scale,
+        reading,
         tuple(bodies),
         tuple(heads),
         last[1 : 1 + features],
@@ -181,7 +166,7 @@ def _half(count: int) -> int:
 def _probe(formula: Formula) -> Callable[[Rounding], float]:
     """Tells how far a change of the weights moves an answer at most, on 1,000 rows twice as wide as the table; nan
     where it is not finite."""
-    z = 2 * np.random.default_rng(0).standard_normal((1000, len(formula.columns)))
+    z = 2 * np.random.default_rng(0).standard_normal((1000, len(formula.reading.columns)))
     expected = formula.inner(z)
 
     def moved(change: Rounding) -> float:

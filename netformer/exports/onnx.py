@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from netformer.exports.formula import Formula
-from netformer.tasks.view import CUT
+from netformer.tables.reading import CUT
 
 _ONNX_OPSET, _ONNX_IR = 17, 8
 
@@ -16,7 +16,7 @@ _ONNX_OPSET, _ONNX_IR = 17, 8
 _ONNX_KINDS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
 
-def to_onnx(formula: Formula) -> Any:
+def onnx_model(formula: Formula) -> Any:
     """The formula as an ONNX model, opset 17: x double (rows, features) -> y double (rows, 1); GELU is exact.
 
     The names of columns and target are its metadata `columns` (a JSON list) and `target`.
@@ -43,7 +43,7 @@ def to_onnx(formula: Formula) -> Any:
             return node("Mul", node("Mul", h, constant(0.5)), node("Add", erf, constant(1.0)))
         return h if name == "identity" else node(_ONNX_KINDS[name], h)
 
-    z = node("Div", node("Sub", "x", constant(formula.center)), constant(formula.scale))
+    z = node("Div", node("Sub", "x", constant(formula.reading.center)), constant(formula.reading.scale))
     z = node("Clip", z, constant(-CUT), constant(CUT))
     ends = []
     for body in formula.bodies:
@@ -53,16 +53,21 @@ def to_onnx(formula: Formula) -> Any:
         ends.append(h)
     last = np.concatenate([*formula.heads, formula.skip])[:, None]
     y = node("Gemm", node("Concat", *ends, z, axis=1), constant(last), constant(np.array([formula.bias])))
-    node("Add", node("Mul", y, constant(formula.target_scale)), constant(formula.target_center), output="y")
+    node(
+        "Add",
+        node("Mul", y, constant(formula.reading.target_scale)),
+        constant(formula.reading.target_center),
+        output="y",
+    )
     graph = helper.make_graph(
         nodes,
         "netformer",
-        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["rows", len(formula.columns)])],
+        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["rows", len(formula.reading.columns)])],
         [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["rows", 1])],
         constants,
     )
     opset = [helper.make_opsetid("", _ONNX_OPSET)]
     model = helper.make_model(graph, opset_imports=opset, ir_version=_ONNX_IR, producer_name="netformer")
-    helper.set_model_props(model, {"columns": json.dumps(formula.columns), "target": formula.target})
+    helper.set_model_props(model, {"columns": json.dumps(formula.reading.columns), "target": formula.reading.target})
     checker.check_model(model)
     return model

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from netformer.exports.formula import ALPHABET, EXACT_DIGITS, Formula, coded, decimal, fewest_characters, fewest_digits
-from netformer.tasks.view import CUT
+from netformer.tables.reading import CUT, Reading
 
 _WIDTH = 116  # of a line of numbers
 
@@ -85,7 +84,7 @@ def _c_coded(values: Sequence[float], count: int, step: float) -> list[str]:
 
 def _c_file(formula: Formula, n_values: int, weights: Sequence[str], read: str) -> str:
     """weights: the lines that hold them. read: the expression for weight number {}."""
-    n, deepest = len(formula.columns), max(len(body) for body in formula.bodies)
+    n, deepest = len(formula.reading.columns), max(len(body) for body in formula.bodies)
     width = max(len(layer.bias) for body in formula.bodies for layer in body)
     calls = [f"    p = dot(p, {n}, z, &y); /* straight from the columns */"] if formula.skip.any() else []
     for body, head in zip(formula.bodies, formula.heads, strict=True):
@@ -101,17 +100,17 @@ def _c_file(formula: Formula, n_values: int, weights: Sequence[str], read: str) 
         for kind, name in enumerate(formula.activations)
         if name in _C_KINDS
     ]
-    names = [f" * x[{i}]: {_comment(name)}" for i, name in enumerate(formula.columns)]
+    names = [f" * x[{i}]: {_comment(name)}" for i, name in enumerate(formula.reading.columns)]
     lines = [
-        f"/* {_comment(formula.target)}, predicted by a NetFormer network of {n_values} weights; C99, -lm.",
+        f"/* {_comment(formula.reading.target)}, predicted by a NetFormer network of {n_values} weights; C99, -lm.",
         " * double predict(const double x[]) reads raw columns and answers in units of the target:",
         *names,
         " */",
         "#include <math.h>",
         "",
         *weights,
-        *_c_array("double", "center", formula.center, EXACT_DIGITS),
-        *_c_array("double", "scale", formula.scale, EXACT_DIGITS),
+        *_c_array("double", "center", formula.reading.center, EXACT_DIGITS),
+        *_c_array("double", "scale", formula.reading.scale, EXACT_DIGITS),
         "",
         "/* y += weights . x; p: the first of its weights, returned: the first of the next ones */",
         "static int dot(int p, int n, const double *x, double *y) {",
@@ -143,7 +142,7 @@ def _c_file(formula: Formula, n_values: int, weights: Sequence[str], read: str) 
         "    int p = 1;",
         *calls,
         "    (void)p;",
-        f"    return y * {_double(formula.target_scale)} + {_double(formula.target_center)};",
+        f"    return y * {_double(formula.reading.target_scale)} + {_double(formula.reading.target_center)};",
         "}",
     ]
     return "\n".join(lines) + "\n"
@@ -162,7 +161,7 @@ def python_source(formula: Formula) -> str:
             "",
             "import math",
             "",
-            *_constants(formula),
+            *_constants(formula.reading),
             f"SKIP, BIAS = {_literal(formula.skip)}, {_number(formula.bias)}",
             "BODIES = [  # ([(activation, [[bias, weight, ...] of each unit]) of each layer], output weights)",
             *bodies,
@@ -215,7 +214,7 @@ def torch_source(formula: Formula) -> str:
             "import torch",
             "from torch import nn",
             "",
-            *_constants(formula),
+            *_constants(formula.reading),
             "",
             "",
             "def load():",
@@ -261,10 +260,8 @@ def torch_source(formula: Formula) -> str:
     )
 
 
-def sklearn_source(
-    regressor: Any, columns: Sequence[str], target: str, low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]
-) -> str:
-    """One Python file whose `load()` makes this fitted `MLPRegressor` again, on raw columns within `low` and `high`."""
+def sklearn_source(regressor: Any, reading: Reading) -> str:
+    """One Python file whose `load()` makes this fitted `MLPRegressor` again, on raw columns within LOW and HIGH."""
 
     def arrays(values: Iterable[np.ndarray]) -> list[str]:
         return [f"        np.array({_literal(v, EXACT_DIGITS)})," for v in values]
@@ -279,10 +276,10 @@ def sklearn_source(
             "import numpy as np",
             "from sklearn.neural_network import MLPRegressor",
             "",
-            f"COLUMNS = {list(columns)!a}",
-            f"TARGET = {target!a}",
-            f"LOW = np.array({_literal(low, EXACT_DIGITS)})",
-            f"HIGH = np.array({_literal(high, EXACT_DIGITS)})",
+            f"COLUMNS = {list(reading.columns)!a}",
+            f"TARGET = {reading.target!a}",
+            f"LOW = np.array({_literal(reading.low, EXACT_DIGITS)})",
+            f"HIGH = np.array({_literal(reading.high, EXACT_DIGITS)})",
             "",
             "",
             "def load():",
@@ -307,13 +304,13 @@ def sklearn_source(
     )
 
 
-def _constants(formula: Formula) -> list[str]:
+def _constants(reading: Reading) -> list[str]:
     return [
-        f"COLUMNS = {list(formula.columns)!a}",
-        f"TARGET = {formula.target!a}",
-        f"CENTER = {_literal(formula.center, EXACT_DIGITS)}",
-        f"SCALE = {_literal(formula.scale, EXACT_DIGITS)}",
-        f"TARGET_CENTER, TARGET_SCALE = {_double(formula.target_center)}, {_double(formula.target_scale)}",
+        f"COLUMNS = {list(reading.columns)!a}",
+        f"TARGET = {reading.target!a}",
+        f"CENTER = {_literal(reading.center, EXACT_DIGITS)}",
+        f"SCALE = {_literal(reading.scale, EXACT_DIGITS)}",
+        f"TARGET_CENTER, TARGET_SCALE = {_double(reading.target_center)}, {_double(reading.target_scale)}",
     ]
 
 

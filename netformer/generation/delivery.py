@@ -1,67 +1,75 @@
-"""Delivery: the networks written for one standardised table, and the wide network they become."""
+"""Delivery: the networks written for one table, and the wide network they become."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
-from netformer.generation.generator import NetFormer, Population
+from netformer.exports.population import Population
+from netformer.generation.generator import NetFormer
 from netformer.generation.merging import widen
-from netformer.networks.stack import Networks, concatenate, constant_network
+from netformer.model.prompt import FREE, Prompt
+from netformer.networks.stack import concatenate, constant_network
+from netformer.tables.reading import CUT, read
 from netformer.tasks.task import TRAIN
-from netformer.tasks.view import CUT, TaskStack, Views
+from netformer.tasks.view import TaskStack, Views
 
-VIEWS = 4  # of a table with more columns than a network reads
+GROUPS = 4  # of columns, of a table with more than a network reads
 
 
 def deliver(
-    z: Float[np.ndarray, "rows features"],
-    t: Float[np.ndarray, " rows"],
+    X: Float[np.ndarray, "rows features"],
+    y: Float[np.ndarray, " rows"],
     load: Callable[[], NetFormer],
     *,
     n_samples: int,
     seed: int = 0,
-    **options: Any,
-) -> tuple[Population, Networks]:
-    """`n_samples` networks on all columns of a table, and the stack whose mean is its wide network.
+    prompt: Prompt = FREE,
+    refine_steps: int = 0,
+    columns: Sequence[str] | None = None,
+    target: str = "y",
+) -> Population:
+    """`n_samples` networks on all columns of a table, with a wide network.
 
-    z, t: columns and target, standardised, not cut. load: gives the model; not called where nothing can be learned (a
-    constant target, no column that varies), which one network of zeros answers. options: refine_steps and
-    constraints of `NetFormer.generate`.
+    load: gives the model; not called where nothing can be learned (a constant target, no column that varies), which one
+    network of zeros answers. prompt, refine_steps: as in `NetFormer.generate`. columns, target: names, see
+    `reading.read`. `about["groups"]`: of columns the networks read a part each, 1 where each reads all.
     """
-    if t.std() == 0 or not (z.std(0) > 0).any():
+    reading, z, t = read(X, y, columns, target)
+    if not (z.any() and t.any()):
         nothing = constant_network(z.shape[1])
-        return reader(nothing, torch.zeros(1)), nothing
+        return Population(reading, nothing, torch.zeros(1), nothing, {"groups": 1})
     model, n_features = load(), z.shape[1]
     size = model.model.layout.max_features
-    parts = views(np.abs(z.T @ t), size, min(VIEWS, n_samples))
-    counts = [len(part) for part in np.array_split(np.arange(n_samples), len(parts))]
+    groups = column_groups(np.abs(z.T @ t), size, min(GROUPS, n_samples))
+    counts = [len(part) for part in np.array_split(np.arange(n_samples), len(groups))]
     written, expected = [], []
-    for number, (columns, count) in enumerate(zip(parts, counts, strict=True)):
+    for number, (group, count) in enumerate(zip(groups, counts, strict=True)):
         seen = np.zeros_like(z)
-        seen[:, columns] = z[:, columns]
-        tasks, networks, estimates = model.write(seen, t, count, random_state=(seed + number) % 2**31, **options)
-        written.append(tasks.views[[0] * count].fold(networks, n_features))
+        seen[:, group] = z[:, group]
+        networks, estimates = model.write(
+            seen,
+            t,
+            count,
+            prompt=prompt,
+            refine_steps=refine_steps,
+            known=model.known(X[:, np.sort(group)], y),
+            random_state=(seed + number) % 2**31,
+        )
+        written.append(networks)
         expected.append(estimates)
-    population = reader(concatenate(written), torch.cat(expected))
+    networks = concatenate(written)
     # Networks that each read a part of the columns are no answer in the mean, only together.
     share = 1.0 if n_features > size else None
-    return population, widen(population.networks, _as_task(np.clip(z, -CUT, CUT), t), n_samples, share)
+    wide = widen(networks, _as_task(np.clip(z, -CUT, CUT), t), n_samples, share)
+    return Population(reading, networks, torch.cat(expected), wide, {"groups": len(groups)})
 
 
-def reader(networks: Networks, expected_r2: Float[Tensor, " n"]) -> Population:
-    """Networks that read standardised columns."""
-    edge = np.full(networks.layout.max_features, CUT)
-    return Population(networks, expected_r2, -edge, edge)
-
-
-def views(strength: Float[np.ndarray, " features"], size: int, count: int) -> list[Int[np.ndarray, " k"]]:
-    """Columns of each view: of a narrow table one with all, else the stronger half of `size` in each, and others in
+def column_groups(strength: Float[np.ndarray, " features"], size: int, count: int) -> list[Int[np.ndarray, " k"]]:
+    """Columns of each group: of a narrow table one with all, else the stronger half of `size` in each, and others in
     turn, in order of strength, |correlation with y|."""
     order = np.argsort(-strength, kind="stable")
     if len(order) <= size:
@@ -69,7 +77,7 @@ def views(strength: Float[np.ndarray, " features"], size: int, count: int) -> li
     half = size // 2
     rest = order[half:]
     used = min(count, -(-len(rest) // (size - half)))
-    return [np.concatenate([order[:half], rest[v::used][: size - half]]) for v in range(used)]
+    return [np.concatenate([order[:half], rest[g::used][: size - half]]) for g in range(used)]
 
 
 def _as_task(z: Float[np.ndarray, "rows features"], t: Float[np.ndarray, " rows"]) -> TaskStack:

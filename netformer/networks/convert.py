@@ -30,6 +30,23 @@ class SkipNetwork(nn.Module):
         return self.body(x) + x @ self.skip.T
 
 
+def torch_module(
+    layers: Sequence[tuple[Tensor, Tensor | None, str]], skip: Float[Tensor, "outputs features"] | None
+) -> nn.Module:
+    """`nn.Sequential` of these (weight, bias or None, activation) layers, output last, in their dtype; inside a
+    `SkipNetwork` where there is a skip. No generator is touched."""
+    modules: list[nn.Module] = []
+    for weight, bias, name in layers:
+        # skip_init: nothing is drawn from the global generator, every value is replaced below.
+        linear = nn.utils.skip_init(
+            nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype
+        )
+        linear.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
+        modules.extend([linear] if name == "identity" else [linear, _MODULES[name]()])
+    body = nn.Sequential(*modules)
+    return body if skip is None else SkipNetwork(body, skip)
+
+
 def sklearn_regressor(layers: Sequence[tuple[Tensor, Tensor | None, str]]) -> Any:
     """A fitted `MLPRegressor` with these (weight, bias or None, activation) layers, output last; no bias is zeros.
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from netformer.errors import InputError
-from netformer.networks.convert import _MODULES, SkipNetwork, sklearn_regressor
+from netformer.networks.convert import sklearn_regressor, torch_module
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs, activate, slots
-
-_ONNX_OPSET, _ONNX_IR = 17, 8
 
 
 @dataclass(frozen=True)
@@ -85,21 +80,10 @@ class Networks:
 
     def to_torch(self, index: int) -> nn.Module:
         """Network `index` as `nn.Sequential`, inside a `SkipNetwork` where its spec has a skip; output (rows, 1)."""
-        modules: list[nn.Module] = []
-        for weight, bias, name in self.matrices(index):
-            linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
-            with torch.no_grad():
-                linear.weight.copy_(weight)
-                if bias is not None:
-                    linear.bias.copy_(bias)
-            modules.append(linear)
-            if name != "identity":
-                modules.append(_MODULES[name]())
-        body = nn.Sequential(*modules)
-        if not bool(self.specs.skip[index]):
-            return body
-        n_inputs = int(self.specs.n_inputs[index])
-        return SkipNetwork(body, self.weight[index, -1, 1 : 1 + n_inputs].unsqueeze(0).clone())
+        skip = None
+        if bool(self.specs.skip[index]):
+            skip = self.weight[index, -1, 1 : 1 + int(self.specs.n_inputs[index])].unsqueeze(0).clone()
+        return torch_module(self.matrices(index), skip)
 
     def to_sklearn(self, index: int) -> Any:
         """Network `index` as a fitted `MLPRegressor`; edges that do not exist become zeros.
@@ -110,59 +94,13 @@ class Networks:
             raise InputError(f"MLPRegressor has no edges from inputs to outputs, network {index} has; use to_torch")
         return sklearn_regressor(self.matrices(index))
 
-    def to_onnx(self, index: int, path: str | Path) -> None:
-        """Write network `index` as an ONNX file (opset 17): input `x` (rows, n_inputs), output `y` (rows, 1).
-
-        GELU is the exact one, spelled with Erf. The file appears complete or not at all.
-        """
-        from onnx import TensorProto, checker, helper, numpy_helper
-
-        nodes, constants = [], []
-
-        def constant(name: str, value: Tensor | float) -> str:
-            array = torch.as_tensor(value, dtype=self.weight.dtype).numpy()
-            constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-            return name
-
-        def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-            nodes.append(helper.make_node(kind, inputs, [output], **attributes))
-            return output
-
-        skip, n_inputs, h = bool(self.specs.skip[index]), int(self.specs.n_inputs[index]), "x"
-        layers = self.matrices(index)
-        for layer, (weight, bias, name) in enumerate(layers):
-            inputs = [h, constant(f"weight{layer}", weight)]
-            if bias is not None:
-                inputs.append(constant(f"bias{layer}", bias))
-            h = node("Gemm", inputs, "y" if layer == len(layers) - 1 and not skip else f"a{layer}", transB=1)
-            if name == "gelu":
-                scaled = node("Mul", [h, constant(f"gelu_scale{layer}", 0.5**0.5)], f"scaled{layer}")
-                erf = node("Add", [node("Erf", [scaled], f"erf{layer}"), constant(f"one{layer}", 1.0)], f"erf1{layer}")
-                half = node("Mul", [h, constant(f"half{layer}", 0.5)], f"half_a{layer}")
-                h = node("Mul", [half, erf], f"h{layer}")
-            elif name != "identity":
-                h = node({"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}[name], [h], f"h{layer}")
-        if skip:
-            direct = constant("skip", self.weight[index, -1, 1 : 1 + n_inputs].unsqueeze(1))
-            node("Add", [h, node("MatMul", ["x", direct], "linear")], "y")
-        kind = TensorProto.DOUBLE if self.weight.dtype == torch.float64 else TensorProto.FLOAT
-        graph = helper.make_graph(
-            nodes,
-            "netformer",
-            [helper.make_tensor_value_info("x", kind, ["rows", n_inputs])],
-            [helper.make_tensor_value_info("y", kind, ["rows", 1])],
-            constants,
-        )
-        opset = [helper.make_opsetid("", _ONNX_OPSET)]
-        model = helper.make_model(graph, opset_imports=opset, ir_version=_ONNX_IR, producer_name="netformer")
-        checker.check_model(model)
-        path = Path(path)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            partial.write_bytes(model.SerializeToString())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    def merged_size(self) -> tuple[int, int]:
+        """Hidden units before the output, and edges, of the one network that answers with the mean of all of them:
+        bodies side by side under one output layer, which has one bias and one edge from an input."""
+        last, features, mask = self.specs.depth.unsqueeze(1) - 1, self.layout.max_features, self.specs.mask
+        shared = mask[:, -1, : 1 + features].any(0)
+        own = mask[:, :-1].sum() + mask[:, -1, 1 + features :].sum()
+        return int(self.specs.widths.gather(1, last).sum()), int(own + shared.sum())
 
 
 def concatenate(parts: Sequence[Networks]) -> Networks:

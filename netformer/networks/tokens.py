@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from netformer.errors import InputError
-from netformer.networks.convert import _MODULES, SKLEARN_NAMES, SkipNetwork, sklearn_regressor
+from netformer.networks.convert import _MODULES, SKLEARN_NAMES, SkipNetwork, sklearn_regressor, torch_module
 from netformer.networks.specs import ACTIVATIONS, activate
 
 Layer = tuple[Tensor, Tensor | None, str]
@@ -143,17 +143,7 @@ def detokenize(tokens: Tokens, to: str = "torch") -> Any:
         return sklearn_regressor(split[0])
     if split is None:
         return EdgeNetwork(tokens)
-    layers, skip = split
-    modules: list[nn.Module] = []
-    for weight, bias, name in layers:
-        # skip_init: nothing is drawn from the global generator, every value is replaced below.
-        linear = nn.utils.skip_init(
-            nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype
-        )
-        linear.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
-        modules.extend([linear] if name == "identity" else [linear, _MODULES[name]()])
-    body = nn.Sequential(*modules)
-    return body if skip is None else SkipNetwork(body, skip)
+    return torch_module(*split)
 
 
 def _refuse(bad: Bool[Tensor, " edges"], rule: str, found: Int[Tensor, " edges"]) -> None:

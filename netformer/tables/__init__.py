@@ -1,4 +1,4 @@
 """Tables: what users hold. Files become DataFrames, and a DataFrame becomes numbers.
 
-Read `files` first, then `intake`.
+Read `files` first, then `intake` and `reading`.
 """

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks
+from netformer.tables.reading import CUT
 from netformer.tasks.task import PAD, TRAIN, Task
-
-CUT = 6.0  # of a standardised column: a row far outside of what was seen is read as one at the edge
 
 
 @dataclass(frozen=True)
@@ -46,19 +45,10 @@ class Views:
         z = (picked - self.mean.unsqueeze(1)) / self.scale.unsqueeze(1) * self.sign.unsqueeze(1)
         return z.clamp(-CUT, CUT) * used.unsqueeze(1)
 
-    def bounds(self, n_raw: int) -> tuple[Float[Tensor, "t raw"], Float[Tensor, "t raw"]]:
-        """Where each raw column is cut, below and above; a column that is not in use is not."""
-        used = torch.arange(self.columns.shape[1]) < self.n_features.unsqueeze(1)
-        far = torch.full((len(self.columns), n_raw + 1), torch.inf, dtype=self.mean.dtype)
-        at = torch.where(used, self.columns, n_raw)  # unused: into a column that nobody reads
-        low, high = (far.neg(), far.clone())
-        low.scatter_(1, at, self.mean - CUT * self.scale)
-        high.scatter_(1, at, self.mean + CUT * self.scale)
-        return low[:, :n_raw], high[:, :n_raw]
-
     def fold(self, networks: Networks, n_raw: int) -> Networks:
-        """Networks that read the `n_raw` raw columns, within `bounds`, and answer in the units of y; entry i of the
-        views belongs to network i. Every hidden unit that reads an input, and the output, gets a bias."""
+        """Networks that read the `n_raw` raw columns and answer in the units of y; entry i of the
+        views belongs to network i. A hidden unit that reads an input whose mean is not
+        0 gets a bias, and so does the output where the mean of y is not."""
         layout, specs, n = networks.layout, networks.specs, len(networks)
         features, width = layout.max_features, layout.max_width
         used = (torch.arange(features) < self.n_features.unsqueeze(1)).to(networks.weight.dtype)
@@ -71,12 +61,13 @@ class Views:
         weight[:, :, 1 : 1 + n_raw].scatter_add_(2, index, inputs)
         mask[:, :, 1 : 1 + n_raw] = torch.zeros(n, layout.n_patches, n_raw).scatter_add_(2, index, edges.float()) > 0
         weight[:, :, 0] = networks.weight[:, :, 0] - (inputs * self.mean.unsqueeze(1)).sum(2)
-        mask[:, :, 0] = specs.mask[:, :, 0] | edges.any(2)
+        moved = edges & (self.mean != 0).unsqueeze(1)
+        mask[:, :, 0] = specs.mask[:, :, 0] | moved.any(2)
         weight[:, :, 1 + n_raw :] = networks.weight[:, :, 1 + features :]
         mask[:, :, 1 + n_raw :] = specs.mask[:, :, 1 + features :]
         weight[:, -1] *= self.y_scale.unsqueeze(1)
         weight[:, -1, 0] += self.y_mean
-        mask[:, -1, 0] = True
+        mask[:, -1, 0] |= self.y_mean != 0
         folded = Specs(torch.full_like(specs.n_inputs, n_raw), specs.widths, specs.activations, mask)
         return Networks(folded, weight)
 

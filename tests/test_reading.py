@@ -1,0 +1,140 @@
+"""How a table is read: far from zero, in any unit, and the columns that say nothing."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_diabetes
+from sklearn.metrics import r2_score
+
+from netformer import NetFormer, NetFormerRegressor
+from netformer.errors import InputError
+from netformer.tables.reading import CUT, Reading, read
+
+torch.set_num_threads(1)
+
+GRID = 2.0**-20  # deviations: multiples of it stay exact 1e8 deviations away from 0
+FAR, SMALL, LARGE = 2.0**27, 2.0**-40, 2.0**40  # 1.3e8 deviations, units of 9e-13 and 1.1e12
+
+
+def gridded(values):
+    return np.round((values - values.mean(0)) / values.std(0) / GRID) * GRID
+
+
+@pytest.fixture(scope="module")
+def diabetes():
+    X, y = load_diabetes(return_X_y=True)
+    return gridded(X), gridded(y), np.arange(len(y)) % 4 > 0
+
+
+@pytest.fixture(scope="module")
+def model():
+    return NetFormer.load()
+
+
+def scores(model, diabetes, shift=0.0, unit=1.0, y_shift=0.0, y_unit=1.0):
+    """R2 on held-out rows of each network of `generate`, and of the estimator."""
+    X, y, train = diabetes
+    X, moved = (X + shift) * unit, (y + y_shift) * y_unit
+    each = model.generate(X[train], moved[train], n_samples=4).predict(X[~train])
+    wide = NetFormerRegressor(n_samples=4, random_state=0).fit(X[train], moved[train]).predict(X[~train])
+    return np.array([r2_score(y[~train], p / y_unit - y_shift) for p in (*each, wide)])
+
+
+@pytest.fixture(scope="module")
+def plain(model, diabetes):
+    return scores(model, diabetes)
+
+
+@pytest.mark.parametrize("shift", [0.0, FAR, -FAR])
+@pytest.mark.parametrize("unit", [1.0, SMALL, LARGE])
+@pytest.mark.parametrize("of", ["columns", "target"])
+def test_offsets_and_units_change_no_score(model, diabetes, plain, of, shift, unit):
+    """Of `generate` and of the estimator, to 1e-6; the table holds the same information, for no digit is lost."""
+    assert plain.min() > 0.4
+    moved = {"shift": shift, "unit": unit} if of == "columns" else {"y_shift": shift, "y_unit": unit}
+    np.testing.assert_allclose(scores(model, diabetes, **moved), plain, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e12])
+def test_units_that_are_no_power_of_two_change_no_score(model, diabetes, plain, unit):
+    found = scores(model, diabetes, 0.0, unit, FAR, 1 / unit)
+    np.testing.assert_allclose(found, plain, rtol=0, atol=1e-6)
+
+
+def test_columns_are_standardised_and_answers_undone():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(5.0, 3.0, (200, 4)), rng.normal(-7.0, 0.1, 200)
+    reading, z, t = read(X, y, ["a", "b", "c", "d"], "e")
+    np.testing.assert_allclose(reading.center, X.mean(0))
+    np.testing.assert_allclose(reading.scale, X.std(0))
+    np.testing.assert_allclose(z, (X - X.mean(0)) / X.std(0))
+    np.testing.assert_allclose(t, (y - y.mean()) / y.std())
+    np.testing.assert_allclose(reading.answer(t), y)
+    assert (reading.columns, reading.target) == (("a", "b", "c", "d"), "e")
+    assert read(X, y)[0].columns == ("x0", "x1", "x2", "x3")
+    assert np.array_equal(reading.standardize(X), z)
+    np.testing.assert_allclose(
+        reading.standardize(np.array([reading.high + 1, reading.low - 1])), [[CUT], [-CUT]] * np.ones(4)
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 2.5, 1e20, 1 / 3, 1e-300, -1.7e308])
+def test_what_does_not_vary_is_zero(value):
+    X, y = np.c_[np.full(30, value), np.arange(30.0)], np.full(30, value)
+    reading, z, t = read(X, y)
+    assert not z[:, 0].any()
+    assert z[:, 1].std() == pytest.approx(1)
+    assert not t.any()
+    assert np.array_equal(reading.answer(t), y)
+    assert not reading.standardize(X)[:, 0].any()
+
+
+def test_rounding_alone_is_no_column():
+    """0.1 * 3 is not 0.3: a column of both says nothing."""
+    X = np.where(np.arange(40) % 2, 0.1 * 3, 0.3)[:, None]
+    assert X.std() > 0
+    assert not read(X, np.arange(40.0))[1].any()
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-30, 1e30, 1.7e308])
+def test_no_size_overflows(size):
+    X = np.linspace(-1, 1, 50)[:, None] * size
+    reading, z, _ = read(X, np.arange(50.0))
+    assert z.std() == pytest.approx(1)
+    assert np.isfinite([reading.center, reading.scale]).all()
+    np.testing.assert_allclose(reading.standardize(X), z)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "text"),
+    [
+        (np.zeros((3, 2)), np.zeros(2), r"X must be \(rows, features\) and y \(rows,\)"),
+        (np.zeros((3, 0)), np.zeros(3), r"X must be \(rows, features\) and y \(rows,\)"),
+        (np.zeros((1, 2)), np.zeros(1), "with at least 2 rows"),
+        (np.array([[1.0], [np.nan]]), np.zeros(2), "X and y must be finite; drop or impute"),
+        (np.zeros((2, 1)), np.array([0.0, np.inf]), "X and y must be finite; drop or impute"),
+    ],
+)
+def test_what_cannot_be_read_is_named(X, y, text):
+    with pytest.raises(InputError, match=text):
+        read(X, y)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"columns": ("a", "a")}, "columns must be at least one name, none of them twice"),
+        ({"center": np.zeros(3)}, "center must be 2 finite float64, one per column"),
+        ({"scale": np.zeros(2)}, "scale and target_scale must be above 0 and finite"),
+        ({"target_scale": np.inf}, "scale and target_scale must be above 0 and finite"),
+    ],
+)
+def test_parts_that_do_not_belong_together_are_named(change, text):
+    parts = {"columns": ("a", "b"), "center": np.zeros(2), "scale": np.ones(2)}
+    with pytest.raises(InputError, match=text):
+        Reading(**parts | change)
+
+
+def test_a_constant_target_is_refused_by_generate(model):
+    with pytest.raises(InputError, match="y must not be constant"):
+        model.generate(np.arange(20.0).reshape(10, 2), np.full(10, 1 / 3))
