@@ -4,7 +4,7 @@
 
 No stage of the pipeline. A stage whose code, params and inputs have not changed is not run again, and training resumes
 from its last checkpoint. It ends by copying weights, config and params to `netformer/pretrained/`, with the history of
-the weights: every leg of training with its commit, steps and stream of tasks. --init: weights to go on from.
+the weights: every training with its commit, steps and stream of tasks. --init: weights to go on from.
 """
 
 import argparse
@@ -87,21 +87,23 @@ def commit_of(repository: Path) -> str:
 def main(repository: Path = Path(), init: Path | None = None) -> None:
     from stages.train import main as train
 
-    commit, legs, initial = commit_of(repository), [], None
+    commit, trainings, initial = commit_of(repository), [], None
     if init is not None:
         initial = load_model(init)[0]
-        legs = json.loads((init / "legs.json").read_text())
+        trainings = json.loads((init / "history.json").read_text())
     root = prepare(repository)
     params = load_params(root)
     p = params.train
-    if p.seed in [leg["seed"] for leg in legs]:
-        raise InputError(f"train.seed must differ from that of every earlier leg, got {p.seed}: its tasks would repeat")
+    if p.seed in [training["seed"] for training in trainings]:
+        raise InputError(
+            f"train.seed must differ from that of every earlier training, got {p.seed}: its tasks would repeat"
+        )
     train(root, initial)
     fresh, temperature = p.steps * p.stream_tasks, params.model.temperature
-    leg = {"commit": commit, "seed": p.seed, "steps": p.steps, "stream_tasks": fresh, "temperature": temperature}
-    legs.append(leg)
+    training = {"commit": commit, "seed": p.seed, "steps": p.steps, "stream_tasks": fresh, "temperature": temperature}
+    trainings.append(training)
     publish(root, repository / PACKAGE)
-    write_json(legs, repository / PACKAGE / "legs.json")
+    write_json(trainings, repository / PACKAGE / "history.json")
 
 
 def publish(root: Path, package: Path) -> None:
@@ -117,6 +119,6 @@ def publish(root: Path, package: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--init", type=Path, help="folder with model.safetensors, config.json and legs.json")
+    parser.add_argument("--init", type=Path, help="folder with model.safetensors, config.json and history.json")
     arguments = parser.parse_args()
     run(lambda root: main(root, arguments.init))

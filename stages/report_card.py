@@ -179,8 +179,8 @@ def main(repository: Path = Path()) -> None:
     write_json(report, folder / "metrics.json")
     page = views.evaluation_report(report, every, evidence(root), title="NetFormer: the weights of the package")
     write_page(page, folder / "report.html")
-    legs = json.loads((repository / PACKAGE / "legs.json").read_text())
-    (repository / PACKAGE / "README.md").write_text(model_card(report, legs, params.model_dump()))
+    trainings = json.loads((repository / PACKAGE / "history.json").read_text())
+    (repository / PACKAGE / "README.md").write_text(model_card(report, trainings, params.model_dump()))
 
 
 def fit_references(repository: Path = Path()) -> None:

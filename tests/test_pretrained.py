@@ -27,10 +27,10 @@ def table():
 
 def test_the_package_is_small_and_says_where_it_comes_from():
     assert (PACKAGE / "model.safetensors").stat().st_size <= 20_000_000
-    legs = json.loads((PACKAGE / "legs.json").read_text())
-    assert load_params(PACKAGE).train.seed == legs[-1]["seed"]
+    trainings = json.loads((PACKAGE / "history.json").read_text())
+    assert load_params(PACKAGE).train.seed == trainings[-1]["seed"]
     card = (PACKAGE / "README.md").read_text()
-    assert all(f"{leg['steps']} steps" in card and leg["commit"] in card for leg in legs)
+    assert all(f"{one['steps']} steps" in card and one["commit"] in card for one in trainings)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +111,12 @@ def test_networks_predict_what_they_were_written_for(model, table):
     assert np.median([np.corrcoef(p, y[200:])[0, 1] for p in predicted]) > 0.85
 
 
-def test_no_leg_of_training_repeats_the_tasks_of_another(tmp_path):
-    """A leg with the seed of an earlier one is refused before it trains, and the package stays as it is."""
+def test_no_training_repeats_the_tasks_of_another(tmp_path):
+    """A training with the seed of an earlier one is refused before it trains, and the package stays as it is."""
     before = (PACKAGE / "model.safetensors").read_bytes()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stages.pretrain.prepare", lambda repository: PACKAGE)
         seed = load_params(PACKAGE).train.seed
-        with pytest.raises(ValueError, match=rf"train\.seed must differ from that of every earlier leg, got {seed}"):
+        with pytest.raises(ValueError, match=rf"train\.seed must differ .* every earlier training, got {seed}"):
             pretrain(tmp_path, init=PACKAGE)
     assert (PACKAGE / "model.safetensors").read_bytes() == before

@@ -332,10 +332,10 @@ def info(model: Model = None, json: AsJson = False, quiet: Quiet = False) -> Non
         "megabytes": round(weights.stat().st_size / 1e6, 1),
         "parameters": sum(part.numel() for part in loaded.state_dict().values()),
     }
-    if (folder / "legs.json").is_file():  # beside weights that were trained in several runs
-        legs = json_text.loads((folder / "legs.json").read_text())
-        steps, tasks = (sum(leg[name] for leg in legs) for name in ("steps", "stream_tasks"))
-        facts |= {"steps": steps, "tasks": tasks, "trainings": len(legs)}
+    if (folder / "history.json").is_file():  # beside weights that were trained in several runs
+        history = json_text.loads((folder / "history.json").read_text())
+        steps, tasks = (sum(one[name] for one in history) for name in ("steps", "stream_tasks"))
+        facts |= {"steps": steps, "tasks": tasks, "trainings": len(history)}
     facts["layout"] = {
         name: getattr(loaded.layout, name) for name in ("max_features", "max_hidden_layers", "max_width")
     }
