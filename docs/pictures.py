@@ -70,14 +70,8 @@ def architecture(root: Path = ROOT) -> Drawing:
         direct = {used for one, used in found if one == user}
         reached[user] = direct.union(*(reached.get(used, set()) for used in direct))
     place = {name: TOP + i * LINE for i, name in enumerate(names)}
-    parts = [
-        label(
-            "The packages of netformer. An arrow leads to what a package imports; thin: others that it imports do so too",
-            8,
-            18,
-            kind="title",
-        )
-    ]
+    title = "The packages of netformer. An arrow leads to what a package imports; thin: what it imports does so too"
+    parts = [label(title, 8, 18, kind="title")]
     for name, y in place.items():
         said = ast.get_docstring(ast.parse((root / "netformer" / name / "__init__.py").read_text())) or ""
         said = re.split(r"\.\s|\.$|\n", said.partition(": ")[2])[0].replace("`", "")

@@ -15,7 +15,8 @@ from netformer.evaluation.scores import (
 )
 from netformer.model.store import load_model
 from netformer.networks.token_tables import exact_share, tokenize_networks
-from netformer.report import pictures, views
+from netformer.report import pictures
+from netformer.report.evaluation_report import evaluation_report
 from netformer.report.page import write_page
 from netformer.tasks.metafeatures import metafeature_values
 from netformer.tasks.view import stack_tasks
@@ -71,7 +72,7 @@ def main(root: Path = Path()) -> None:
     pictures.write_all(folder, per_task, evidence, losses)
     per_task.round(6).to_csv(folder / "per_task.csv", index=False)
     write_json(report, folder / "metrics.json")
-    write_page(views.evaluation_report(report, per_task.round(6), evidence), folder / "report.html")
+    write_page(evaluation_report(report, per_task.round(6), evidence), folder / "report.html")
 
 
 if __name__ == "__main__":

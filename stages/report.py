@@ -15,7 +15,9 @@ from netformer.errors import InputError
 from netformer.evaluation.scored import positions_of_test, read_samples, read_scored
 from netformer.evaluation.scores import posterior_means
 from netformer.model.store import load_model
-from netformer.report import page, pictures, views
+from netformer.report import pictures
+from netformer.report.evaluation_report import evaluation_report
+from netformer.report.page import write_page
 from netformer.tasks.metafeatures import metafeature_values
 from netformer.tasks.view import stack_tasks
 from stages import run
@@ -63,9 +65,9 @@ def main(root: Path = Path(), arguments: list[str] | None = None) -> None:
     metrics = read_metrics(options.folder / "metrics.json")
     others = {str(path): read_metrics(path) for path in options.compare}
     per_task = pd.read_csv(options.folder / "per_task.csv")
-    view = views.evaluation_report(metrics, per_task, evidence(root), others)
+    found = evaluation_report(metrics, per_task, evidence(root), others)
     out = options.out or options.folder / "report.html"
-    page.write_page(view, out)
+    write_page(found, out)
     print(f"written: {out}")
 
 

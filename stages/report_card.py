@@ -34,7 +34,7 @@ from netformer.generation.generator import NetFormer
 from netformer.generation.sampling import sample_networks
 from netformer.model.store import load_model
 from netformer.networks.stack import Networks, concatenate
-from netformer.report import views
+from netformer.report.evaluation_report import evaluation_report
 from netformer.report.model_card import model_card
 from netformer.report.page import write_page
 from netformer.report.summaries import real_tables, refinement
@@ -177,7 +177,7 @@ def main(repository: Path = Path()) -> None:
     for name in PICTURES:
         shutil.copyfile(root / "reports" / "evaluate" / name, folder / name)
     write_json(report, folder / "metrics.json")
-    page = views.evaluation_report(report, every, evidence(root), title="NetFormer: the weights of the package")
+    page = evaluation_report(report, every, evidence(root), title="NetFormer: the weights of the package")
     write_page(page, folder / "report.html")
     trainings = json.loads((repository / PACKAGE / "history.json").read_text())
     (repository / PACKAGE / "README.md").write_text(model_card(report, trainings, params.model_dump()))

@@ -26,11 +26,11 @@ from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Layout
 from netformer.report import pictures, showcase, summaries
 from netformer.report.charts import Axis, Curve, Points, levels, plane
+from netformer.report.evaluation_report import evaluation_report, headline
 from netformer.report.graph import Edge, Vertex, graph, parts_of
 from netformer.report.page import DataTable, Picture, Report, Section, Text, cell, render, write_page
 from netformer.report.pictures import Evidence
 from netformer.report.svg import Drawing, save, sheet
-from netformer.report.views import evaluation_report, headline
 from netformer.tables.reading import Reading
 from netformer.tasks.metafeatures import MetaFeatureTransform
 from netformer.tasks.task import TEST, Task, split_rows
@@ -97,6 +97,8 @@ def metrics(table):
     for (name, row), group in table.groupby(["set", "row"]):
         median = float(group["test_r2"].median())
         zero_shot.setdefault(name, {}).update({row: median, f"{row}_n_tasks": float(len(group))})
+        if row in ("ridge", "single"):
+            zero_shot[name] |= {f"wide_16_minus_{row}": 0.0125, f"wide_16_minus_{row}_se": 0.0049}
     return {"zero_shot": zero_shot, "sampling": {"validity": 1.0}, "tokens": {"exact": 1.0, "n_networks": 7.0}}
 
 
@@ -127,6 +129,7 @@ def test_the_evaluation_page_is_self_contained_and_has_every_part(evidence):
     titles = re.findall(r"<h2>(.*?)</h2>", text)
     assert titles == [
         "Zero-shot results",
+        "Differences",
         "Every task",
         "What was written: curves",
         "What was written: surfaces",
@@ -217,6 +220,17 @@ def test_the_zero_shot_table_has_sets_as_columns_and_the_headline_its_numbers():
         "On 9 tasks never seen (heldout_tasks), median test R2: one generated network 0.100, 16 merged 0.200, "
         "trained from scratch 0.300, ridge 0.400, the best training network 0.500."
     )
+
+
+def test_differences_have_their_standard_error_and_a_word():
+    found = metrics(per_task())
+    found["zero_shot"]["real_tables"]["wide_16_minus_ridge_se"] = 0.01
+    page = Page(render(evaluation_report(found, per_task())))
+    at = page.rows.index(["row", "heldout_tasks", "real_tables"])
+    assert page.rows[at + 1 : at + 3] == [
+        ["single", "+0.013 ± 0.005, ahead", "+0.013 ± 0.005, ahead"],
+        ["ridge", "+0.013 ± 0.005, ahead", "+0.013 ± 0.010, level"],
+    ]
 
 
 def test_another_run_stands_beside_with_the_difference():

@@ -1,4 +1,4 @@
 """Report: pages and pictures of an evaluation.
 
-Read `views` first: what the page of an evaluation shows; `page` and `svg` draw it.
+Read `evaluation_report` first: what the page of an evaluation shows; `pictures` and `charts` draw it.
 """

@@ -217,7 +217,7 @@ def histograms(evidence: Evidence) -> list[Drawing]:
         top = max(share for line in lines.values() for _, share in line)
         parts = [
             Curve(lines["trained"], 4, label="trained"),
-            Curve(lines["generated"], 0, True, "generated", dashed=True),
+            Curve(lines["generated"], 0, True, "generated"),
         ]
         axes = Axis("", float(edges[0]), float(edges[-1])), Axis("share", 0.0, 1.05 * top)
         drawn.append(plane(name, *axes, parts, size=_PANEL))

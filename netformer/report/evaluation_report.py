@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from netformer.evaluation.comparison import base, verdict
 from netformer.report import pictures, summaries
 from netformer.report.charts import Axis, Curve, plane
 from netformer.report.page import Cell, DataTable, Picture, Report, Section, Text
@@ -56,7 +57,8 @@ def evaluation_report(
     """metrics, per_task: what the evaluation writes. others: metrics of other runs by name."""
     zero_shot = _ordered(metrics["zero_shot"])
     sections = [
-        Section("Zero-shot results", [_zero_shot_table(zero_shot)], "Median test R2 over tasks, floored at -1."),
+        Section("Zero-shot results", [_zero_shot_table(zero_shot)], "An R2 below -1 counts as -1."),
+        Section("Differences", [_differences(zero_shot)], "Level: less than two standard errors apart."),
         *(_comparison(metrics, name, other) for name, other in (others or {}).items()),
         Section(
             "Every task",
@@ -89,20 +91,16 @@ def _ordered(zero_shot: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[
     return {name: zero_shot[name] for name in [*known, *(name for name in zero_shot if name not in SETS)]}
 
 
-def _base(row: str) -> str:
-    return re.sub(r"_\d+$", "", row)
-
-
 def rows_of(zero_shot: Mapping[str, Mapping[str, float]]) -> list[str]:
     """The rows that any set has, in the order of `ROWS`, unknown ones last."""
     found = {key for rows in zero_shot.values() for key in rows if f"{key}_n_tasks" in rows}
     order = list(ROWS)
-    return sorted(found, key=lambda row: (order.index(_base(row)) if _base(row) in ROWS else len(order), row))
+    return sorted(found, key=lambda row: (order.index(base(row)) if base(row) in ROWS else len(order), row))
 
 
 def headline(name: str, rows: Mapping[str, float]) -> str:
     """The result of one set in a sentence; what was not measured is left out."""
-    wide = next((row for row in rows_of({name: rows}) if _base(row) == "wide"), "")
+    wide = next((row for row in rows_of({name: rows}) if base(row) == "wide"), "")
     parts = {
         "one generated network": "single",
         f"{wide.removeprefix('wide_')} merged": wide,
@@ -121,12 +119,29 @@ def _zero_shot_table(zero_shot: Mapping[str, Mapping[str, float]]) -> DataTable:
         "what it is",
     ]
     lines = [
-        [row, *(rows.get(row) for rows in zero_shot.values()), ROWS.get(_base(row), "a reference learner")]
+        [row, *(rows.get(row) for rows in zero_shot.values()), ROWS.get(base(row), "a reference learner")]
         for row in rows_of(zero_shot)
     ]
-    return DataTable(
-        heads, lines, "Sets in columns, their number of tasks in brackets; quartiles under 'Other numbers'."
-    )
+    return DataTable(heads, lines, "Median test R2; sets in columns, their number of tasks in brackets.")
+
+
+def _differences(zero_shot: Mapping[str, Mapping[str, float]]) -> DataTable:
+    """The merged network minus every other row, task by task."""
+    rows = rows_of(zero_shot)
+    ours = summaries.merged_row(rows)
+    lines: list[list[Cell]] = []
+    for row in rows:
+        cells: list[Cell] = []
+        for found in zero_shot.values():
+            difference, se = found.get(f"{ours}_minus_{row}"), found.get(f"{ours}_minus_{row}_se")
+            if difference is None or se is None:
+                cells.append("")
+            else:
+                cells.append(f"{difference:+z.3f} ± {se:.3f}, {verdict(difference, se)}")
+        if any(cells):
+            lines.append([row, *cells])
+    said = f"Test R2 of {ours} minus that of a row: mean over tasks, and its standard error."
+    return DataTable(["row", *zero_shot], lines, said)
 
 
 def _tasks_table(per_task: pd.DataFrame) -> DataTable:
@@ -139,7 +154,7 @@ def _tasks_table(per_task: pd.DataFrame) -> DataTable:
         [str(task), str(sets[task]), str(facts[task]), *(_known(wide.loc[task, row]) for row in rows)]
         for task in sets.index
     ]
-    hidden = [3 + i for i, row in enumerate(rows) if _base(row) not in MAIN]
+    hidden = [3 + i for i, row in enumerate(rows) if base(row) not in MAIN]
     columns = range(3, 3 + len(rows))
     heads = ["task", "set", "family", *rows]
     return DataTable(heads, lines, "Test R2 of every row on every task.", (1, 2), hidden, columns, search=True)
@@ -201,7 +216,7 @@ def _memorisation(found: Mapping[str, float]) -> Section:
     y = Axis("", -0.6, len(rungs) - 0.4, names=[f"{name}: {value:.3f}" for name, value in rungs])
     x = Axis("distance to the nearest training network", 0.0, max(1.0, *(value for _, value in rungs)))
     lines_to = [Curve([(0.0, float(i)), (value, float(i))], 0, True) for i, (_, value) in enumerate(rungs)]
-    drawing = plane("Copies?", x, y, lines_to, size=(500, 60 + 24 * len(rungs)))
+    drawing = plane("Copies?", x, y, lines_to, size=(400, 60 + 24 * len(rungs)))
     picture = Picture(drawing, "Ratio of medians; noise in deviations of the layer's weights.")
     return Section("Memorisation", [Text([line for line in lines if line]), picture])
 
