@@ -49,16 +49,16 @@ def netformer_of(model: Any) -> NetFormer:
 class NetFormerRegressor(RegressorMixin, BaseEstimator):
     """Regression by networks that a trained transformer writes for the table: no training, no choice to make.
 
-    `n_samples` networks are written, and merged into one wide network whose output layer is in part the mean of
-    theirs and in part solved jointly, the more rows a unit, the more (`merging.widen`); no gradient step unless
-    `refine_steps` asks for some. Columns are numeric and finite, the target is one. Of a table with more columns than a
-    network reads (16), each reads one of up to 4 groups of columns, and the output layer is solved jointly alone; every
-    column reaches the output linearly.
+    `n_samples` networks are written and merged into one wide network. Its output layer is a blend of theirs and of one
+    ridge fit over all hidden units (`merging.widen`): the more rows per hidden unit, the more of the fit. No gradient
+    step is taken unless `refine_steps` asks for some. Columns are numeric and finite, the target is one. Of a table
+    with more columns than a network reads (16), each network reads one of up to 4 groups of columns, and the output
+    layer is the ridge fit alone; every column reaches the output linearly.
 
     Parameters
     ----------
-    refine_steps : int, default 0. Gradient steps on what each network is written from (`refinement.refine_latents`), on
-        four fifths of the rows; each keeps the steps that help on the others. `noise_` is then rather low.
+    refine_steps : int, default 0. Gradient steps on the latent of each network (`refinement.refine_latents`), on four
+        fifths of the rows; each keeps the step that is best on the others. `noise_` is then rather low.
     n_samples : int, default 16. Networks written.
     random_state : int, RandomState instance or None, default None. The noise the networks are drawn from; None: new
         noise at every fit, numpy's global generator is not read.

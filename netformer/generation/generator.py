@@ -61,14 +61,18 @@ class NetFormer:
     ) -> Population:
         """Write networks for a table, best first by `expected_r2`; every row given is read, none is held back.
 
-        One of them is the mode of the prior, whatever `random_state`, and the only one if one is asked for.
-        X: numeric, finite. y: finite, not constant. max_params, max_hidden_layers, activations: constraints that always
-        hold, see `prompt.Prompt`. target_r2: of several times as many samples, drawn at rising temperatures,
-        those whose `expected_r2` is nearest to it, nearest first. temperature: diversity of the samples, 1 is the whole
-        prior, None what the model was trained to be sampled at. refine_steps: gradient steps on what each network is
-        written from, as many as help on a fifth of the rows; they flatter `expected_r2`. metafeatures: tell the model
-        what pymfe says too: some 10 ms, no better on tasks like those of training and worse on others. Of more columns
-        than the model takes, those most correlated with y are read. Raises InputError otherwise, with one line.
+        One of them is written from the mode of the latent prior, whatever `random_state`; it is the only one if one is
+        asked for. Of more columns than the model reads, those most correlated with y are used.
+
+        X: numeric, finite. y: finite, not constant. max_params, max_hidden_layers, activations: bounds on each network
+        that always hold, see `prompt.Prompt`. target_r2: ask for networks of a given quality: four times `n_samples`
+        are drawn, at four temperatures, and those with the nearest `expected_r2` are returned, nearest first.
+        temperature: how much the networks differ, 1 is the whole prior; None: what the model was trained with.
+        refine_steps: gradient steps on the latent of each network, as many as help on a fifth of the rows;
+        `expected_r2` is then higher than it should be. metafeatures: give the model the meta-features too: takes some
+        10 ms, is no better on tasks like those of training and worse on others.
+
+        Raises InputError, one line, for anything else.
         """
         n_samples, refine_steps = check_request(n_samples, refine_steps, temperature, target_r2)
         prompt = Prompt(max_params, max_hidden_layers, activations)
