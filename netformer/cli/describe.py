@@ -76,7 +76,7 @@ def layers(networks: Networks, index: int) -> list[dict]:
 
 
 def weight_tables(networks: Networks, index: int, columns: Sequence[str]) -> list[Table]:
-    """A table a layer: a row is what feeds it, a column one of its units; a dot is an edge that does not exist."""
+    """A table per layer: a row is what feeds it, a column one of its units; a dot is an edge that does not exist."""
     out, sources = [], list(columns)
     described = layers(networks, index)
     for level, layer in enumerate(described):

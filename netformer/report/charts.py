@@ -136,7 +136,7 @@ def plane(
     diagonal: bool = False,
     size: tuple[int, int] = (WIDTH, HEIGHT),
 ) -> Drawing:
-    """Points and curves over axes, in the order given; a label a part in the legend. diagonal: the line x = y."""
+    """Points and curves over axes, in the order given; the legend has those with a label. diagonal: the line x = y."""
     width, height = size
     named = [part for part in parts if part.label]
     key = legend(named, width - 40)
@@ -165,7 +165,7 @@ def legend(parts: Sequence[Points | Curve], width: int) -> Drawing:
 
 
 def levels(title: str, x: Axis, y: Axis, grid: Sequence[Sequence[float]]) -> Drawing:
-    """A surface in steps, the fuller the colour the higher, with the values of the steps. grid: a row a value of y,
+    """A surface in steps, the fuller the colour the higher, with the values of the steps. grid: a row per value of y,
     evenly spaced between the limits of the axes."""
     low, high = min(map(min, grid)), max(map(max, grid))
     step = (high - low) / LEVELS or 1.0

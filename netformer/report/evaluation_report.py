@@ -54,7 +54,12 @@ def evaluation_report(
     others: Mapping[str, Mapping[str, Any]] | None = None,
     title: str = "NetFormer: evaluation",
 ) -> Report:
-    """metrics, per_task: what the evaluation writes. others: metrics of other runs by name."""
+    """Everything that is known of a run, for `page.write_page`.
+
+    metrics, per_task: what the evaluation writes (`comparison.zero_shot_metrics`, `comparison.per_task_table`).
+    evidence: what is drawn; without it the page has numbers alone. others: metrics of other runs by name, each to stand
+    beside this one.
+    """
     zero_shot = _ordered(metrics["zero_shot"])
     sections = [
         Section("Zero-shot results", [_zero_shot_table(zero_shot)], "An R2 below -1 counts as -1."),
@@ -63,7 +68,7 @@ def evaluation_report(
         Section(
             "Every task",
             [_tasks_table(per_task), *summaries.duels(per_task)],
-            "A head sorts; more columns under 'columns'.",
+            "Click a head to sort; more rows of the results under 'columns'.",
         ),
     ]
     if evidence is not None:
@@ -145,7 +150,7 @@ def _differences(zero_shot: Mapping[str, Mapping[str, float]]) -> DataTable:
 
 
 def _tasks_table(per_task: pd.DataFrame) -> DataTable:
-    """A line a task; a task of two sets names both."""
+    """A line per task; a task of two sets names both."""
     sets = per_task.groupby("task_id", sort=False)["set"].agg(lambda names: ", ".join(dict.fromkeys(names)))
     facts = per_task.drop_duplicates("task_id").set_index("task_id")["family"]
     wide = per_task.drop_duplicates(["task_id", "row"]).pivot(index="task_id", columns="row", values="test_r2")

@@ -192,7 +192,7 @@ def latent_map(zoo: Scored, latents: Float[Tensor, "n z"]) -> list[Picture]:
         for number, layers in enumerate(np.unique(depth))
     ]
     return [
-        Picture(plane("by task", x, y, by_task), "A shape a task, the six with most networks; dots: all others."),
+        Picture(plane("by task", x, y, by_task), "A shape per task, the six with most networks; dots: all others."),
         Picture(plane("by number of hidden layers", x, y, by_depth), "The same networks."),
     ]
 

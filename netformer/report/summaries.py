@@ -39,7 +39,7 @@ def merged_row(rows: list[str]) -> str:
 
 
 def duels(per_task: pd.DataFrame) -> list[Picture]:
-    """Test R2 of the merged network against others, a mark a task: first all sets against one row, then the next."""
+    """Test R2 of the merged network against others, a mark per task: all sets against one row, then the next."""
     drawn = []
     for other, called in (("scratch_best", "best of random networks, trained"), ("ridge", "ridge")):
         for name in [name for name in per_task["set"].unique() if name != "real_tables_small"]:
@@ -83,7 +83,10 @@ def loss_curves(folder: Path) -> Drawing:
 
 
 def refinement(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Drawing:
-    """Mean test R2 against gradient steps, a line a start, a picture a set; medians jump where tasks lie far apart."""
+    """Mean test R2 against gradient steps, a line per start, a picture per set; medians jump where tasks lie far apart.
+
+    report: of `card.refine_report`.
+    """
     drawn = []
     names = [str(k) for k in STEPS]
     x = Axis("gradient steps", -0.2, len(STEPS) - 0.8, names=names)
@@ -99,7 +102,7 @@ def refinement(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Drawi
 
 
 def real_tables(real: pd.DataFrame) -> Drawing:
-    """Test R2 on each real table, a line a table, sorted by the merged network. real: a column a row of the report."""
+    """Test R2 on each real table, a line per table, sorted by the merged network. real: a column per row of results."""
     ours = merged_row([str(row) for row in real.columns])
     order = real.sort_values(ours)
     parts: list[Points | Curve] = [
@@ -113,7 +116,7 @@ def real_tables(real: pd.DataFrame) -> Drawing:
 
 
 def ablations(runs: pd.DataFrame) -> Drawing:
-    """A dot a seed and a bar at the mean, an arm a line, for the R2 of written networks and of decoded ones."""
+    """A dot per seed and a bar at the mean, a line per arm, for the R2 of written networks and of decoded ones."""
     arms = list(dict.fromkeys(runs["arm"]))[::-1]
     titles = ("one network: output layer solved", "samples merged", "every weight written", "trained ones, decoded")
     drawn = []
