@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from netformer.artifacts import networks_of, read_parquet, read_tasks, write_json
+from netformer.evaluation.arms import positions_of_test
 from netformer.evaluation.comparison import per_task_table, zero_shot_metrics
-from netformer.evaluation.scored import positions_of_test, read_samples, read_scored
+from netformer.evaluation.scored import read_samples, read_scored
 from netformer.evaluation.scores import (
     baseline_scores,
     posterior_means,

@@ -12,7 +12,8 @@ import pandas as pd
 
 from netformer.artifacts import read_parquet, read_tasks
 from netformer.errors import InputError
-from netformer.evaluation.scored import positions_of_test, read_samples, read_scored
+from netformer.evaluation.arms import positions_of_test
+from netformer.evaluation.scored import read_samples, read_scored
 from netformer.evaluation.scores import posterior_means
 from netformer.model.store import load_model
 from netformer.report import pictures

@@ -1,4 +1,4 @@
-"""sample: write networks for every test task, one run of a problem after the other (`scored.runs_of`).
+"""sample: write networks for every test task, one run of a problem after the other (`arms.runs_of`).
 
 What does not depend on the sampling seed, the mode of the prior in every arm, is written once per task. Of `raw`, the
 drawn samples of the first run are kept beside it, for the report card.
@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from netformer.artifacts import networks_table, read_parquet, read_tasks, write_parquet
-from netformer.evaluation.arms import ARMS, DRAWN, RAW_DRAWN, sample_arm
-from netformer.evaluation.scored import positions_of_test, runs_of
+from netformer.evaluation.arms import ARMS, DRAWN, RAW_DRAWN, positions_of_test, runs_of, sample_arm
 from netformer.model.store import load_model
 from netformer.networks.stack import Networks
 from netformer.tasks.metafeatures import metafeature_values

@@ -11,9 +11,9 @@ from drawn import draw
 
 from netformer.artifacts import networks_table
 from netformer.evaluation import baselines
-from netformer.evaluation.arms import ARMS, DRAWN, RAW_DRAWN
+from netformer.evaluation.arms import ARMS, DRAWN, RAW_DRAWN, positions_of_test, runs_of
 from netformer.evaluation.comparison import paired, per_task_table, rating, verdict, zero_shot_metrics
-from netformer.evaluation.scored import Samples, positions_of_test, read_samples, read_scored, runs_of, sets_of
+from netformer.evaluation.scored import Samples, read_samples, read_scored, sets_of
 from netformer.evaluation.scores import baseline_scores
 from netformer.networks.token_tables import tokenize_networks
 from netformer.tasks.scores import scores

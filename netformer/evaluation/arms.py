@@ -1,15 +1,19 @@
-"""Arms: networks written under several conditions, to see what each part of the condition is worth."""
+"""Arms: networks written under several conditions, to see what each part of the condition is worth, and the runs they
+are written in: a task with a sampling seed each."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from netformer.errors import InputError
 from netformer.generation.sampling import sample_networks
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import Networks
+from netformer.tasks.task import Task
 from netformer.tasks.view import TaskStack
 
 CONTROLS = ("raw_with_metafeatures", "shuffled_condition", "metafeatures_only", "unconditional")
@@ -20,6 +24,29 @@ ARMS = ("single", "raw", *CONTROLS)
 
 # Stored beside them: the samples of `single` and `raw` after the first one, which alone depend on the sampling seed.
 DRAWN, RAW_DRAWN = "drawn", "raw_drawn"
+
+
+def positions_of_test(tasks: Sequence[Task]) -> list[int]:
+    """Positions of the test tasks: the first row split of every table, in stored order, then the second ones, ..."""
+    return sorted((i for i, task in enumerate(tasks) if task.split == "test"), key=lambda i: tasks[i].repeat)
+
+
+def runs_of(tasks: Sequence[Task], n_seeds: int) -> Int[Tensor, "runs problems"]:
+    """The task of each run of each problem, as positions in `tasks`, test tasks in the order of `positions_of_test`.
+
+    A run is a task with a sampling seed. Every problem has `n_seeds` of them: a table with one task has them all on
+    this task, a table with `n_seeds` row splits has one on each. Raises InputError for another number of splits.
+    """
+    found: dict[str, list[int]] = {}
+    for index, task in enumerate(tasks):
+        found.setdefault(task.table, []).append(index)
+    for table, members in found.items():
+        if len(members) not in (1, n_seeds):
+            raise InputError(
+                f"sample.n_seeds must be the number of row splits of every real table, got {n_seeds} and {table} with "
+                f"{len(members)}; set download.real_splits and run download again"
+            )
+    return torch.tensor([[members[run % len(members)] for members in found.values()] for run in range(n_seeds)])
 
 
 def sample_arm(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from netformer.artifacts import networks_of, r2_of
 from netformer.errors import InputError
-from netformer.evaluation.arms import ARMS, DRAWN
+from netformer.evaluation.arms import ARMS, DRAWN, positions_of_test, runs_of
 from netformer.generation.merging import widen
 from netformer.generation.refinement import distil
 from netformer.networks.specs import Layout
@@ -46,29 +46,6 @@ def sets_of(tasks: Sequence[Task]) -> dict[str, list[int]]:
             sets["heldout_tasks"].append(index)
     sets["real_tables_small"] = [i for i in sets["real_tables"] if len(tasks[i].y) <= SMALL_ROWS]
     return {name: indices for name, indices in sets.items() if indices}
-
-
-def positions_of_test(tasks: Sequence[Task]) -> list[int]:
-    """Positions of the test tasks: the first row split of every table, in stored order, then the second ones, ..."""
-    return sorted((i for i, task in enumerate(tasks) if task.split == "test"), key=lambda i: tasks[i].repeat)
-
-
-def runs_of(tasks: Sequence[Task], n_seeds: int) -> Int[Tensor, "runs problems"]:
-    """The task of each run of each problem, as positions in `tasks`, test tasks in the order of `positions_of_test`.
-
-    A run is a task with a sampling seed. Every problem has `n_seeds` of them: a table with one task has them all on
-    this task, a table with `n_seeds` row splits has one on each. Raises InputError for another number of splits.
-    """
-    found: dict[str, list[int]] = {}
-    for index, task in enumerate(tasks):
-        found.setdefault(task.table, []).append(index)
-    for table, members in found.items():
-        if len(members) not in (1, n_seeds):
-            raise InputError(
-                f"sample.n_seeds must be the number of row splits of every real table, got {n_seeds} and {table} with "
-                f"{len(members)}; set download.real_splits and run download again"
-            )
-    return torch.tensor([[members[run % len(members)] for members in found.values()] for run in range(n_seeds)])
 
 
 @dataclass(frozen=True)
