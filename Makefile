@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test lint repro show bench docs pretrain scale report-card report-check ablations mutants
+.PHONY: help test lint quick repro show bench docs pretrain scale report-card report-check ablations mutants
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -23,6 +23,9 @@ lint: .venv/done  ## ruff and mypy
 repro: .venv/done  ## the whole pipeline (about 20 minutes); results under reports/, printed at the end
 	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc repro
 	$(PY) -m stages.show
+
+quick: .venv/done  ## two minutes: the pipeline on small params, under build/quick/, results and pictures as of repro
+	$(PY) -m stages.quick
 
 show: .venv/done  ## print the last results again
 	$(PY) -m stages.show

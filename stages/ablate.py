@@ -12,7 +12,6 @@ import os
 from pathlib import Path
 
 import pandas as pd
-from ruamel.yaml import YAML
 
 from netformer.artifacts import read_parquet, read_tasks
 from netformer.evaluation import ablation
@@ -23,7 +22,7 @@ from netformer.report.svg import save
 from netformer.tasks.metafeatures import metafeature_values
 from stages import Bar, run
 from stages.params import load_params
-from stages.pretrain import once
+from stages.roots import once, write_params
 
 WORK, FOLDER = Path("build/ablations"), Path("reports/ablations")
 DATA = ("tasks.parquet", "zoo.parquet", "metafeatures.parquet", "tokens.parquet")
@@ -32,16 +31,7 @@ DATA = ("tasks.parquet", "zoo.parquet", "metafeatures.parquet", "tokens.parquet"
 def prepare(repository: Path, root: Path, changes: dict[str, object]) -> None:
     """A root of its own: the pipeline's params with `changes`, its data by link, tokens made anew if they differ."""
     usual = load_params(repository)  # bad params are one line, before anything is written
-    (root / "data").mkdir(parents=True, exist_ok=True)
-    yaml = YAML()
-    params = yaml.load((repository / "params.yaml").read_text())
-    for where, value in changes.items():
-        *sections, key = where.split(".")
-        part = params
-        for section in sections:
-            part = part[section]
-        part[key] = value
-    yaml.dump(params, root / "params.yaml")
+    write_params(repository / "params.yaml", root, changes)
     own_tokens = load_params(root).tokenize != usual.tokenize
     for name in DATA[: 3 if own_tokens else 4]:
         source, link = repository / "data" / name, root / "data" / name

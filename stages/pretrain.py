@@ -8,52 +8,23 @@ the weights: every training with its commit, steps and stream of tasks. --init: 
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import subprocess
-from functools import reduce
-from importlib import import_module
 from pathlib import Path
 
-from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
 from netformer.artifacts import write_json
 from netformer.errors import InputError
-from netformer.files import code_digest, replacing
+from netformer.files import replacing
 from netformer.model.store import load_model
-from netformer.workers import one_thread
 from stages import run
 from stages.params import load_params
+from stages.roots import once
 
 WORK, PACKAGE, PARAMS = Path("build/pretrained"), Path("netformer/pretrained"), Path("params/pretrained.yaml")
 PREPARATION = ("download", "zoo", "tokenize", "metafeatures")
-
-
-def once(repository: Path, root: Path, stage: str) -> None:
-    """Run a stage under `root`, on one thread, unless what `dvc.yaml` says it depends on is as it was.
-
-    Of code counts what it does, not its comments. Data, models and reports are those of `root`; a folder that is not
-    there counts as empty.
-    """
-    plan = YAML(typ="safe").load((repository / "dvc.yaml").read_text())["stages"][stage]
-    params = YAML(typ="safe").load((root / "params.yaml").read_text())
-    digest = hashlib.sha256()
-    for where in plan.get("params", []):
-        value = reduce(lambda section, key: section[key], where.split("."), params)
-        digest.update(f"{where}: {json.dumps(value)}\n".encode())
-    for name in plan["deps"]:
-        path = (root if name.startswith(("data/", "models/", "reports/")) else repository) / name
-        for file in [path] if path.is_file() else sorted(path.rglob("*")):
-            digest.update(code_digest([file]).encode() if file.suffix == ".py" else file.read_bytes())
-    stamp = root / "stamps" / stage
-    if stamp.exists() and stamp.read_text() == digest.hexdigest():
-        return
-    with one_thread():
-        import_module(f"stages.{stage}").main(root)
-    stamp.parent.mkdir(exist_ok=True)
-    stamp.write_text(digest.hexdigest())
 
 
 def prepare_root(repository: Path) -> Path:

@@ -43,8 +43,9 @@ from netformer.tasks.task import Task
 from netformer.workers import map_parallel
 from stages import Bar, n_workers, run
 from stages.params import load_params
-from stages.pretrain import PACKAGE, PREPARATION, once, prepare, prepare_root
+from stages.pretrain import PACKAGE, PREPARATION, prepare, prepare_root
 from stages.report import evidence
+from stages.roots import once
 
 FOLDER = Path("reports/pretrained")
 PICTURES = ("zero_shot.svg", "functions.svg", "graphs.svg", "latent_map.svg")

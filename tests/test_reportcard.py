@@ -35,8 +35,8 @@ from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.task import TEST, VALID
 from netformer.tasks.view import TaskStack, stack_tasks
 from stages import report_card
-from stages.pretrain import once
 from stages.report_card import evaluator, origin, over_splits, references
+from stages.roots import once
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "reports" / "pretrained" / "metrics.json"
@@ -78,7 +78,7 @@ def test_a_stage_runs_again_when_code_or_the_roots_own_reports_have_changed(tmp_
     (repository / "dvc.yaml").write_text("stages: {made: {deps: [code.py, reports/train], params: [a]}}")
     (repository / "code.py").write_text("x = 1\n")
     (root / "params.yaml").write_text("a: 1\n")
-    monkeypatch.setattr("stages.pretrain.import_module", lambda name: SimpleNamespace(main=runs.append))
+    monkeypatch.setattr("stages.roots.import_module", lambda name: SimpleNamespace(main=runs.append))
 
     def again() -> bool:
         before = len(runs)
