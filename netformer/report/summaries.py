@@ -19,6 +19,7 @@ SETS = {
     "heldout_tasks": "held-out tasks",
     "heldout_family": "held-out family (Friedman)",
     "real_tables": "real tables",
+    "real_tables_small": "real tables of at most 300 rows",
 }
 _PANEL = (268, 210)  # size of a small picture
 _LINE = 13  # height of a named line
@@ -97,7 +98,7 @@ def refinement(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Drawi
             pairs = [(float(i), value) for i, value in enumerate(known)]
             parts += [Curve(pairs, colour, dashed=dashed), Points(pairs, shape, colour, label)]
         every = [value for part in parts for _, value in part.xy if math.isfinite(value)]
-        drawn.append(plane(name, x, Axis("mean test R2", min(every) - 0.02, max(every) + 0.02), parts))
+        drawn.append(plane(SETS.get(name, name), x, Axis("mean test R2", min(every) - 0.02, max(every) + 0.02), parts))
     return sheet("test R2 after gradient steps", drawn, 2)
 
 
