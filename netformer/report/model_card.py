@@ -64,8 +64,8 @@ The first network of a table is written from the mode of the latent prior; the o
 |---|---|---|
 {rows}
 
-The methods are explained in `docs/glossary.md`, differences with their standard errors are in `docs/results.md`, and
-where it loses is in `docs/limits.md` and `reports/pretrained/`.
+What each method is, and differences with their standard errors, are in `docs/results.md`;
+where it loses is in `docs/limits.md`.
 
 **Are these copies of training networks?** The distance of written networks to the nearest training network, divided by
 that of independently trained ones, is {sampling["memorisation_ratio"]:.2f}. It would be 0 for copies and is
