@@ -130,6 +130,25 @@ def test_the_start_is_that_of_the_readme() -> None:
     assert start[:2] == [code for kind, code, _ in blocks(ROOT / "README.md") if kind == "shell"][:2]
 
 
+def test_every_target_of_make_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "netformer" / "pretrained" / "README.md"]:
+        named = re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE)
+        assert set(named) <= targets, name(page)
+
+
+def test_every_page_is_in_the_menu_of_the_site() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text()
+    assert all(f"- {page.name}\n" in menu for page in (ROOT / "docs").glob("*.md"))
+
+
+def test_what_users_read_uses_no_words_of_our_own() -> None:
+    ours = re.compile(r"\b(laws?|sceptics?|legs?|net-steps?|told)\b", re.IGNORECASE)
+    others = ("CONTRIBUTING.md", "params.yaml", "params/pretrained.yaml", "netformer/pretrained/README.md", "Makefile")
+    for page in [*PAGES, *(ROOT / name for name in others), *sorted((ROOT / "netformer" / "cli").glob("*.py"))]:
+        assert ours.search(page.read_text()) is None, f"{name(page)}: {ours.search(page.read_text())}"
+
+
 def test_every_command_is_documented() -> None:
     from netformer.cli.app import app
 
