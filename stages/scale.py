@@ -41,12 +41,13 @@ def main(
     p, each = params.zoo, networks_per_task or params.zoo.networks_per_task
     start, n_shards = time.perf_counter(), -(-networks // (TASKS * each))
     draw = params.download.model_dump(include={"seed", "min_rows", "max_rows"})
-    zoo = p.model_dump(include={"seed", "duplicate_share", "min_valid_r2", "max_gap"}) | p.optimizer
+    zoo = p.model_dump(include={"seed", "duplicate_share", "min_valid_r2", "max_gap"})
+    optimizer = p.optimizer | ({"steps": steps} if steps else {})
     point = make_shards(
         n_shards,
         root / out,
         draw=draw | {"max_features": p.max_features, "prior": params.download.prior},
-        zoo=zoo | {"layout": p.layout, "spec": p.spec, "networks_per_task": each} | ({"steps": steps} if steps else {}),
+        zoo=zoo | {"layout": p.layout, "spec": p.spec, "networks_per_task": each, "optimizer": optimizer},
         canonical=params.tokenize.canonical,
         workers=n_workers(),
         progress=Bar("scale"),

@@ -20,13 +20,13 @@ def main(root: Path = Path()) -> None:
         layout=p.layout,
         spec=p.spec,
         networks_per_task=p.networks_per_task,
+        optimizer=p.optimizer,
         duplicate_share=p.duplicate_share,
         min_valid_r2=p.min_valid_r2,
         max_gap=p.max_gap,
         seed=p.seed,
         workers=n_workers(),
         progress=Bar("zoo"),
-        **p.optimizer,
     )
     ids = [tasks[i].task_id for i in zoo.task_index.tolist()]
     table = networks_table(zoo.networks, ids, r2=zoo.r2, arm=["zoo"] * len(ids), init_seed=zoo.init_seed)

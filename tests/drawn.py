@@ -1,9 +1,12 @@
 """Random networks that the tests share."""
 
+import math
+
 import torch
 
-from netformer.networks.specs import Layout, draw_specs
+from netformer.networks.specs import ACTIVATIONS, Layout, draw_specs
 from netformer.networks.stack import Networks
+from netformer.networks.symmetry import _walk
 
 
 def draw(n, seed=0, layout=None, dtype=torch.float32, inputs=None, **options):
@@ -16,3 +19,18 @@ def draw(n, seed=0, layout=None, dtype=torch.float32, inputs=None, **options):
     specs = draw_specs(n_inputs, layout=layout, generator=generator, **options)
     weight = torch.randn(specs.mask.shape, generator=generator, dtype=dtype)
     return Networks(specs, torch.where(specs.mask, weight, 0.0))
+
+
+def orbit_sample(networks, generator):
+    """A random equivalent of each network: units permuted, tanh and sigmoid units reflected with probability 1/2, ReLU
+    units scaled by a factor log-uniform in (1/4, 4)."""
+    relu, tanh = (ACTIVATIONS.index(name) for name in ("relu", "tanh"))
+
+    def decide(rows, code, exists, reflectable):
+        draws = torch.rand(3, *exists.shape, generator=generator, dtype=torch.float64)
+        order = torch.where(exists, draws[0], 2.0).argsort(dim=1, stable=True)
+        scale = torch.exp((2 * draws[1] - 1) * math.log(4.0))
+        negative = (draws[2] < 0.5) & ((code == tanh) | reflectable)
+        return torch.where(code == relu, scale, 1.0) * torch.where(negative, -1.0, 1.0), order
+
+    return _walk(networks, decide)

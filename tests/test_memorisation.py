@@ -7,13 +7,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from drawn import draw
+from drawn import draw, orbit_sample
 
 from netformer.evaluation.memorisation import LADDER, _align, _alike, _comparable, _sorted, _unaligned, memorisation
 from netformer.evaluation.memorisation import nearest_distances as nearest
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks, concatenate, weight_scale
-from netformer.networks.symmetry import canonicalize, orbit_sample
+from netformer.networks.symmetry import canonicalize
 
 SMALL = Layout(3, 2, 5)
 KEYS = {

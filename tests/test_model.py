@@ -10,13 +10,10 @@ from ruamel.yaml import YAML
 from torch.distributions import Independent, Normal, kl_divergence
 
 from netformer.errors import InputError
-from netformer.evaluation.metrics import validity
-from netformer.model.grammar import Structure, dense_params, read_structure, shapes
 from netformer.model.head import solve_head
 from netformer.model.latent import Gaussian
-from netformer.model.prompt import Prompt
 from netformer.model.vae import TransformerVAE
-from netformer.networks.specs import ACTIVATIONS, Layout, draw_specs, patch_numbers, patch_types, slots
+from netformer.networks.specs import Layout, draw_specs
 from netformer.networks.stack import Networks
 from netformer.networks.symmetry import canonicalize
 from netformer.options import BatchOptions, LossWeights, ModelOptions, TaskPrior, TrainOptions
@@ -40,91 +37,6 @@ TINY = {
     "d_vertex": 2,
     "d_row": 16,
 }
-
-
-def random_logits(n, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    p, numbers = LAYOUT.n_patches, 11 + LAYOUT.n_patches
-    parts = (torch.randn(n, p, k, generator=g) * 3 for k in (len(ACTIVATIONS) + 2, numbers, LAYOUT.n_slots))
-    return Structure(*parts)
-
-
-def test_any_logits_give_a_network_that_runs():
-    n_inputs = torch.arange(500) % 10 + 1
-    specs = read_structure(random_logits(500), n_inputs, LAYOUT)
-    networks = initialize(specs, torch.arange(500))
-    x = torch.randn(1, 20, 10)
-    assert bool(validity(networks, x, torch.ones(1, 20, dtype=torch.bool)).all())
-
-
-def test_structures_of_any_logits_are_within_their_slots_and_every_vertex_has_a_parent():
-    n_inputs = torch.arange(500) % 10 + 1
-    logits = random_logits(500, seed=1)
-    logits.type[:, :, 0] += torch.linspace(0, 20, 500).unsqueeze(1)  # "absent" ever more probable: shallow nets too
-    specs = read_structure(logits, n_inputs, LAYOUT)
-    yes, present = torch.ones(500, dtype=torch.bool), specs.widths > 0
-    assert bool(((specs.widths >= 0) & (specs.widths <= 8)).all())
-    assert bool((present == (torch.arange(3) < specs.depth.unsqueeze(1))).all())
-    assert set(specs.depth.tolist()) == {1, 2, 3}
-    assert not bool((specs.mask & ~slots(LAYOUT, n_inputs, specs.widths, yes, yes)).any())
-    assert torch.equal(specs.mask[:, :, 1:].any(2), specs.patch_mask)
-
-
-@pytest.mark.parametrize("max_params", [23, 24, 40, 100, 500])
-def test_every_feasible_bound_on_parameters_holds(max_params):
-    n_inputs = torch.arange(500) % 10 + 1
-    logits = random_logits(500)
-    logits.parent.abs_()  # every edge is wanted
-    specs = read_structure(logits, n_inputs, LAYOUT, Prompt(max_params=max_params))
-    assert int(specs.n_params.max()) <= max_params
-    free = read_structure(logits, n_inputs, LAYOUT)
-    fits = dense_params(n_inputs, shapes(LAYOUT)).max() <= max_params
-    assert torch.equal(specs.mask, free.mask) == bool(fits)
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_one_allowed_activation_is_the_only_one(name):
-    specs = read_structure(random_logits(500), torch.arange(500) % 10 + 1, LAYOUT, Prompt(activations=(name,)))
-    assert set(specs.activations[specs.widths > 0].tolist()) == {ACTIVATIONS.index(name)}
-
-
-def test_perfect_logits_are_read_back():
-    n_inputs = torch.arange(300) % 10 + 1
-    specs = draw_specs(n_inputs, layout=LAYOUT, generator=torch.Generator().manual_seed(0), sparse_share=0.5)
-    one_hot = torch.nn.functional.one_hot
-    logits = Structure(
-        10.0 * one_hot(patch_types(specs), len(ACTIVATIONS) + 2),
-        10.0 * one_hot(patch_numbers(specs), 11 + LAYOUT.n_patches),
-        torch.where(specs.mask, 10.0, -10.0),
-    )
-    read = read_structure(logits, n_inputs, LAYOUT)
-    assert torch.equal(read.widths, specs.widths)
-    assert torch.equal(read.activations, specs.activations)
-    assert torch.equal(read.mask, specs.mask)
-
-
-def test_constraints_always_hold():
-    n_inputs = torch.arange(200) % 10 + 1
-    specs = read_structure(
-        random_logits(200), n_inputs, LAYOUT, Prompt(60, max_hidden_layers=2, activations=("tanh", "gelu"))
-    )
-    assert int(specs.n_params.max()) <= 60
-    assert int(specs.depth.max()) <= 2
-    names = {ACTIVATIONS[int(code)] for code in specs.activations[specs.widths > 0]}
-    assert names <= {"tanh", "gelu"}
-
-
-def test_dense_params_counts_the_edges_of_dense_networks():
-    table = shapes(LAYOUT)
-    yes = torch.ones(len(table), dtype=torch.bool)
-    n_inputs = torch.full((len(table),), 7)
-    counted = slots(LAYOUT, n_inputs, table, yes, yes).sum((1, 2))
-    assert torch.equal(dense_params(torch.tensor([7]), table)[0], counted)
-
-
-def test_impossible_constraints_name_the_least_possible():
-    with pytest.raises(ValueError, match="max_params must be at least 23 for these inputs, got 5"):
-        read_structure(random_logits(1), torch.tensor([10]), LAYOUT, Prompt(max_params=5))
 
 
 def test_kl_is_that_of_torch_distributions():
@@ -217,8 +129,8 @@ def corpus():
     made = synthetic_tasks(5, seed=2, stream="train", split="train", max_features=10, min_rows=40, max_rows=50)
     tasks = stack_tasks(made, 10)
     zoo, _ = build_zoo(
-        tasks, layout=LAYOUT, spec={}, networks_per_task=3, duplicate_share=0.0, steps=10, lr=0.03, batch_size=16,
-        weight_decay=0.0, min_valid_r2=-1.0, max_gap=9.0, seed=0,
+        tasks, layout=LAYOUT, spec={}, networks_per_task=3, duplicate_share=0.0, min_valid_r2=-1.0, max_gap=9.0,
+        seed=0, optimizer={"steps": 10, "lr": 0.03, "batch_size": 16, "weight_decay": 0.0},
     )  # fmt: skip
     networks: Networks = canonicalize(zoo.networks)
     g = torch.Generator().manual_seed(0)

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from netformer.model.grammar import Structure, read_structure
-from netformer.model.prompt import Prompt
+from netformer.model.prompt import FREE
 from netformer.networks.specs import ACTIVATIONS, Layout
 from netformer.networks.symmetry import canonicalize
 from netformer.options import LossWeights, ModelOptions, TaskPrior, TrainOptions
@@ -62,8 +62,8 @@ def corpus() -> Corpus:
     made = synthetic_tasks(6, seed=2, stream="train", split="train", max_features=10, min_rows=40, max_rows=50)
     tasks = stack_tasks(made, 10)
     zoo, _ = build_zoo(
-        tasks, layout=LAYOUT, spec={}, networks_per_task=3, duplicate_share=0.0, steps=10, lr=0.03, batch_size=16,
-        weight_decay=0.0, min_valid_r2=-1.0, max_gap=9.0, seed=0,
+        tasks, layout=LAYOUT, spec={}, networks_per_task=3, duplicate_share=0.0, min_valid_r2=-1.0, max_gap=9.0,
+        seed=0, optimizer={"steps": 10, "lr": 0.03, "batch_size": 16, "weight_decay": 0.0},
     )  # fmt: skip
     networks, g = canonicalize(zoo.networks), torch.Generator().manual_seed(0)
     sensitivity = torch.rand(len(networks), LAYOUT.n_patches, generator=g)
@@ -160,17 +160,17 @@ def test_fresh_tasks_come_in_orientations_of_their_own_and_those_of_the_zoo_in_t
 
 def test_a_share_of_the_steps_asks_for_networks_under_bounds_that_can_be_met(corpus: Corpus) -> None:
     budgets = [draw_batch(step, corpus, order_noise=0.0, **DRAW).budget for step in range(60)]
-    asked = [budget for budget in budgets if budget]
+    asked = [budget for budget in budgets if budget != FREE]
     assert 20 <= len(asked) <= 40  # of 60, at a share of a half
-    assert {budget["max_hidden_layers"] for budget in asked} == set(range(1, LAYOUT.max_hidden_layers + 1))
-    assert {name for budget in asked for name in budget["activations"]} == set(ACTIVATIONS)
+    assert {budget.max_hidden_layers for budget in asked} == set(range(1, LAYOUT.max_hidden_layers + 1))
+    assert {name for budget in asked for name in budget.activations} == set(ACTIVATIONS)
     n_inputs = torch.arange(1, LAYOUT.max_features + 1)
     g, patches = torch.Generator().manual_seed(0), LAYOUT.n_patches
     shapes = (len(ACTIVATIONS) + 2, 1 + LAYOUT.max_features + patches, LAYOUT.n_slots)
     logits = Structure(*(torch.randn(len(n_inputs), patches, k, generator=g) for k in shapes))
     for budget in asked:
-        specs = read_structure(logits, n_inputs, LAYOUT, Prompt(**budget))
-        assert int(specs.n_params.max()) <= budget["max_params"]
+        specs = read_structure(logits, n_inputs, LAYOUT, budget)
+        assert int(specs.n_params.max()) <= budget.max_params
 
 
 def test_a_batch_is_drawn_ahead_in_order_by_a_thread_like_the_callers() -> None:

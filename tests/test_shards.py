@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DRAW = {"seed": 0, "max_features": 10, "min_rows": 40, "max_rows": 50}
 ZOO = {
     **{"layout": Layout(), "spec": {}, "networks_per_task": 4, "duplicate_share": 0.1, "min_valid_r2": 0.05},
-    **{"steps": 20, "lr": 0.03, "batch_size": 16, "weight_decay": 0.0, "max_gap": 0.5, "seed": 0},
+    **{"optimizer": {"steps": 20, "lr": 0.03, "batch_size": 16, "weight_decay": 0.0}},
+    **{"max_gap": 0.5, "seed": 0},
 }
 SETTINGS = {"draw": DRAW, "zoo": ZOO, "canonical": False}
 
@@ -130,8 +131,10 @@ def whole_column(folder: Path, name: str) -> list[float]:
 def test_other_settings_need_another_folder(made: Path) -> None:
     with pytest.raises(ValueError, match="shards must be at least 1, got 0"):
         make_shards(0, made, **SETTINGS)
-    with pytest.raises(ValueError, match=r"holds shards with another zoo.steps; delete it or give another folder"):
-        make_shards(1, made, **SETTINGS | {"zoo": ZOO | {"steps": 21}})
+    with pytest.raises(
+        ValueError, match=r"holds shards with another zoo.optimizer.steps; delete it or give another folder"
+    ):
+        make_shards(1, made, **SETTINGS | {"zoo": ZOO | {"optimizer": ZOO["optimizer"] | {"steps": 21}}})
 
 
 def test_damaged_settings_are_one_line_with_the_file_and_the_way_out(made: Path) -> None:

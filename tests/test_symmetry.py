@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from drawn import draw
+from drawn import draw, orbit_sample
 
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs
 from netformer.networks.stack import Networks
-from netformer.networks.symmetry import _representative, _walk, canonicalize, orbit_sample
+from netformer.networks.symmetry import _representative, _walk, canonicalize
 
 LAYOUT = Layout()
 

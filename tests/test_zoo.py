@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from netformer.errors import InputError
 from netformer.networks.specs import ACTIVATIONS, Layout, activate, draw_specs
 from netformer.networks.stack import Networks
 from netformer.schedule import learning_rate
@@ -12,7 +13,7 @@ from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.task import TEST, TRAIN, VALID
 from netformer.tasks.view import TaskStack, stack_tasks
 from netformer.zoo import kernel
-from netformer.zoo.build import batch_rows, build_zoo, initialize, train_networks
+from netformer.zoo.build import _draws, build_zoo, initialize, train_networks
 
 torch.set_num_threads(1)
 
@@ -23,6 +24,11 @@ LAYOUT = Layout()
 def tasks():
     made = synthetic_tasks(4, seed=1, stream="train", split="train", max_features=10, min_rows=40, max_rows=60)
     return stack_tasks(made, 10)
+
+
+def batch_rows(n_train, step, batch_size, seed):
+    """Train rows a network reads in one step, as the kernel picks them."""
+    return (_draws(step, batch_size, seed) * n_train).long().clamp(max=n_train - 1)
 
 
 def draw(n, tasks, **options):
@@ -64,7 +70,7 @@ def test_a_stack_trains_as_single_networks_in_torch(tasks, batch_size):
         with torch.no_grad():
             before = (net(x).squeeze(1) - y)[valid].square().sum()
         for step in range(steps):
-            rows = batch_rows(train.sum().view(1), step, batch_size, 3)[0]
+            rows = batch_rows(int(train.sum()), step, batch_size, 3)
             optimizer.param_groups[0]["lr"] = learning_rate(step, steps, lr)
             optimizer.zero_grad()
             (net(x[train][rows]).squeeze(1) - y[train][rows]).square().mean().backward()
@@ -163,12 +169,25 @@ def test_learning_rate_rises_to_its_peak_and_falls_toward_zero(steps):
     assert 0 < rates[-1] < 0.3 * 0.05
 
 
-def test_batches_hold_rows_that_exist_and_reach_all_of_them():
-    n_train = torch.tensor([1, 7, 30])
-    rows = torch.cat([batch_rows(n_train, step, 64, seed=0) for step in range(20)], 1)
-    assert [set(r.tolist()) for r in rows] == [set(range(n)) for n in n_train.tolist()]
-    assert not torch.equal(batch_rows(n_train, 0, 64, 0), batch_rows(n_train, 1, 64, 0))
-    assert not torch.equal(batch_rows(n_train, 0, 64, 0), batch_rows(n_train, 0, 64, 1))
+def test_batches_reach_all_train_rows_and_differ_by_step_and_seed():
+    rows = torch.cat([batch_rows(30, step, 64, seed=0) for step in range(20)])
+    assert set(rows.tolist()) == set(range(30))
+    assert not torch.equal(batch_rows(30, 0, 64, 0), batch_rows(30, 1, 64, 0))
+    assert not torch.equal(batch_rows(30, 0, 64, 0), batch_rows(30, 0, 64, 1))
+
+
+@pytest.mark.parametrize(("code", "name"), [(TRAIN, "train"), (VALID, "valid")])
+def test_a_task_without_train_or_valid_rows_is_named(tasks, code, name):
+    specs, at = draw(8, tasks)
+    rows = tasks.rows.clone()
+    rows[2][rows[2] == code] = TEST
+    lacking = TaskStack(tasks.x, tasks.y, rows, tasks.views)
+    with pytest.raises(
+        InputError, match=f"^every task must have train and valid rows, found none that is {name} in task 2$"
+    ):
+        train_networks(initialize(specs, torch.arange(8)), lacking, at, steps=3, lr=0.01)
+    trained = train_networks(initialize(specs[:2], torch.arange(2)), lacking, at[:2], steps=3, lr=0.01)
+    assert len(trained) == 2, "a task that no network reads may lack them"
 
 
 def test_equal_seeds_share_their_initialisation_and_absent_edges_are_plus_zero(tasks):
@@ -181,7 +200,7 @@ def test_equal_seeds_share_their_initialisation_and_absent_edges_are_plus_zero(t
 
 def test_the_filter_counts_every_network(tasks):
     options = {"layout": LAYOUT, "spec": {}, "networks_per_task": 6, "duplicate_share": 0.2, "seed": 0}
-    options |= {"steps": 40, "lr": 0.03, "batch_size": 16, "weight_decay": 0.0}
+    options["optimizer"] = {"steps": 40, "lr": 0.03, "batch_size": 16, "weight_decay": 0.0}
     zoo, counts = build_zoo(tasks, min_valid_r2=0.2, max_gap=0.2, **options)
     assert counts["drawn"] == 24
     assert counts["kept"] == len(zoo.networks) < 24
@@ -193,7 +212,7 @@ def test_the_filter_counts_every_network(tasks):
 
 def test_a_duplicate_starts_from_a_net_with_its_own_initialisation(tasks):
     options = {"layout": LAYOUT, "spec": {}, "networks_per_task": 10, "min_valid_r2": -2.0, "max_gap": 9.0, "seed": 0}
-    options |= {"steps": 1, "lr": 0.01, "batch_size": 4, "weight_decay": 0.0}
+    options["optimizer"] = {"steps": 1, "lr": 0.01, "batch_size": 4, "weight_decay": 0.0}
     for share in (0.0, 0.5, 1.0):
         zoo, _ = build_zoo(tasks, duplicate_share=share, **options)
         copied = zoo.init_seed != torch.arange(40)

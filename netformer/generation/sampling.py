@@ -20,6 +20,8 @@ from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import Networks, concatenate
 from netformer.tasks.view import TaskStack
 
+CHUNK = 8  # tasks at a time, few enough to stay in the cache
+
 
 def sample_networks(
     model: TransformerVAE,
@@ -34,7 +36,6 @@ def sample_networks(
     order_noise: float | None = None,
     mode: bool = True,
     refine_steps: int = 0,
-    chunk: int = 8,
     prompt: Prompt = FREE,
 ) -> tuple[Networks, Float[Tensor, " n"]]:
     """`n_samples` networks for each task, task by task, in canonical coordinates, and the leave-one-out R2 of each.
@@ -45,7 +46,7 @@ def sample_networks(
     `TransformerVAE.draw`. order_noise: of the orientations networks are written in, the first canonical, see
     `orientation`; None: the model's. mode: the first sample of each task is the mode of the prior; False: all are
     drawn. refine_steps: gradient steps on each latent (`refinement.refine_latents`), which flatter the R2 returned.
-    chunk: tasks at a time, few enough to stay in the cache. prompt: constraints that all keep.
+    prompt: constraints that all keep.
     """
     if refine_steps and not solve:
         raise InputError("refine_steps move latents for a solved output layer, got solve=False")
@@ -59,8 +60,8 @@ def sample_networks(
     every = draw_orientations(tasks.n_features.repeat_interleave(k), model.layout.max_features, noise, generator)
     every = every.canonical(torch.arange(len(tasks) * k) % k == 0)
     with torch.no_grad():
-        for start in range(0, len(tasks), chunk):
-            at = torch.arange(start, min(start + chunk, len(tasks))).repeat_interleave(k)  # a row an orientation
+        for start in range(0, len(tasks), CHUNK):
+            at = torch.arange(start, min(start + CHUNK, len(tasks))).repeat_interleave(k)  # a row an orientation
             oriented = every[start * k : start * k + len(at)]
             part = oriented.apply(tasks[at].train_only())
             seen: TaskStack | None = part

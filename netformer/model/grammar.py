@@ -1,12 +1,13 @@
 """Grammar: the most probable *valid* structure under the heads, and the constraints of a prompt.
 
-All shapes (depth and widths) a layout allows are enumerated once; each is scored by the type and number heads, and the
-best one that keeps every constraint wins. Activations follow a layer, edges one by one, and every vertex keeps at
+Every shape (depth and widths) a layout allows has a score, a sum over its layers of what the type and number heads say;
+the best one that keeps every constraint wins. Activations follow a layer, edges one by one, and every vertex keeps at
 least one edge that is no bias. Nothing here can produce a network that does not run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -20,15 +21,7 @@ from netformer.errors import InputError
 from netformer.model.prompt import FREE, Prompt
 from netformer.networks.specs import ABSENT, ACTIVATIONS, Layout, Specs, slots
 
-
-@cache
-def shapes(layout: Layout) -> Int[Tensor, "k layers"]:
-    """Every choice of widths, 0 for absent layers."""
-    rows = []
-    for depth in range(1, layout.max_hidden_layers + 1):
-        for widths in product(range(1, layout.max_width + 1), repeat=depth):
-            rows.append((*widths, *(0,) * (layout.max_hidden_layers - depth)))
-    return torch.tensor(rows)
+SHAPES = 2**16  # looked at together: bounds the memory
 
 
 def dense_params(n_inputs: Int[Tensor, " n"], widths: Int[Tensor, "k layers"]) -> Int[Tensor, "n k"]:
@@ -37,6 +30,79 @@ def dense_params(n_inputs: Int[Tensor, " n"], widths: Int[Tensor, "k layers"]) -
     inner = (widths[:, :-1] * widths[:, 1:] + widths[:, 1:]).sum(1)
     last = widths.gather(1, ((widths > 0).sum(1) - 1).unsqueeze(1)).squeeze(1)
     return first + inner + last + 1 + n_inputs.unsqueeze(1)
+
+
+def shapes(layout: Layout, depths: range, rows: int = SHAPES) -> Iterator[Int[Tensor, "k layers"]]:
+    """Every choice of widths of the given depths, 0 for absent layers, at most `rows` at a time; shallow ones first,
+    then in the order of their widths."""
+    count, some = layout.max_width, torch.arange(1, layout.max_width + 1)
+    for depth in depths:
+        inner = next(k for k in range(depth, -1, -1) if count**k <= rows)
+        grid = torch.cartesian_prod(*[some] * inner).view(-1, inner) if inner else torch.zeros(1, 0, dtype=torch.long)
+        for outer in product(range(1, count + 1), repeat=depth - inner):
+            widths = torch.zeros(len(grid), layout.max_hidden_layers, dtype=torch.long)
+            widths[:, : depth - inner] = torch.tensor(outer, dtype=torch.long)
+            widths[:, depth - inner : depth] = grid
+            yield widths
+
+
+@cache
+def _list(layout: Layout) -> Int[Tensor, "k layers"]:
+    return torch.cat(list(shapes(layout, range(1, layout.max_hidden_layers + 1))))
+
+
+def listed_widths(
+    gain: Float[Tensor, "n units"], n_inputs: Int[Tensor, " n"], layout: Layout, prompt: Prompt
+) -> Int[Tensor, "n layers"]:
+    """What `best_widths` gives, by one matrix product over a list of all shapes: for layouts with few of them.
+
+    gain: of each unit. The product has the precision of the caller, so that under autocast two shapes may count as
+    equal whose totals differ by less than half precision tells; the first in the list is taken then.
+    """
+    table = _list(layout)
+    allowed = torch.ones(len(n_inputs), len(table), dtype=torch.bool)
+    if prompt.max_params is not None:
+        allowed &= dense_params(n_inputs, table) <= prompt.max_params
+    if prompt.max_hidden_layers is not None:
+        allowed &= (table > 0).sum(1) <= prompt.max_hidden_layers
+    units = (torch.arange(layout.max_width) < table.unsqueeze(2)).flatten(1).to(gain.dtype)
+    return table[(gain @ units.T).masked_fill(~allowed, -torch.inf).argmax(1)]
+
+
+def best_widths(
+    gain: Float[Tensor, "n layers sizes"], n_inputs: Int[Tensor, " n"], layout: Layout, prompt: Prompt
+) -> Int[Tensor, "n layers"]:
+    """The widths of the largest total gain that keep the prompt; of equal ones the shallowest, then the narrowest.
+
+    gain: of each layer (1..L) having so many units (0..W), 0 for none. The sum over layers is largest where every term
+    is; only under a bound of parameters that this answer breaks are all shapes looked at, `SHAPES` at a time.
+    """
+    layers = layout.max_hidden_layers
+    deepest = min(layers, prompt.max_hidden_layers or layers)
+    top = gain[:, :, 1:].max(2)
+    depth = 1 + top.values[:, :deepest].cumsum(1).argmax(1)
+    widths = (top.indices + 1) * (torch.arange(layers, device=gain.device) < depth.unsqueeze(1))
+    if prompt.max_params is None:
+        return widths
+    used = torch.cat([dense_params(n_inputs[i : i + 1], widths[i : i + 1])[0] for i in range(len(widths))])
+    over = torch.nonzero(used > prompt.max_params).squeeze(1)
+    if len(over) == 0:
+        return widths
+    inputs, terms = n_inputs[over], gain[over]
+    best = torch.full((len(over),), -torch.inf)
+    chosen = torch.zeros(len(over), layers, dtype=torch.long)
+    for table in shapes(layout, range(1, deepest + 1)):
+        if int(dense_params(inputs.min().view(1), table[:1])) > prompt.max_params:
+            continue  # the narrowest of them is too large for every network
+        total = terms[:, 0, table[:, 0]]
+        for layer in range(1, layers):
+            total = total + terms[:, layer, table[:, layer]]
+        total = total.masked_fill(dense_params(inputs, table) > prompt.max_params, -torch.inf)
+        value, at = total.max(1)
+        better = value > best
+        best, chosen = torch.where(better, value, best), torch.where(better.unsqueeze(1), table[at], chosen)
+    widths[over] = chosen
+    return widths
 
 
 def read_structure(
@@ -50,22 +116,17 @@ def read_structure(
     Raises InputError, naming the smallest possible value, for a bound of parameters nobody can meet.
     """
     n, layers, width = len(n_inputs), layout.max_hidden_layers, layout.max_width
-    table = shapes(layout)
-    allowed = torch.ones(n, len(table), dtype=torch.bool)
-    if prompt.max_params is not None:
-        params = dense_params(n_inputs, table)
-        if bool((params.min(1).values > prompt.max_params).any()):
-            least = int(params.min(1).values.max())
-            raise InputError(f"max_params must be at least {least} for these inputs, got {prompt.max_params}")
-        allowed &= params <= prompt.max_params
-    if prompt.max_hidden_layers is not None:
-        allowed &= (table > 0).sum(1) <= prompt.max_hidden_layers
     type_log, number_log = functional.log_softmax(logits.type, 2), functional.log_softmax(logits.number, 2)
     absent = type_log[:, :, ABSENT] + number_log[:, :, 0]
     present = torch.logsumexp(type_log[:, :, 1:], 2) + torch.logsumexp(number_log[:, :, 1:], 2)
-    units = (torch.arange(width) < table.unsqueeze(2)).flatten(1).to(present.dtype)
     gain = (present - absent)[:, :-1]
-    widths = table[(gain @ units.T).masked_fill(~allowed, -torch.inf).argmax(1)]
+    if prompt.max_params is not None and (least := 2 * int(n_inputs.max()) + 3) > prompt.max_params:  # one hidden unit
+        raise InputError(f"max_params must be at least {least} for these inputs, got {prompt.max_params}")
+    if sum(width**depth for depth in range(1, layers + 1)) <= SHAPES:
+        widths = listed_widths(gain, n_inputs, layout, prompt)
+    else:
+        by_size = functional.pad(gain.reshape(n, layers, width).cumsum(2), (1, 0))
+        widths = best_widths(by_size, n_inputs, layout, prompt)
 
     here = (torch.arange(width) < widths.unsqueeze(2)).to(type_log.dtype)
     by_layer = type_log[:, :-1, 1 : 1 + len(ACTIVATIONS)].reshape(n, layers, width, len(ACTIVATIONS))
@@ -83,7 +144,7 @@ def read_structure(
     return Specs(n_inputs, widths, codes, (dense & (logits.parent > 0)) | forced_mask)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Structure:
     """Logits from which a network's structure is read."""
 

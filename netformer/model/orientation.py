@@ -18,7 +18,7 @@ from netformer.networks.stack import Networks
 from netformer.tasks.view import TaskStack
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Orientations:
     """n of them. order: the canonical column read in each place; unused ones stay last. sign: 1, or -1 for columns and
     target both, which leaves their correlations positive."""

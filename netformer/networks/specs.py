@@ -66,7 +66,7 @@ class Layout:
         return slice(index * self.max_width, (index + 1) * self.max_width)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Specs:
     """n architectures.
 
@@ -160,8 +160,8 @@ def draw_specs(
     min_width: int = 4,
     activations: tuple[str, ...] = ACTIVATIONS,
     bias_share: float = 0.9,
-    skip_share: float = 0.3,
-    sparse_share: float = 0.2,
+    skip_share: float = 0.9,
+    sparse_share: float = 0.1,
     min_density: float = 0.5,
     generator: torch.Generator,
 ) -> Specs:

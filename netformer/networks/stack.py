@@ -15,7 +15,7 @@ from netformer.networks.convert import sklearn_regressor, torch_module
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs, activate, slots
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Networks:
     """n target networks. `weight` is zero wherever `specs.mask` has no edge."""
 

@@ -21,7 +21,6 @@ identity and GELU units are only permuted. No edge appears or disappears, a zero
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -32,9 +31,6 @@ from netformer.networks.specs import ACTIVATIONS, Specs
 from netformer.networks.stack import Networks
 
 _RELU, _TANH, _SIGMOID = (ACTIVATIONS.index(name) for name in ("relu", "tanh", "sigmoid"))
-
-
-_MAX_ORBIT_SCALE = 4.0
 
 
 # (rows (n, W, C), activation (n, 1), existing units (n, W), units that may be reflected (n, W)) -> (factor, order)
@@ -78,20 +74,6 @@ def _representative(dtype: torch.dtype, tolerance: float) -> _Decide:
         return torch.where(negative, -scale, scale), order
 
     return decide
-
-
-def orbit_sample(networks: Networks, generator: torch.Generator) -> Networks:
-    """A random equivalent of each network: units permuted, tanh and sigmoid units reflected with probability 1/2, ReLU
-    units scaled by a factor log-uniform in (1/4, 4)."""
-
-    def decide(rows: Tensor, code: Tensor, exists: Tensor, reflectable: Tensor) -> tuple[Tensor, Tensor]:
-        draws = torch.rand(3, *exists.shape, generator=generator, dtype=torch.float64)
-        order = torch.where(exists, draws[0], 2.0).argsort(dim=1, stable=True)
-        scale = torch.exp((2 * draws[1] - 1) * math.log(_MAX_ORBIT_SCALE))
-        negative = (draws[2] < 0.5) & ((code == _TANH) | reflectable)
-        return torch.where(code == _RELU, scale, 1.0) * torch.where(negative, -1.0, 1.0), order
-
-    return _walk(networks, decide)
 
 
 def _walk(networks: Networks, decide: _Decide) -> Networks:

@@ -32,7 +32,7 @@ _BINS, _UNITS_ROWS = 40, 32  # of a histogram; rows whose activations it counts
 _PANEL = (268, 220)  # size of a small picture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """zoo: networks of the test tasks. latents: their posterior means, or None. positions: of the test tasks in the
     stack that `zoo.task_index` counts in."""

@@ -23,7 +23,7 @@ from netformer.tasks.observation import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DrawnTasks:
     """n raw tasks of equal rows. Columns beyond a task's own features are zero. `clean` is y without its noise, nan
     where the target was transformed afterwards."""

@@ -21,7 +21,7 @@ from netformer.tables.reading import CUT
 from netformer.tasks.task import PAD, TRAIN, Task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Views:
     """How t raw tables become canonical: columns (t, F) of the raw table, the sign, mean and scale of each, the number
     of columns in use, and mean and scale of y."""
@@ -72,7 +72,7 @@ class Views:
         return Networks(folded, weight)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TaskStack:
     """t tasks in their canonical view, padded to equal rows. `rows` holds TRAIN, VALID, TEST or PAD."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from netformer.model.grammar import dense_params
 from netformer.model.orientation import draw_orientations
+from netformer.model.prompt import FREE, Prompt
 from netformer.networks.specs import ACTIVATIONS, Layout
 from netformer.networks.stack import Networks
 from netformer.options import BatchOptions, TaskPrior
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 
 STEP_WORD = 77  # between seed and step: a training step shares no random numbers with a batch of the stream
+BUDGET_ACTIVATIONS = 2  # a budget allows so many
 FRESH_DROPOUT = 0.5  # of `condition_dropout`, for fresh tasks: their rows are the only channel
 
 
@@ -49,7 +51,7 @@ class Batch:
 
     metafeatures: of the t tasks, noise added. keep_*: which channels of the condition are given. eps, prior_eps,
     fresh_eps: normal noise of the posterior, of the prior on the zoo's tasks, and of the prior on fresh ones.
-    budget: constraints on the networks written for fresh tasks, arguments of a `Prompt`.
+    budget: constraints on the networks written for fresh tasks.
     """
 
     networks: Networks
@@ -63,7 +65,7 @@ class Batch:
     fresh: TaskStack
     keep_fresh: Bool[Tensor, " s"]
     fresh_eps: Float[Tensor, "s z"]
-    budget: dict[str, Any]
+    budget: Prompt
 
     @property
     def per_task(self) -> int:
@@ -166,19 +168,17 @@ def _zoo_batch(corpus: Corpus, n_tasks: int, per_task: int, g: torch.Generator) 
     return (starts[picked].unsqueeze(1) + (u * counts[picked].unsqueeze(1)).long()).flatten()
 
 
-def _budget(layout: Layout, share: float, g: torch.Generator) -> dict[str, Any]:
-    """With probability `share` constraints of a `Prompt`, lest a prompt ask for networks never written:
-    a bound on the number of parameters, log-uniform over what the layout allows, one on the depth, two activations.
-    """
+def _budget(layout: Layout, share: float, g: torch.Generator) -> Prompt:
+    """With probability `share` constraints, lest a prompt ask for networks never written: a bound on the number of
+    parameters, log-uniform over what the layout allows, one on the depth, and `BUDGET_ACTIVATIONS` activations."""
     if share == 0 or float(torch.rand((), generator=g)) >= share:
-        return {}
+        return FREE
     widest = torch.full((1,), layout.max_features), torch.full((1, layout.max_hidden_layers), layout.max_width)
     most, least = int(dense_params(*widest)), 2 * layout.max_features + 3
-    return {
-        "max_params": round(least * (most / least) ** float(torch.rand((), generator=g))),
-        "max_hidden_layers": int(torch.randint(1, layout.max_hidden_layers + 1, (), generator=g)),
-        "activations": tuple(ACTIVATIONS[int(i)] for i in torch.randperm(len(ACTIVATIONS), generator=g)[:2]),
-    }
+    max_params = round(least * (most / least) ** float(torch.rand((), generator=g)))
+    max_hidden_layers = int(torch.randint(1, layout.max_hidden_layers + 1, (), generator=g))
+    order = torch.randperm(len(ACTIVATIONS), generator=g)[:BUDGET_ACTIVATIONS]
+    return Prompt(max_params, max_hidden_layers, tuple(ACTIVATIONS[int(i)] for i in order))
 
 
 def ahead(function: Callable[[int], T], steps: range) -> Iterator[tuple[int, T]]:

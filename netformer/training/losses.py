@@ -19,7 +19,7 @@ from torch.nn import functional
 from netformer.model.grammar import Structure, read_structure
 from netformer.model.head import solve_head
 from netformer.model.latent import Gaussian
-from netformer.model.prompt import Prompt
+from netformer.model.prompt import FREE, Prompt
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Specs, patch_numbers, patch_types
 from netformer.networks.stack import Networks
@@ -103,7 +103,7 @@ def prior_terms(
     c: Tensor,
     eps: Tensor,
     autocast: Callable[[], Any],
-    budget: dict[str, Any] | None = None,
+    prompt: Prompt = FREE,
 ) -> tuple[dict[str, Tensor], Gaussian]:
     """Loss of networks written for `tasks` from the prior: every weight written, and with the output layer solved."""
     with autocast():
@@ -111,7 +111,7 @@ def prior_terms(
         z = model.draw(prior, eps)
         with torch.no_grad():
             logits = model.structure_logits(z, c)
-        specs = read_structure(logits, tasks.n_features.clamp(min=1), model.layout, Prompt(**(budget or {})))
+        specs = read_structure(logits, tasks.n_features.clamp(min=1), model.layout, prompt)
         written = model.write(z, c, specs)
         penalties = model.penalties(c)
     keep = _query(tasks)

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.networks.specs import Layout, Specs, draw_specs
 from netformer.networks.stack import Networks, concatenate
 from netformer.schedule import learning_rate
@@ -51,11 +52,6 @@ def initialize(specs: Specs, seeds: Int[Tensor, " n"]) -> Networks:
     return Networks(specs, torch.where(specs.mask, (2 * uniform - 1) / fan_in.sqrt(), 0.0))
 
 
-def batch_rows(n_train: Int[Tensor, " n"], step: int, batch_size: int, seed: int) -> Int[Tensor, "n batch"]:
-    """Train rows each network reads in one step, drawn with replacement; a function of (seed, step) and row count."""
-    return torch.minimum((_draws(step, batch_size, seed) * n_train.unsqueeze(1)).long(), n_train.unsqueeze(1) - 1)
-
-
 def _draws(step: int, batch_size: int, seed: int) -> Float[Tensor, " batch"]:
     """Uniform numbers in [0, 1); times the number of train rows they are the rows of one step."""
     words = np.random.SeedSequence([seed, step]).generate_state(1, np.uint32)
@@ -82,8 +78,16 @@ def train_networks(
     steps: Adam steps. lr: peak learning rate. weight_decay: decoupled (AdamW). evaluations: how often the valid rows
     are looked at; the best weights seen there are kept (the initial ones included). chunk: networks a thread takes at
     once. workers: threads, None: one a core. Both change the speed, not the result, and so does a Dask cluster
-    (`netformer.workers`), which gets `_PIECE` networks a call.
+    (`netformer.workers`), which gets `_PIECE` networks per call.
+
+    Raises InputError for a task without train or without valid rows: nothing says then which weights are best.
     """
+    for code, name in ((TRAIN, "train"), (VALID, "valid")):
+        lacking = task_index[(tasks.rows == code).sum(1)[task_index] == 0]
+        if len(lacking):
+            raise InputError(
+                f"every task must have train and valid rows, found none that is {name} in task {lacking[0]}"
+            )
     if on_cluster():
         options: dict[str, Any] = {"steps": steps, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay}
         options |= {"evaluations": evaluations, "seed": seed}
@@ -152,7 +156,7 @@ def _offsets(counts: Int[Tensor, " n"]) -> Int[np.ndarray, " n+1"]:
     return np.concatenate([[0], np.cumsum(counts.numpy())])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainedZoo:
     """Trained networks with the task, initial seed and scores (train, valid, test R2) of each."""
 
@@ -169,21 +173,20 @@ def build_zoo(
     spec: dict,
     networks_per_task: int,
     duplicate_share: float,
-    steps: int,
-    lr: float,
-    batch_size: int,
-    weight_decay: float,
+    optimizer: dict[str, Any],
     min_valid_r2: float,
     max_gap: float,
     seed: int,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[TrainedZoo, dict[str, int]]:
-    """Draw, train and filter `networks_per_task` networks a task.
+    """Draw, train and filter `networks_per_task` networks per task.
 
-    duplicate_share: share of nets that start from the initialisation of a net that has its own. min_valid_r2: a net
-    below it is rejected. max_gap: so is a net that lies further below the best of its task. Returns the zoo, in task
-    order, and the counts of drawn, rejected (by reason, first reason counts) and kept nets.
+    spec: arguments of `specs.draw_specs`. optimizer: of `train_networks` (steps, lr, batch_size, weight_decay).
+    duplicate_share: share of networks that start from the initialisation of one that has its own. min_valid_r2: a
+    network below it is rejected. max_gap: so is one that lies further below the best of its task.
+
+    Returns the zoo, in task order, and counts of drawn, rejected (by reason, first reason counts) and kept networks.
     """
     n = len(tasks) * networks_per_task
     task_index = torch.arange(len(tasks)).repeat_interleave(networks_per_task)
@@ -198,13 +201,10 @@ def build_zoo(
         initialize(specs, seeds),
         tasks,
         task_index,
-        steps=steps,
-        lr=lr,
-        batch_size=batch_size,
-        weight_decay=weight_decay,
         seed=seed,
         workers=workers,
         progress=progress,
+        **optimizer,
     )
     r2s = scores(trained, tasks, task_index)
     valid = r2s[:, VALID]

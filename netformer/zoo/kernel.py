@@ -3,7 +3,7 @@
 A network is a list of edges, so nothing is padded and a missing edge costs nothing. A vertex holds a value for each of
 64 rows, written as one number (`_Lanes`) that LLVM keeps in a few vector registers; smaller batches are filled up with
 rows that have no weight, larger ones are read in blocks. Vertices are numbered as slots and patches are
-(`netformer.specs`): bias 0, input f at 1 + f, the unit of patch p at 1 + F + p.
+(`networks.specs`): bias 0, input f at 1 + f, the unit of patch p at 1 + F + p.
 
 All arithmetic is float32. Sums over edges and rows have the order written here; the plain loops that are left (Adam,
 activations, losses) may be reordered by `fastmath`, which assumes nothing about nan or inf. Each network runs the same
@@ -24,51 +24,27 @@ from numba.extending import intrinsic, register_model
 
 # `no_type_check`: the test run wraps annotated functions, and numba must see bare ones. Shapes are in the docstrings.
 _FAST = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-
-
 _WIDTH = 64  # rows that are worked on at once
-
-
 _ZERO, _QUARTER, _HALF, _ONE, _SIX = (np.float32(value) for value in (0.0, 0.25, 0.5, 1.0, 6.0))
-
-
 _SQRT_HALF, _DENSITY = np.float32(0.5**0.5), np.float32((2 * np.pi) ** -0.5)
-
-
 _BETA1, _BETA2, _EPS = 0.9, 0.999, np.float32(1e-8)  # defaults of torch.optim.AdamW
-
-
 _GROW1, _GROW2, _KEEP2 = np.float32(1 - _BETA1), np.float32(1 - _BETA2), np.float32(_BETA2)
 
 
 # Rational approximations of Eigen (MathFunctionsImpl.h, SpecialFunctionsImpl.h; MPL2): x p(x^2) / q(x^2), lowest first.
 _TANH_CLAMP, _ERF_CLAMP = np.float32(7.90531110763549805), np.float32(4.0)
-
-
 _P0, _P1, _P2, _P3 = np.array(
     [4.89352455891786e-03, 6.37261928875436e-04, 1.48572235717979e-05, 5.12229709037114e-08], np.float32
 )
-
-
 _P4, _P5, _P6 = np.array([-8.60467152213735e-11, 2.00018790482477e-13, -2.76076847742355e-16], np.float32)
-
-
 _Q0, _Q1, _Q2, _Q3 = np.array(
     [4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.19825839466702e-06], np.float32
 )
-
-
 _R0, _R1, _R2, _R3 = np.array(
     [-1.60960333262415e-02, -2.95459980854025e-03, -7.34990630326855e-04, -5.69250639462346e-05], np.float32
 )
-
-
 _R4, _R5, _R6 = np.array([-2.10102402082508e-06, 2.77068142495902e-08, -2.72614225801306e-10], np.float32)
-
-
 _S0, _S1, _S2 = np.array([-1.42647390514189e-02, -7.37332916720468e-03, -1.68282697438203e-03], np.float32)
-
-
 _S3, _S4 = np.array([-2.13374055278905e-04, -1.45660718464996e-05], np.float32)
 
 
