@@ -44,7 +44,8 @@ class Evidence:
 
 
 def write_all(folder: Path, per_task: pd.DataFrame, evidence: Evidence, losses: Path) -> None:
-    """Every picture of the evaluation as an SVG file. losses: folder of the training curves, a `.tsv` a loss."""
+    """Every picture of the evaluation as an SVG file. losses: folder of the training curves, a `.tsv` a loss;
+    without one there is no picture of them, as for weights that came trained."""
     samples = evidence.samples
     duels = [picture.drawing for picture in summaries.duels(per_task)]
     drawn = {
@@ -53,8 +54,9 @@ def write_all(folder: Path, per_task: pd.DataFrame, evidence: Evidence, losses: 
         "predictions": sheet("predicted against true", [prediction(samples, i) for i in shown(samples, 2)], 3),
         "histograms": sheet("weights and sizes", histograms(evidence), 3),
         "graphs": sheet("trained and generated networks", _pairs(evidence), 2),
-        "loss_curves": summaries.loss_curves(losses),
     }
+    if any(losses.glob("*.tsv")):
+        drawn["loss_curves"] = summaries.loss_curves(losses)
     if evidence.latents is not None:
         drawn["latent_map"] = sheet("latent map", [p.drawing for p in latent_map(evidence.zoo, evidence.latents)], 2)
     for name, drawing in drawn.items():
