@@ -1,4 +1,4 @@
-"""The plain transformer on tokens, a step an edge: what the bench holds the grouping by vertex against."""
+"""The plain transformer on tokens, one position per edge: what the grouping by vertex is compared with."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from netformer.networks.token_tables import tokenize_networks
 
 
 class EdgeSequence(nn.Module):
-    """The plain encoder-decoder on stored tokens: a step an edge, teacher-forced; widths and depths of the default
-    model. An edge is its parent, vertex and type (embeddings) and its weight; the condition is concatenated to every
-    encoded token, and one latent of the same size as ours is pooled from them."""
+    """The plain encoder-decoder on stored tokens: one position per edge, teacher-forced; widths and depths of the
+    default model. An edge is its parent, vertex and type (embeddings) and its weight; the condition is concatenated to
+    every encoded token, and one latent of the same size as ours is pooled from them."""
 
     def __init__(self, n_numbers: int, d_model: int, d_condition: int, d_latent: int, n_heads: int = 4) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Speed, as ratios measured in one run: ours and what it is held against take turns, the fastest of each counts.
+"""Speed, as ratios measured in one run: ours and what it is compared with take turns, the fastest of each counts.
 
     python -m bench.machine [--quick] [--out reports/bench.json]
 
@@ -141,9 +141,9 @@ def scores_of_modules(modules: list[nn.Module], initial: Networks, tasks: TaskSt
 def measure_zoo(
     *, networks: int, copies: int, steps: int, rounds: int, judged: int | None = None, seed: int = 0
 ) -> dict[str, float]:
-    """Engine against loop: the same networks on the same tasks, one task a network, batches of 50.
+    """Engine against loop: the same networks on the same tasks, one task per network, batches of 50.
 
-    `speedup_vs_loop`: time of a net-step (one Adam step of one network). The engine gets many copies of the networks
+    `speedup_vs_loop`: time of one Adam step of one network. The engine gets many copies of the networks
     in one call, as a zoo does; its time covers all of the call, looks at valid rows too, which the loop does not pay
     for. `_all_threads`: torch with all of its threads in the loop, one network a thread in the engine;
     only on an idle machine, elsewhere torch's threads wait for one another.
@@ -151,7 +151,7 @@ def measure_zoo(
     loop over seconds of the engine to the loop's own final median test R2 over `judged` networks, the timed ones first
     (a median over few hangs on one task), for the shortest whole schedule that gets there (lengths grow by a fifth to
     four times the loop's steps, which count even if they do not get there; AdamW, peak rate SHORT_LR); the loop's
-    seconds are those of its net-step. Beside it the same to the loop's mean (`mean_`), and until the median network is
+    seconds are those of its steps. Beside it the same to the loop's mean (`mean_`), and until the median network is
     as good as its own copy from the loop (`paired_`). Networks have no missing edges: `nn.Linear` has none.
     """
     judged = max(networks, judged or 0)

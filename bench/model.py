@@ -1,6 +1,6 @@
 """The bench of everything around the transformer: tokens, meta-features, its training and its samples.
 
-The plain way to train on tokens, an edge a step, is in `netformer.edgesequence`.
+The plain way to train on tokens, one position per edge, is in `bench.edge_sequence`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""NetFormer: networks as data, and a transformer that writes new ones. Public names load on first use."""
+"""NetFormer: a transformer that writes small neural networks for a table. Public names load on first use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

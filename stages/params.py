@@ -170,7 +170,7 @@ class Params(ParamsSection):
 def load_params(root: Path) -> Params:
     """Read and validate `params.yaml` under `root`.
 
-    Raises InputError with one line a problem: parameter, constraint, value found.
+    Raises InputError with one line per problem: parameter, constraint, value found.
     """
     path = Path(root) / "params.yaml"
     if not path.exists():

@@ -50,8 +50,8 @@ def measure(
 
     tasks: all of them, in the order `zoo` and `metafeatures` (transformed) count in. single, raw: median test R2 over
     tasks of the first sample, the mode of the prior; wide: the `n_samples` samples of a task as one network,
-    `merging.widen`. The first row is told of a task as networks are delivered, by its rows alone if the
-    model reads rows; a model that reads both channels has a second row, told of both.
+    `merging.widen`. The first row is given a task as networks are delivered, its rows alone if the
+    model reads rows; a model that reads both channels has a second row, given both.
     """
     stack = stack_tasks(tasks, model.layout.max_features)
     held = zoo.part("test")
@@ -60,11 +60,11 @@ def measure(
     rebuilt = reconstruction_metrics(held.networks, decoded, stack, held.task_index, zoo.part("train").networks)
     at = torch.unique(held.task_index)
     index = torch.arange(len(at)).repeat_interleave(n_samples)
-    told: list[Tensor | None] = [None] if model.condition in ("task", "both") else []
-    told += [metafeatures[at]] if model.condition in ("metafeatures", "both") else []
-    told = told or [None]
+    given: list[Tensor | None] = [None] if model.condition in ("task", "both") else []
+    given += [metafeatures[at]] if model.condition in ("metafeatures", "both") else []
+    given = given or [None]
     rows: list[dict[str, float]] = []
-    for known in told:
+    for known in given:
         row = {key: rebuilt[key] for key in RECONSTRUCTION} if not rows else {}
         for key, solve, order_noise in (("single", True, None), ("raw", False, 0.0)):
             g = torch.Generator().manual_seed(seed)

@@ -55,7 +55,7 @@ def sample_arm(
     """Networks of one arm of the experiment, and the leave-one-out R2 of each, see `sample_networks`.
 
     single: samples as delivered, the first the mode of the prior. raw: the same eps, every weight written by the
-    decoder, all in the canonical orientation, as is what follows. Both are told of the task by its rows, and by
+    decoder, all in the canonical orientation, as is what follows. Both are given the rows of the task, and by
     meta-features only if the model has no other channel. Raw under another condition: raw_with_metafeatures (both
     channels), shuffled_condition (the condition of another task), metafeatures_only (no task embedding), unconditional.
     """

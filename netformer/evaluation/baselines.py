@@ -53,7 +53,7 @@ def random_head(
     Weights are N(0, 1) / sqrt(features of the task), biases N(0, 1); one draw serves all tasks, so a task's result does
     not depend on its stack. The fits under `PENALTIES` are averaged as those of written networks are, by `head.trust`
     of their leave-one-out errors on train rows; the intercept is free. units: hidden units, the same for all tasks or
-    one number a task. chunk: tasks solved together.
+    one number per task. chunk: tasks solved together.
     """
     count = torch.as_tensor(units).expand(len(tasks))
     largest, features = int(count.max()), tasks.x.shape[2]

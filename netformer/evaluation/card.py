@@ -1,4 +1,4 @@
-"""The report card: what a sceptic asks of the package's weights, beside what every evaluation reports.
+"""The report card: what a critical reader asks about the package's weights, beyond what every evaluation reports.
 
 Copies or not (memorisation), a spread that means something (calibration), constraints that hold and what they cost
 (prompts), where gradient steps lead from (refine curves), for whom it works (groups), and real tables one by one.
@@ -88,7 +88,7 @@ def prompts(netformer: NetFormer, tasks: Sequence[Task], seed: int) -> dict[str,
 
     max_params_B: share of networks that keep the bound, their size, and what they score; one network a task, tasks for
     which the bound is below the smallest network left out. temperature_T: spread across 8 drawn samples (deviation of
-    their predictions over that of y), R2 of one and of their mean. target_r2_A: 4 networks a task, told to reach A;
+    their predictions over that of y), R2 of one and of their mean. target_r2_A: 4 networks per task, asked to reach A;
     share of tasks whose samples come within 0.05 of it by `expected_r2`, and for these the test R2.
     """
     return (
@@ -190,19 +190,19 @@ def refine_report(
 def _refined_r2(
     job: tuple[Networks | int, int], model: TransformerVAE, stack: TaskStack, penalties: Tensor, seed: int
 ) -> Float[Tensor, " t"]:
-    """Test R2 of each task after some steps; job: networks, one a task, or how many to write; and the steps."""
+    """Test R2 of each task after some steps; job: networks, one per task, or how many to write; and the steps."""
     start, steps = job
     result, g = torch.zeros(len(stack), dtype=torch.float64), torch.Generator().manual_seed(seed)
     for at in torch.argsort(stack.n_rows, stable=True).split(16):
         part = stack[at].trim()
-        told, count = part.train_only(), 1
+        known, count = part.train_only(), 1
         if isinstance(start, Networks):
-            moved = refine(start[at], told, torch.arange(len(at)), steps=steps, penalties=penalties[at])
-            networks, _ = weigh_heads(moved, told, penalties[at])
+            moved = refine(start[at], known, torch.arange(len(at)), steps=steps, penalties=penalties[at])
+            networks, _ = weigh_heads(moved, known, penalties[at])
         else:
             count = start
-            networks, _ = sample_networks(model, told, None, n_samples=count, generator=g, refine_steps=steps)
-            networks = networks if count == 1 else widen(networks, told, count)
+            networks, _ = sample_networks(model, known, None, n_samples=count, generator=g, refine_steps=steps)
+            networks = networks if count == 1 else widen(networks, known, count)
         predicted = networks.predict(part.x.repeat_interleave(count, 0)).view(len(at), count, -1).mean(1)
         result[at] = r2(part.y, predicted, part.rows == TEST).double()
     return result

@@ -1,4 +1,4 @@
-"""References: the ready-made learners a generated network is held against in the pretrained report.
+"""Learners: ready-made methods that ours is compared with in the report on the package's weights.
 
 They read every column of the raw table, not the canonical view. Fits read train rows alone; valid rows choose the
 configuration of a grid and when boosting stops; nothing is refitted, test rows only report.

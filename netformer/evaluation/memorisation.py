@@ -12,7 +12,7 @@ The distance of a query q to a training network t, over all edges, an edge or un
     d(q, t) = sqrt(sum (q - t)^2 / (sum q^2 + sum t^2))     0 for a copy, 1 for orthogonal weights
 
 with t in the order (and the signs, where units are odd: tanh, and sigmoid where `canonicalize` may reflect it) that
-fits q best, by weight matching (Ainsworth et al., 2209.04836): best assignments a layer, by incoming weights, then by
+fits q best, by weight matching (Ainsworth et al., 2209.04836): best assignments per layer, by incoming weights, then by
 incoming and outgoing ones. Only the training networks closest before alignment are aligned: half of them by d with t
 as it is, half by d of sorted absolute weights, which is never above d after alignment. Dividing by the weights of q
 alone would call shrunken copies and averages novel.

@@ -1,6 +1,7 @@
-"""Evaluation: every reported number, on held-out tasks, free-running (DESIGN: what counts as a result).
+"""Scores: every reported number, on held-out tasks; networks are decoded without a look at the original.
 
-Conditions and baselines fit on train rows, choices are made on valid rows, test rows only report. R2 is floored at -1.
+Every method is fitted on the train rows of a task. What is selected is selected on its valid rows. Test rows are scored
+once; an R2 below -1 counts as -1.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ WIDE_CHUNK = 16  # tasks together under some hundred random units: a gigabyte
 
 
 def median_and_iqr(name: str, values: Tensor, middle: str = "median") -> dict[str, float]:
-    """Median (or mean) and interquartile range of numbers a network; what is not finite is left out."""
+    """Median (or mean) and interquartile range of one number per network; what is not finite is left out."""
     finite = values[torch.isfinite(values)].double().numpy()
     low, high = np.percentile(finite, [25, 75])
     return {name: float(getattr(np, middle)(finite)), f"{name}_iqr": float(high - low)}

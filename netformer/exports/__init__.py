@@ -1,4 +1,4 @@
-"""Exports: the networks delivered for a table, as a folder and in the formats they leave in.
+"""Exports: the networks delivered for a table, as a folder and in the formats of other programs.
 
 Read `population` first, then `formats`.
 """

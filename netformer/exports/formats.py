@@ -1,5 +1,5 @@
-"""Exports: one delivered network as a file for another world. Every format reads raw columns, in the order of
-`Population.columns`, and answers in units of the target; every one agrees with `Population.predict`.
+"""Formats: one delivered network as a file for other programs. Every format reads raw columns, in the order of
+`Population.columns`, answers in units of the target, and agrees with `Population.predict`.
 
     onnx      one graph, opset 17: x double (rows, features) -> y double (rows, 1). Double, because float32 cannot hold
               a column far from 0; Erf alone runs in float32, the only type in which onnxruntime has it

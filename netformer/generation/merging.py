@@ -1,10 +1,10 @@
-"""Merging: several samples for one task as one wider, sparser network.
+"""Merging: several networks of one task as one wider, sparser network.
 
-The mean of k networks is again a network: their bodies side by side under one output layer. `widen` weighs that mean by
-what leave-one-out on the train rows says of each network's hidden layers, and gives the output layer a second opinion:
-it is solved once more over the hidden units of all samples together, by ridge under several penalties, weighed in the
-same way. The result is a part of each, more of the second the more rows there are for each unit. No gradient step, and
-nothing but train rows is read.
+The mean of k networks is again a network: their hidden units side by side under one output layer. `widen` weights the
+networks in this mean by their leave-one-out error on the train rows. It also solves one output layer over the hidden
+units of all networks together, by ridge regression under several penalties, weighted in the same way. The result is a
+blend of the two: the more train rows per hidden unit, the more of the second. No gradient step is taken, and nothing
+but train rows is read.
 """
 
 from __future__ import annotations

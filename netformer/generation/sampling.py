@@ -1,7 +1,7 @@
-"""Sampling: draw eps, send it through the conditional prior and the decoder, get runnable networks.
+"""Sampling: normal noise eps through the latent prior and the decoder becomes networks that run.
 
-The first network of a task is written from the mode of the prior (eps = 0), in the canonical orientation: the one to
-ask for when one is asked for. The others are drawn.
+The first network of a task is written from the mode of the prior (eps = 0), in the canonical orientation: the one that
+is delivered when one is asked for. The others are drawn.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ def sample_networks(
     every = every.canonical(torch.arange(len(tasks) * k) % k == 0)
     with torch.no_grad():
         for start in range(0, len(tasks), CHUNK):
-            at = torch.arange(start, min(start + CHUNK, len(tasks))).repeat_interleave(k)  # a row an orientation
+            at = torch.arange(start, min(start + CHUNK, len(tasks))).repeat_interleave(k)  # one row per orientation
             oriented = every[start * k : start * k + len(at)]
             part = oriented.apply(tasks[at].train_only())
             seen: TaskStack | None = part
             if condition_tasks is not None:
                 seen = oriented.apply(condition_tasks[at].train_only()) if len(condition_tasks) else None
             c = model.embed(len(at), seen, None if metafeatures is None else metafeatures[at])
-            index = (torch.arange(0, len(at), k).unsqueeze(1) + share).flatten()  # a row a network
+            index = (torch.arange(0, len(at), k).unsqueeze(1) + share).flatten()  # one row per network
             c, oriented = c[index], oriented[index]
             first = start * n_samples
             z = model.draw(model.prior_of(c), eps[first : first + len(index)], temperature)

@@ -1,4 +1,4 @@
-"""The output layer in closed form: ridge regression on the hidden units of a written network.
+"""Head: the output layer in closed form, ridge regression on the hidden units of a written network.
 
 Training solves it under the model's own penalties (`solve_head`); what is delivered also weighs, network by network,
 how far to trust them and the written output layer (`weigh_heads`).

@@ -30,7 +30,7 @@ class Orientations:
         return Orientations(self.order[index], self.sign[index])
 
     def canonical(self, where: Bool[Tensor, " n"]) -> Orientations:
-        """The same, but the canonical one where told."""
+        """The same, but the canonical one where the argument says so."""
         rank = torch.arange(self.order.shape[1])
         return Orientations(torch.where(where.unsqueeze(1), rank, self.order), torch.where(where, 1.0, self.sign))
 

@@ -1,4 +1,4 @@
-"""NetFormer: a conditional transformer VAE over target networks.
+"""VAE: a conditional variational autoencoder of networks, built of transformers.
 
     network, condition -> encoder -> one latent z per network
     z, condition -> structure decoder -> grammar -> specs

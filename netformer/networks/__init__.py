@@ -1,4 +1,4 @@
-"""Networks: the small networks that are our data, as stacks of weights and as lists of edges.
+"""Networks: small neural networks as data, as stacks of weights and as lists of edges.
 
 Read `specs` (what an architecture is), then `stack` (n networks evaluated together), then `tokens` and `symmetry`.
 """

@@ -1,4 +1,4 @@
-"""Networks: n target networks as one padded stack of weights, evaluated together."""
+"""Stack: n networks as one padded tensor of weights, evaluated together."""
 
 from __future__ import annotations
 
@@ -152,7 +152,9 @@ def _check_stack(name: str, stack: Networks, n_features: int) -> None:
             f"got {patches} and {shape}"
         )
     if not bool((s.n_inputs == n_features).all()):
-        raise InputError(f"{name}: n_inputs must be {n_features}, one a column, got {sorted(set(s.n_inputs.tolist()))}")
+        raise InputError(
+            f"{name}: n_inputs must be {n_features}, one per column, got {sorted(set(s.n_inputs.tolist()))}"
+        )
     present = s.widths > 0
     valid = (s.widths >= 0) & (s.widths <= s.layout.max_width) & (present == (torch.arange(layers) < s.depth[:, None]))
     if not bool((valid.all(1) & (s.depth > 0)).all()):

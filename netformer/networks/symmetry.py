@@ -1,4 +1,4 @@
-"""Symmetry: networks that differ in weights and not in function, and one representative of each.
+"""Symmetry: networks that differ in weights and not in function, and the one that stands for them (canonical form).
 
 Maps of a hidden unit that keep the function, all of which `canonicalize` undoes:
 

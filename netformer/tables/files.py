@@ -1,7 +1,6 @@
-"""Reading tables that users bring: one table, a folder of tables, the predecessor's file, a download.
+"""Files: tables as CSV, TSV or Parquet with named columns, all numeric and complete; one of them is the target.
 
-A table is CSV, TSV or Parquet with named columns, all numeric and complete; one of them is the target. What cannot be
-used stops here, with one line that says what, where and what would be allowed.
+What cannot be used stops here, with one line that says what is wrong, where, and what would be allowed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Tables as users have them: what a network cannot read is left out and said, what has a way out stops with it.
+"""Intake: tables as users have them. Columns that a network cannot read are left out, with a note; gaps stop it.
 
-`tables.read_table` takes only tables that are numeric and complete; here columns that are not numeric are left out,
+`files.read_table` takes only tables that are numeric and complete; here columns that are not numeric are left out,
 rows without a target are dropped, and gaps may be filled. Every such step is a line in `notes`, every error is one too.
 """
 

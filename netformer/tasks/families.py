@@ -36,7 +36,7 @@ class DrawnTasks:
 
 
 def _features(n: int, rows: int, features: int, g: Generator) -> Tensor:
-    """Correlated roots through one random marginal a column: normal, uniform, skewed, heavy-tailed, binary, count."""
+    """Correlated roots through one random marginal per column: normal, uniform, skewed, heavy-tailed, binary, count."""
     mix = torch.eye(features) + uniform(0.0, 0.8, n, 1, 1, g=g) * normal(n, features, features, g=g) / features**0.5
     z = standardize(normal(n, rows, features, g=g) @ mix)
     threshold = uniform(-1.0, 1.0, n, 1, features, g=g)
@@ -113,7 +113,7 @@ def _interactions(u: Tensor, w: Tensor, g: Generator) -> Tensor:
 
 
 def _piecewise(u: Tensor, w: Tensor, g: Generator) -> Tensor:
-    """Additive piecewise linear functions: 4 hinges a feature, knots at data points."""
+    """Additive piecewise linear functions: 4 hinges per feature, knots at data points."""
     n, rows, features = u.shape
     total = torch.zeros(n, rows)
     for _ in range(4):

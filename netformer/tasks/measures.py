@@ -1,9 +1,9 @@
-"""Measures: what pymfe computes for `netformer.metafeatures`, without its machinery.
+"""Measures: what pymfe computes for `tasks.metafeatures`, without its machinery.
 
 Functions of pymfe that are fast are called as they are (`ft_gravity`, `ft_cor`, `ft_cov`, `ft_sparsity`, the tree
-table). What was slow is batched here: `pandas.crosstab` a pair of columns (contingency tables by counting, all columns
-at once), scipy's decorators a column, minima and maxima a pair of classes, introspection of every method. Formulas and
-quirks are pymfe's 0.4; tests hold every value against an unpatched call.
+table). What was slow is batched here: `pandas.crosstab` per pair of columns (contingency tables by counting, all
+columns at once), scipy's decorators per column, minima and maxima per pair of classes, introspection of every method.
+Formulas and quirks are those of pymfe 0.4; tests compare every value with an unpatched call.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ TIMEOUT = 30.0  # seconds
 
 
 def tasks_from_predecessor_csv(path: str | Path, seed: int) -> list[Task]:
-    """The predecessor's layout `x0, .., xk, y, reg_id`: a row a sample, one task per reg_id, in ascending order of it.
+    """Tasks of one file with columns `x0, .., xk, y, reg_id`: one task per reg_id, in ascending order of it.
 
     Other columns are ignored. Inputs that are missing in all rows of a task are not part of it, so narrow and wide
     tasks share a file. Tasks are split as `_split_tasks` says.

@@ -1,4 +1,4 @@
-"""Synthetic tasks: an endless, deterministic, vectorised stream of random regression problems.
+"""Stream: endless, deterministic, vectorised random regression tasks.
 
 A batch is a function of (seed, split, index) alone, so no stream meets a held-out task. Features come from correlated
 Gaussian roots pushed through random marginals; importances follow a power law with a share of unused features (arXiv
@@ -53,7 +53,7 @@ def synthetic_tasks(
     batch_size: int = 25,
     first: int = 0,
 ) -> list[Task]:
-    """n stored tasks of one stream; rows log-uniform, one draw a batch; columns get random units and offsets.
+    """n stored tasks of one stream; rows log-uniform, one draw per batch; columns get random units and offsets.
 
     first: number of the first one, a multiple of `batch_size`.
     """
@@ -103,7 +103,7 @@ def stream_batch(
 ) -> TaskStack:
     """Batch `index` of the endless stream, canonical: context rows are TRAIN, the rows asked about are TEST.
 
-    Tasks have between `min_rows` and `max_rows` context rows (log-uniform, one draw a batch) and as many as
+    Tasks have between `min_rows` and `max_rows` context rows (log-uniform, one draw per batch) and as many as
     `max_rows` / 2 query rows. Query rows hold the clean target, the mean of the noisy one, unless the target was
     transformed after the noise.
     """

@@ -1,9 +1,9 @@
-"""Tasks: data sets to be solved, and the canonical view in which every network reads them.
+"""View: the canonical view of a task, in which every network reads it.
 
 The view of a task is a function of its train rows alone: features ordered by |correlation with y|, signs flipped to
-make that correlation positive, columns and target standardised, columns cut at `CUT` deviations. It removes the
-symmetries of a table (order, sign, scale) before anything is learned, and `Views.fold` puts it back into the first and
-last layer of what is delivered.
+make that correlation positive, columns and target standardised, columns cut at `CUT` standard deviations. It removes
+the symmetries of a table (order, sign, scale) before anything is learned, and `Views.fold` puts it back into the first
+and last layer of what is delivered.
 """
 
 from __future__ import annotations

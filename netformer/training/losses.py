@@ -2,8 +2,7 @@
 
 The *zoo path* encodes trained networks under the condition of their task, decodes them and compares structure, weights
 and function. The *prior path* draws z from p(z | condition), writes networks and scores them on the task itself; its
-tasks are the zoo's and fresh ones (DESIGN: learned prior, function-space loss, output layer solved inside
-meta-training).
+tasks are the zoo's and fresh ones.
 """
 
 from __future__ import annotations
@@ -169,7 +168,7 @@ def total_loss(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
 
 
 def structure_loss(logits: Structure, specs: Specs) -> dict[str, Float[Tensor, ""]]:
-    """Cross-entropy on vertex type, vertex number and parents, a mean a vertex; parents of present vertices only.
+    """Cross-entropy on vertex type, vertex number and parents, the mean per vertex; parents of present vertices only.
 
     The parent of each slot is one of two classes: the slot's vertex, or none.
     """

@@ -1,6 +1,6 @@
-"""Processes that share the steps of one training, through Lightning Fabric.
+"""Processes: several of them share the steps of one training, through Lightning Fabric.
 
-On one machine they are started here. On several nodes SLURM (`srun`) or `torchrun` starts the command once a process,
+On one machine they are started here. On several nodes SLURM (`srun`) or `torchrun` starts the command once per process,
 and Fabric finds the others. Every process has one thread of torch.
 """
 
@@ -72,9 +72,9 @@ def launch(fabric: Fabric, function: Callable[..., T], *arguments: Any) -> T:
     """
     if fabric.world_size == 1 and fabric.strategy.launcher is None:
         return fabric.launch(function, *arguments)
-    told = logging.getLogger("torch.multiprocessing.spawn")  # that it stops the others
-    level = told.level
-    told.setLevel(logging.ERROR)
+    logger = logging.getLogger("torch.multiprocessing.spawn")  # that it stops the others
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         return fabric.launch(partial(_alone, function, arguments))
     except ProcessExitedException as error:
@@ -86,7 +86,7 @@ def launch(fabric: Fabric, function: Callable[..., T], *arguments: Any) -> T:
             raise OSError(last.partition(": ")[2]) from None
         raise
     finally:
-        told.setLevel(level)
+        logger.setLevel(level)
 
 
 def _alone(function: Callable[..., T], arguments: tuple, fabric: Fabric) -> T:

@@ -1,4 +1,4 @@
-"""Zoo engine: trains thousands of target networks, each alone in a compiled kernel (`netformer.zoo.kernel`).
+"""Zoo engine: trains thousands of small networks, each alone in a compiled kernel (`netformer.zoo.kernel`).
 
 Every network is trained by Adam (Kingma and Ba 2015) under a one-cycle schedule on mini-batches of its own task, and
 keeps the weights that did best on the task's valid rows. Networks never meet: training network i alone gives the same

@@ -31,9 +31,9 @@ def zoo_card(
 ) -> str:
     """The card. R2 are shares of the target's variance, on the rows they are named after.
 
-    tasks: a row a task, TASK_COLUMNS. zoo: a row a network, ZOO_COLUMNS. counts: of `zoo.build_zoo`, drawn, kept and
-    rejected; None for a zoo that another program made. params: how it was made, printed as they are. Raises InputError
-    for an empty zoo, for networks of unknown tasks, and for counts of another zoo.
+    tasks: one row per task, TASK_COLUMNS. zoo: one row per network, ZOO_COLUMNS. counts: of `build.build_zoo`, drawn,
+    kept and rejected; None for a zoo that another program made. params: how it was made, printed as they are. Raises
+    InputError for an empty zoo, for networks of unknown tasks, and for counts of another zoo.
     """
     if not len(zoo):
         raise InputError("the zoo must hold at least one network, found none")
@@ -78,7 +78,7 @@ def _by(known: pd.DataFrame, used: pd.DataFrame, column: str, names: Sequence[st
         ceiling = own["ceiling"].median()
         rows.append([name, *counts, f"{len(nets):,}", f"{per_task:g}", *_quartiles(nets["test_r2"]), _number(ceiling)])
     heads = [f"{split} tasks" for split in SPLITS] if column == "family" else ["tasks"]
-    return _table([column, *heads, "networks", "a task", "R2 25%", "R2 median", "R2 75%", "ceiling"], rows)
+    return _table([column, *heads, "networks", "per task", "R2 25%", "R2 median", "R2 75%", "ceiling"], rows)
 
 
 def _quality(known: pd.DataFrame) -> str:

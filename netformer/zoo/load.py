@@ -1,4 +1,4 @@
-"""Loaders: a zoo and its tokens as typed objects, for work on networks as data.
+"""Load: a zoo and its tokens as typed objects, for work on networks as data.
 
 Filters run inside the Parquet reader (`pyarrow.dataset`): rows that are not asked for are never built.
 """
@@ -36,7 +36,7 @@ _LOOK_AT = 1000  # rows on which a layout is checked
 
 @dataclass(frozen=True, eq=False)
 class Zoo:
-    """Networks of a table of the schema `artifacts.NETWORKS`, a row a network.
+    """Networks of a table of the schema `artifacts.NETWORKS`, one row per network.
 
     table: the columns that were read. layout: the shape of its stack, None where the weights were not read.
     """
@@ -70,7 +70,7 @@ class Zoo:
 
 @dataclass(frozen=True, eq=False)
 class TokenTable:
-    """Networks as edges, a row a network. Item i is one network as `Tokens`."""
+    """Networks as edges, one row per network. Item i is one network as `Tokens`."""
 
     table: pa.Table
     layout: Layout

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
 
 
-TASKS = 50  # two batches of the stream; 2,500 networks at 50 a task: seconds to make, a few MB
+TASKS = 50  # two batches of the stream; 2,500 networks at 50 per task: seconds to make, a few MB
 
 
 ROW_GROUP = 500
