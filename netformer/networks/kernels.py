@@ -1,7 +1,8 @@
 """Kernels of the tokens, compiled by numba: canonical form and edge lists of whole stacks, one network at a time.
 
-What they compute is explained where they are called, in `networks.symmetry` and `networks.token_tables`. No fastmath: every
-operation is rounded where numpy would round it. A network never meets another, so its bits do not depend on its stack.
+What they compute is explained where they are called, in `networks.symmetry` and `networks.token_tables`. No fastmath:
+every operation is rounded where numpy would round it. A network never meets another, so its bits do not depend on its
+stack.
 """
 
 from __future__ import annotations
