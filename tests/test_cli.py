@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from netformer.cli.app import app
 from netformer.cli.describe import influence, structure
-from netformer.cli.leaderboard import hold_back, r2, ridge
+from netformer.cli.leaderboard import plain_r2, ridge_pipeline, rows_to_train_on
 from netformer.exports.population import Bundle
 from netformer.generation import estimator
 from netformer.generation.generator import NetFormer
@@ -109,9 +109,9 @@ def test_scores_are_of_rows_nobody_was_fitted_on(folder):
     report = json.loads(run("generate", folder / "t.csv", "--target", "price", "-n", 4, "--json").stdout)
     scores = {row["name"]: row["r2"] for row in report["leaderboard"]}
     table = pd.read_csv(folder / "t.csv")
-    X, y, train = table[list("abcde")].to_numpy(), table["price"].to_numpy(), hold_back(120, 0)
+    X, y, train = table[list("abcde")].to_numpy(), table["price"].to_numpy(), rows_to_train_on(120, 0)
     assert report["rows"] == {"trained": 96, "held_back": 24} == {"trained": train.sum(), "held_back": (~train).sum()}
-    assert scores["ridge"] == pytest.approx(ridge().fit(X[train], y[train]).score(X[~train], y[~train]))
+    assert scores["ridge"] == pytest.approx(ridge_pipeline().fit(X[train], y[train]).score(X[~train], y[~train]))
     bundle = Bundle.load(folder / "nets")  # the same command with --out
     np.testing.assert_allclose(bundle.reading.center, X[train].mean(0))
     for name in ("wide", "mean", "0", "3"):
@@ -124,15 +124,15 @@ def test_scores_are_of_rows_nobody_was_fitted_on(folder):
 
 @pytest.mark.parametrize(("rows", "held"), [(10, 2), (11, 2), (13, 3), (100, 20)])
 def test_a_fifth_is_held_back_and_the_seed_decides(rows, held):
-    assert (~hold_back(rows, 0)).sum() == held
-    assert np.array_equal(hold_back(rows, 3), hold_back(rows, 3))
+    assert (~rows_to_train_on(rows, 0)).sum() == held
+    assert np.array_equal(rows_to_train_on(rows, 3), rows_to_train_on(rows, 3))
 
 
 def test_r2_is_scikit_learns_at_any_scale_and_unknown_for_a_constant():
     y, predicted = np.random.default_rng(0).normal(size=(2, 30))
-    assert r2(y, predicted) == pytest.approx(r2_score(y, predicted))
-    assert r2(y * 1e200, predicted * 1e200) == pytest.approx(r2_score(y, predicted))
-    assert np.isnan(r2(np.ones(5), y[:5]))
+    assert plain_r2(y, predicted) == pytest.approx(r2_score(y, predicted))
+    assert plain_r2(y * 1e200, predicted * 1e200) == pytest.approx(r2_score(y, predicted))
+    assert np.isnan(plain_r2(np.ones(5), y[:5]))
 
 
 @pytest.mark.parametrize("suffix", ["tsv", "parquet"])
@@ -170,7 +170,7 @@ def test_gaps_are_filled_when_asked_with_the_medians_of_train_rows_alone(folder,
     assert "filled 5 gaps with the medians" in result.stderr
     b = pd.read_csv(folder / "gaps.csv")["b"].to_numpy()
     bundle = Bundle.load(nets)
-    middle = np.nanmedian(b[hold_back(120, 0)])
+    middle = np.nanmedian(b[rows_to_train_on(120, 0)])
     assert bundle.about["medians"][1] == middle
     assert "missing or infinite values in b (5); fill them, or say --impute median" in refused(
         "predict", nets, folder / "gaps.csv", "--out", out
@@ -280,7 +280,7 @@ def test_evaluate_scores_as_scikit_learn_does(folder):
     folds = KFold(3, shuffle=True, random_state=0)
     assert len(report["tables"]) == 2
     for row in report["tables"]:
-        assert row["ridge"]["r2"] == pytest.approx(cross_val_score(ridge(), X, y, cv=folds).mean())
+        assert row["ridge"]["r2"] == pytest.approx(cross_val_score(ridge_pipeline(), X, y, cv=folds).mean())
         assert {"netformer", "ridge", "mlp"} <= set(row)
         assert all(row[name]["seconds"] >= 0 for name in ("netformer", "ridge", "mlp"))
     assert "ridge" in run("evaluate", folder / "t.csv", "-t", "price", "-n", 2).stdout
@@ -291,7 +291,7 @@ def test_evaluate_fills_gaps_inside_each_fold(folder):
         run("evaluate", folder / "gaps.csv", "-t", "price", "-n", 1, "--impute", "median", "--json").stdout
     )
     table = pd.read_csv(folder / "gaps.csv")
-    whole = make_pipeline(SimpleImputer(strategy="median"), ridge())
+    whole = make_pipeline(SimpleImputer(strategy="median"), ridge_pipeline())
     scores = cross_val_score(whole, table[list("abcde")], table["price"], cv=KFold(3, shuffle=True, random_state=0))
     assert report["tables"][0]["ridge"]["r2"] == pytest.approx(scores.mean(), abs=1e-9)
 
@@ -334,7 +334,7 @@ def test_an_unknown_target_brings_the_nearest_names(folder):
 
 def test_a_target_that_is_rare_or_rows_that_are_few_are_said(folder, tmp_path):
     table = pd.read_csv(folder / "t.csv").head(20)
-    train = hold_back(20, 0)
+    train = rows_to_train_on(20, 0)
     table.assign(price=train * np.arange(20.0)).to_csv(tmp_path / "rare.csv", index=False)
     table.assign(price=~train * np.arange(1.0, 21)).to_csv(tmp_path / "flat.csv", index=False)
     report = json.loads(run("generate", tmp_path / "rare.csv", "-t", "price", "-n", 1, "--json").stdout)

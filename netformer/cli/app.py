@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from netformer.cli.console import CODES, OneLine, Talk, atomically, number, plain, refuse_existing
+from netformer.cli.console import CODES, OneLine, Talk, number, plain, refuse_existing
 from netformer.errors import InputError
+from netformer.files import replacing
 
 if TYPE_CHECKING:
     from netformer.exports.population import Population
@@ -121,13 +122,13 @@ def generate(
     import pandas as pd
 
     from netformer import NetFormerRegressor
-    from netformer.cli.leaderboard import board_table, hold_back, leaderboard, verdict
+    from netformer.cli.leaderboard import board_table, leaderboard, rows_to_train_on, verdict
     from netformer.tables.intake import fill, medians, take_in
 
     talk, start = Talk(json, quiet), time.perf_counter()
     intake = take_in(table, target, impute is not None)
     talk.notes(intake.notes)
-    train = hold_back(len(intake.y), seed)
+    train = rows_to_train_on(len(intake.y), seed)
     gaps = medians(intake.X, train)
     X, y = fill(intake.X, gaps), intake.y
     if np.ptp(y[train]) == 0 or not np.ptp(X[train], 0).any():
@@ -218,7 +219,7 @@ def predict(
     import numpy as np
     import pandas as pd
 
-    from netformer.cli.leaderboard import r2
+    from netformer.cli.leaderboard import plain_r2
     from netformer.tables.intake import fill, match, medians_of, require_complete
 
     bundle, talk = load_bundle(nets), Talk(json, quiet)
@@ -231,11 +232,12 @@ def predict(
     answer = pd.DataFrame({bundle.target: bundle.predict(X, chosen)})
     sep = "\t" if out.suffix.lower() == ".tsv" else ","
     as_parquet = out.suffix.lower() == ".parquet"
-    atomically(out, lambda p: answer.to_parquet(p) if as_parquet else answer.to_csv(p, sep=sep, index=False))
+    with replacing(out) as part:
+        answer.to_parquet(part) if as_parquet else answer.to_csv(part, sep=sep, index=False)
     score, known = math.nan, ""
     if y is not None:
         rows = np.isfinite(y)
-        score = r2(y[rows], answer[bundle.target].to_numpy()[rows])
+        score = plain_r2(y[rows], answer[bundle.target].to_numpy()[rows])
         known = f"; R2 {number(score)} on the {rows.sum()} rows that have the target"
     talk.show(f"{len(answer)} predictions of {bundle.target!r} by {chosen}: {out}{known}")
     talk.finish({"rows": len(answer), "which": chosen, "target": bundle.target, "r2": score, "out": str(out)})
@@ -260,13 +262,10 @@ def export(
     chosen = which_of(which, len(bundle.networks))
     stem = chosen if isinstance(chosen, str) else f"network{chosen}"
     files = {name: f"{stem}{SUFFIX.get(name, f'_{name}.py')}" for name in format}
-
-    def write_all(folder: Path) -> None:
+    with replacing(out) as folder:
         folder.mkdir()
         for name, file in files.items():
             write(bundle, chosen, folder / file, name)
-
-    atomically(out, write_all)
     talk.show(*(f"written: {out / file}" for file in files.values()))
     talk.finish({"which": chosen, "target": bundle.target, "files": {name: str(out / f) for name, f in files.items()}})
 
@@ -285,7 +284,7 @@ def evaluate(
 ) -> None:
     """Cross-validate NetFormerRegressor (3 folds) beside ridge and MLPRegressor: mean R2, seconds in brackets."""
     from netformer import NetFormerRegressor
-    from netformer.cli.leaderboard import cross_validate, mlp, ridge
+    from netformer.cli.leaderboard import cross_validate, mlp, ridge_pipeline
     from netformer.generation.estimator import netformer_of
     from netformer.tables.intake import take_in
 
@@ -293,7 +292,7 @@ def evaluate(
     intakes = [(str(path), take_in(path, target, impute is not None)) for path in tables]
     build: dict[str, Callable[[], Any]] = {
         "netformer": lambda: NetFormerRegressor(refine, n, seed, model=writer),
-        "ridge": ridge,
+        "ridge": ridge_pipeline,
         "mlp": lambda: mlp(seed),
     }
     shown = Table("table", "rows", "columns", *build, title="R2 by 3-fold cross-validation (seconds)")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -88,17 +86,3 @@ def refuse_existing(path: Path | None) -> None:
     file = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
     if file is not None:
         raise InputError(f"{path}: cannot be written, {file} is a file; choose another --out")
-
-
-def atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """A file or folder that appears complete or not at all; the suffix is kept, for it says the format."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part)
-        else:
-            part.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ class Row:
     structure: str
 
 
-def ridge() -> Any:
+def ridge_pipeline() -> Any:
     """Ridge on standardised columns, the penalty by leave-one-out."""
     return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 3, 13)))
 
@@ -54,15 +54,16 @@ def mlp(random_state: int) -> Any:
     return TransformedTargetRegressor(net, transformer=StandardScaler())
 
 
-def hold_back(n_rows: int, seed: int) -> Bool[np.ndarray, " rows"]:
+def rows_to_train_on(n_rows: int, seed: int) -> Bool[np.ndarray, " rows"]:
     """The rows to train on: all but a seeded random fifth, at least 2."""
     train = np.ones(n_rows, bool)
     train[np.random.default_rng(seed).permutation(n_rows)[: max(2, round(HELD_BACK * n_rows))]] = False
     return train
 
 
-def r2(y: Float[np.ndarray, " rows"], predicted: Float[np.ndarray, " rows"]) -> float:
-    """1 - squared error / squared deviation from the mean; nan where y is constant."""
+def plain_r2(y: Float[np.ndarray, " rows"], predicted: Float[np.ndarray, " rows"]) -> float:
+    """1 - squared error / squared deviation from the mean, without the floor of `tasks.scores.r2`; nan where y is
+    constant."""
     size = np.abs(y).max() or 1.0  # no overflow
     y, predicted = y / size, predicted / size
     total = float(np.square(y - y.mean()).sum())
@@ -78,16 +79,16 @@ def leaderboard(
     """Every network of the bundle, `mean`, `wide`, ridge and the constant, best first."""
     nets, test, count = bundle.networks, ~train, len(bundle.networks)
     rows = [
-        Row(str(i), r2(y[test], bundle.predict(X[test], i)), int(nets.specs.n_params[i]), structure(nets, i))
+        Row(str(i), plain_r2(y[test], bundle.predict(X[test], i)), int(nets.specs.n_params[i]), structure(nets, i))
         for i in range(count)
     ]
     for name, what in (("mean", "mean of the"), ("wide", "merged from the")):
         units, n_params = bundle.stack(name).merged_size()
         line = f"{what} {count} networks: {units} hidden units"
-        rows.append(Row(name, r2(y[test], bundle.predict(X[test], name)), n_params, line))
-    linear = ridge().fit(X[train], y[train]).predict(X[test])
-    rows.append(Row("ridge", r2(y[test], linear), X.shape[1] + 1, "linear, scikit-learn's RidgeCV"))
-    rows.append(Row("constant", r2(y[test], np.full(test.sum(), y[train].mean())), 1, "mean of the target"))
+        rows.append(Row(name, plain_r2(y[test], bundle.predict(X[test], name)), n_params, line))
+    linear = ridge_pipeline().fit(X[train], y[train]).predict(X[test])
+    rows.append(Row("ridge", plain_r2(y[test], linear), X.shape[1] + 1, "linear, scikit-learn's RidgeCV"))
+    rows.append(Row("constant", plain_r2(y[test], np.full(test.sum(), y[train].mean())), 1, "mean of the target"))
     return sorted(rows, key=lambda row: (math.isnan(row.r2), -row.r2))
 
 
@@ -132,5 +133,5 @@ def cross_validate(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # iterations spent is an answer too
                 fitted = build().fit(fill(X[train], gaps), y[train])
-            scores.append(r2(y[test], fitted.predict(fill(X[test], gaps))))
+            scores.append(plain_r2(y[test], fitted.predict(fill(X[test], gaps))))
         yield name, float(np.mean(scores)), time.perf_counter() - start

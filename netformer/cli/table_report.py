@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from netformer.cli.describe import influence
-from netformer.cli.leaderboard import BASELINES, Row, ridge
+from netformer.cli.leaderboard import BASELINES, Row, ridge_pipeline
 from netformer.exports.population import Population
 from netformer.report.charts import Axis, Curve, Points, plane
 from netformer.report.graph import LEGEND, draw_network
@@ -79,7 +79,7 @@ def _predicted(
     answers = {
         "wide": bundle.predict(X[test], "wide"),
         str(best): bundle.predict(X[test], best),
-        "ridge": ridge().fit(X[train], y[train]).predict(X[test]),
+        "ridge": ridge_pipeline().fit(X[train], y[train]).predict(X[test]),
     }
     drawn, ends = [], _ends(y[test], answers["wide"])
     said = {"wide": "all networks merged, the default", "ridge": "linear, for comparison"}
