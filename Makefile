@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test lint quick repro show bench docs pretrain scale report-card report-check ablations mutants
+.PHONY: help test test-slow lint quick repro show bench docs pretrain scale report-card report-check ablations mutants
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -9,8 +9,11 @@ help:  ## this list
 	$(PY) -m pip install -q -r requirements.txt
 	touch $@
 
-test: .venv/done  ## the tests, array shapes checked
-	$(PY) -m pytest -q
+test: .venv/done  ## the tests, array shapes checked, shared by all cores; without the slow ones
+	$(PY) -m pytest -q -n auto --dist loadfile -m "not slow"
+
+test-slow: .venv/done  ## the slow tests: trainings in several processes, DVC, the documentation's site
+	$(PY) -m pytest -q -n auto --dist loadfile -m slow
 
 mutants: .venv/done  ## minutes: put 40 faults into the code, one at a time; a named test must fail for each
 	$(PY) tests/mutants.py
@@ -18,7 +21,7 @@ mutants: .venv/done  ## minutes: put 40 faults into the code, one at a time; a n
 lint: .venv/done  ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy netformer stages
+	$(PY) -m mypy netformer stages bench
 
 repro: .venv/done  ## the whole pipeline (about 20 minutes); results under reports/, printed at the end
 	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc repro
@@ -33,8 +36,12 @@ show: .venv/done  ## print the last results again
 docs: .venv/done  ## the documentation, into build/site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q
 
-bench: .venv/done  ## speed of every part beside a plain way to do it, into reports/bench.json and .svg
-	$(PY) -m bench.machine --out reports/bench.json
+bench: .venv/done  ## speed of every part beside a plain way to do it, into reports/bench.json and .svg; -- --quick: into build/
+	$(PY) -m bench.machine $(if $(QUICK),--quick --out build/bench.json,--out reports/bench.json)
+
+QUICK := $(filter --quick,$(MAKECMDGOALS))
+--quick: bench
+	@:
 
 scale: .venv/done  ## half an hour: zoos of ten thousand to a million networks, into reports/scale.json
 	for n in 10000 100000 1000000; do $(PY) -m stages.scale --networks $$n --networks-per-task 50 --steps 200 \

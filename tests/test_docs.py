@@ -187,6 +187,7 @@ def test_the_columns_of_a_zoo_are_those_of_the_schema() -> None:
     any(find_spec(name) is None for name in ("mkdocs", "mkdocstrings", "nbclient", "ipykernel")),
     reason="extra docs not installed",
 )
+@pytest.mark.slow
 def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
     env = os.environ | {"NO_MKDOCS_2_WARNING": "1"}

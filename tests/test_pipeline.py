@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -17,47 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from ruamel.yaml import YAML
+from tiny import PARAMS, ROOT, STAGES, TINY, run_stages
 
+from netformer.artifacts import read_parquet, read_tasks
+from netformer.errors import InputError
 from netformer.evaluation.ablation import ARMS, BOTH_CHANNELS
+from netformer.evaluation.scored import read_scored
 from netformer.files import sources_of
 from stages import run
 from stages.params import load_params
-
-ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("download", "zoo", "tokenize", "metafeatures", "train", "sample", "evaluate")
-TINY = {
-    "download": {
-        "sources": ["synthetic", "csv"],
-        "n_train": 8,
-        "n_valid": 2,
-        "n_test": 4,
-        "n_heldout_family": 3,
-        "min_rows": 40,
-        "max_rows": 50,
-    },
-    "zoo": {"networks_per_task": 3, "steps": 30, "min_valid_r2": -1.0, "max_gap": 5.0},
-    "model": {"d_model": 16, "n_heads": 2, "d_row": 16, "d_vertex": 2},
-    "train": {"steps": 3, "zoo_tasks": 3, "networks_per_task": 2, "stream_tasks": 4, "min_rows": 20, "max_rows": 30},
-    "sample": {"n_samples": 3, "n_seeds": 2},
-    "evaluate": {"scratch_networks": 2, "mlp_tasks": 8},
-}
-
-
-def write_params(root: Path, changes: dict) -> None:
-    yaml = YAML()
-    params = yaml.load((ROOT / "params.yaml").read_text())
-    for section, values in changes.items():
-        params[section].update(values)
-    with (root / "params.yaml").open("w") as file:
-        yaml.dump(params, file)
-
-
-def run_stages(root: Path) -> None:
-    (root / "data").mkdir(parents=True)
-    (root / "data" / "sample.csv").write_bytes((ROOT / "data" / "sample.csv").read_bytes())
-    write_params(root, TINY)
-    for name in STAGES:
-        import_module(f"stages.{name}").main(root)
+from stages.roots import write_params
 
 
 @pytest.fixture(scope="module")
@@ -133,12 +101,23 @@ def test_samples_of_other_params_are_refused(root: Path, tmp_path: Path) -> None
     shutil.copytree(root, tmp_path / "root")
     report = tmp_path / "root" / "reports" / "evaluate" / "metrics.json"
     before = report.read_bytes()
-    write_params(tmp_path / "root", {**TINY, "sample": {"n_samples": 4, "n_seeds": 2}})
+    write_params(PARAMS, tmp_path / "root", TINY | {"sample.n_samples": 4})
     with pytest.raises(
         ValueError, match=r"'drawn' must be 2 seeds x 8 tasks x 3, found 32; run the stage sample again"
     ):
         import_module("stages.evaluate").main(tmp_path / "root")
     assert report.read_bytes() == before
+
+
+def test_zoo_and_tokens_hold_the_same_networks_or_are_refused(root: Path) -> None:
+    zoo, tokens = (read_parquet(root / "data" / f"{name}.parquet") for name in ("zoo", "tokens"))
+    tasks, layout = read_tasks(root / "data" / "tasks.parquet"), load_params(root).zoo.layout
+    assert zoo["net_id"].to_pylist() == tokens["net_id"].to_pylist() == list(range(len(zoo)))
+    assert zoo["task_id"].to_pylist() == tokens["task_id"].to_pylist()
+    assert len(read_scored(zoo, tokens, tasks, layout).networks) == len(zoo)
+    for other in (tokens.slice(1), tokens.take(list(reversed(range(len(tokens)))))):
+        with pytest.raises(InputError, match=r"must hold the same networks in the same order.*run the stage tokenize"):
+            read_scored(zoo, other, tasks, layout)
 
 
 def test_held_out_tasks_are_never_learned_from(root: Path) -> None:
@@ -151,6 +130,7 @@ def test_held_out_tasks_are_never_learned_from(root: Path) -> None:
     assert len(trained.tasks) == sum(t["split"] == "train" for t in tasks)
 
 
+@pytest.mark.slow
 def test_same_params_same_bytes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETFORMER_WORKERS", "1")
     run_stages(tmp_path / "root")
@@ -177,7 +157,7 @@ def copied(root: Path, folder: Path, changes: dict) -> Path:
     """A root with the data of another, to train in."""
     folder.mkdir()
     (folder / "data").symlink_to(root / "data")
-    write_params(folder, {**TINY, "train": TINY["train"] | changes})
+    write_params(PARAMS, folder, TINY | changes)
     return folder
 
 
@@ -191,7 +171,7 @@ def test_an_interrupted_training_ends_with_the_curve_of_an_uninterrupted_one(
     """DVC takes away the outputs of a stage before it runs; the checkpoint is none."""
     stage = import_module("stages.train")
     monkeypatch.setattr(stage, "train", partial(stage.train, checkpoint_every=2, log_every=1))
-    straight, resumed = (copied(root, tmp_path / name, {"steps": 6}) for name in ("straight", "resumed"))
+    straight, resumed = (copied(root, tmp_path / name, {"train.steps": 6}) for name in ("straight", "resumed"))
     stage.main(straight)
     with monkeypatch.context() as patch:
 
@@ -220,8 +200,9 @@ def test_an_interrupted_training_ends_with_the_curve_of_an_uninterrupted_one(
     assert (resumed / weights).read_bytes() == (straight / weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_stage_and_its_checkpoint(root: Path, tmp_path: Path) -> None:
-    stage, shared = import_module("stages.train"), copied(root, tmp_path / "shared", {"devices": 2})
+    stage, shared = import_module("stages.train"), copied(root, tmp_path / "shared", {"train.devices": 2})
     stage.main(shared)
     one, two = (json.loads((path / "reports" / "train" / "metrics.json").read_text()) for path in (root, shared))
     assert list(one) == list(two)
@@ -234,6 +215,7 @@ def test_two_processes_share_the_stage_and_its_checkpoint(root: Path, tmp_path: 
     assert names[0] == names[1], "a training goes on with another number of processes"
 
 
+@pytest.mark.slow
 def test_every_ablation_is_trained_measured_and_not_repeated(root: Path, tmp_path: Path) -> None:
     for name in ("netformer", "stages", "dvc.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -254,23 +236,22 @@ def test_every_ablation_is_trained_measured_and_not_repeated(root: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value", "message"),
+    ("name", "value", "message"),
     [
-        ("train", "lr", -0.1, r"train\.lr must be greater than 0, got -0\.1"),
-        ("train", "lr", "fast", r"train\.lr must be a valid number"),
-        ("train", "devices", 0, r"train\.devices must be greater than or equal to 1, got 0"),
-        ("train", "devices", 8, "zoo_tasks must be at least devices x nodes, got 4 < 8 x 1"),
-        ("train", "strategy", "fsdp", r"train\.strategy must be 'auto' or 'ddp', got 'fsdp'"),
-        ("zoo", "min_width", 9, "min_width must be at most max_width, got 9 > 8"),
-        ("model", "condition", "all", "model.condition must be 'none', 'metafeatures', 'task' or 'both', got 'all'"),
-        ("sample", "n_seeds", 3, r"sample\.n_seeds must equal download\.real_splits.*, got 3 and 5"),
-        ("sample", "temperature", 1, r"sample\.temperature Extra inputs are not permitted"),
+        ("train.lr", -0.1, r"train\.lr must be greater than 0, got -0\.1"),
+        ("train.lr", "fast", r"train\.lr must be a valid number"),
+        ("train.devices", 0, r"train\.devices must be greater than or equal to 1, got 0"),
+        ("train.devices", 8, "zoo_tasks must be at least devices x nodes, got 4 < 8 x 1"),
+        ("train.strategy", "fsdp", r"train\.strategy must be 'auto' or 'ddp', got 'fsdp'"),
+        ("zoo.min_width", 9, "min_width must be at most max_width, got 9 > 8"),
+        ("model.condition", "all", "model.condition must be 'none', 'metafeatures', 'task' or 'both', got 'all'"),
+        ("sample.n_seeds", 3, r"sample\.n_seeds must equal download\.real_splits.*, got 3 and 5"),
+        ("sample.temperature", 1, r"sample\.temperature Extra inputs are not permitted"),
     ],
 )
-def test_wrong_parameter_is_one_line(tmp_path: Path, section: str, key: str, value: object, message: str) -> None:
-    write_params(tmp_path, {section: {key: value}})
-    with pytest.raises(ValueError, match=message):
-        load_params(tmp_path)
+def test_wrong_parameter_is_one_line(tmp_path: Path, name: str, value: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        write_params(PARAMS, tmp_path, {name: value})
 
 
 def test_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
@@ -280,7 +261,7 @@ def test_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
 
 
 def test_a_failing_stage_exits_with_2_in_one_line(tmp_path: Path) -> None:
-    write_params(tmp_path, {})
+    write_params(PARAMS, tmp_path, {})
     result = subprocess.run(
         [sys.executable, "-m", "stages.zoo"],
         cwd=tmp_path,
@@ -310,63 +291,3 @@ def test_library_knows_no_pipeline() -> None:
         assert "import dvc" not in text
         assert "from dvc" not in text
         assert "from stages" not in text
-
-
-class Workspace:
-    """A copy of the repository in its own folder, with DVC that meets no other configuration, cache or lock."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "copy"
-        listed = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        for name in listed.stdout.splitlines():
-            if (ROOT / name).is_file():
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, self.root / name)
-        write_params(self.root, TINY)
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
-        self.env = own | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1",
-            "DVC_SITE_CACHE_DIR": str(folder / "site"),
-            "DVC_GLOBAL_CONFIG_DIR": str(folder / "config"),
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "NETFORMER_WORKERS": "1",
-            "OMP_NUM_THREADS": "1",
-        }
-        self.run("git", "init", "-q")
-        self.run("git", "add", "-A")
-        self.run("git", "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-q", "-m", "copy")
-
-    def run(self, *command: str) -> str:
-        done = subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        return done.stdout
-
-    def dvc(self, *arguments: str) -> str:
-        return self.run(sys.executable, "-m", "dvc", *arguments)
-
-    def ran(self, output: str) -> set[str]:
-        return {name for name in STAGES if f"Running stage '{name}'" in output}
-
-    def lock(self) -> dict:
-        return YAML(typ="safe").load((self.root / "dvc.lock").read_text())["stages"]
-
-
-def test_dvc_builds_once_repeats_itself_and_reruns_only_what_a_parameter_reaches(tmp_path: Path) -> None:
-    space = Workspace(tmp_path)
-    assert space.ran(space.dvc("repro")) == set(STAGES)
-    first = space.lock()
-    assert set(first) == set(STAGES)
-    assert space.ran(space.dvc("repro")) == set()
-    assert json.loads(space.dvc("status", "--json")) == {}
-
-    assert space.ran(space.dvc("repro", "--force")) == set(STAGES)
-    assert space.lock() == first
-
-    assert space.ran(space.dvc("exp", "run", "-S", "train.lr=1e-5")) == {"train", "sample", "evaluate"}
-    assert load_params(space.root).train.lr == 1e-5
-    second = space.lock()
-    assert second["train"]["outs"] != first["train"]["outs"]
-    assert {name for name in STAGES if second[name] == first[name]} == {"download", "zoo", "tokenize", "metafeatures"}

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from drawn import draw
+from scipy.stats import norm
 
 from netformer.artifacts import write_tasks
 from netformer.evaluation.card import (
@@ -42,8 +43,8 @@ ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "reports" / "pretrained" / "metrics.json"
 
 
-def samples(n: int = 4, scale: float = 0.3) -> Samples:
-    tasks = synthetic_tasks(6, seed=0, stream="test", split="test", max_features=10, min_rows=60, max_rows=60)
+def samples(n: int = 4, scale: float = 0.3, rows: int = 60) -> Samples:
+    tasks = synthetic_tasks(6, seed=0, stream="test", split="test", max_features=10, min_rows=rows, max_rows=rows)
     stack = stack_tasks(tasks, 10)
     networks = draw(len(tasks) * n, inputs=10)
     small = type(networks)(networks.specs, scale * networks.weight)
@@ -136,18 +137,30 @@ def test_a_row_is_the_mean_over_the_splits_of_its_table():
     assert found["n_runs"].to_dict() == {"t": 2, made.task_id: 1}
 
 
-def test_calibration_is_of_probabilities():
-    report = calibration(samples())
-    coverage = [report[f"coverage_{p:g}"] for p in NOMINAL]
-    assert coverage == sorted(coverage)
-    assert all(0 <= value <= 1 for value in coverage)
-    assert -1 <= report["row_correlation"] <= 1
+def agreeing(made: Samples, n: int) -> Samples:
+    return replace(made, networks=made.networks[torch.arange(len(made.tasks)).repeat_interleave(n) * n])
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+def test_coverage_is_that_of_normal_errors(ratio, monkeypatch):
+    """Samples without spread, and a wide network whose errors are normal, on test rows `ratio` times as large as on
+    train rows: their intervals cover what scipy says. Errors on valid rows are wild and do not count."""
+    g = torch.Generator().manual_seed(0)
+
+    def wide(networks, stack, n):
+        size = torch.where(stack.rows == TEST, ratio, torch.where(stack.rows == VALID, 50.0, 1.0))
+        predicted = stack.y + 0.3 * size * torch.randn(stack.y.shape, generator=g)
+        return SimpleNamespace(predict=lambda x: predicted.repeat_interleave(n, 0))
+
+    monkeypatch.setattr("netformer.evaluation.card.widen", wide)
+    report = calibration(agreeing(samples(2, rows=600), 2))
+    for p in NOMINAL:
+        covered = 1 - 2 * norm.sf(norm.interval(p)[1] / ratio)
+        assert report[f"coverage_{p:g}"] == pytest.approx(covered, abs=0.06)  # 3 deviations, of 720 rows
 
 
 def test_samples_that_all_agree_have_no_spread_to_rank_errors_by():
-    made = samples(4)
-    same = made.networks[torch.arange(6).repeat_interleave(4) * 4]
-    report = calibration(replace(made, networks=same))
+    report = calibration(agreeing(samples(4), 4))
     assert report["row_correlation"] == 0.0
     assert report["coverage_0.95"] > 0.6  # what the residuals of the train rows say
 
