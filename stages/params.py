@@ -42,6 +42,8 @@ class ParamsSection(BaseModel):
 
 
 class Download(ParamsSection):
+    """Which tasks are drawn or read, how many, and how large."""
+
     seed: Whole
     prior: TaskPrior
     sources: Annotated[list[Source], Field(min_length=1)]
@@ -67,6 +69,8 @@ class Download(ParamsSection):
 
 
 class Zoo(ParamsSection):
+    """Which networks are drawn, how they are trained, which are kept."""
+
     seed: Whole
     max_features: Count
     max_hidden_layers: Annotated[int, Field(ge=1, le=4)]
@@ -96,6 +100,7 @@ class Zoo(ParamsSection):
 
     @property
     def layout(self) -> Layout:
+        """Shape of every stack of networks."""
         return Layout(self.max_features, self.max_hidden_layers, self.max_width)
 
     @property
@@ -111,10 +116,14 @@ class Zoo(ParamsSection):
 
 
 class Tokenize(ParamsSection):
+    """In which form networks are stored as edges."""
+
     canonical: bool
 
 
 class Metafeatures(ParamsSection):
+    """How much of a table pymfe sees."""
+
     max_rows: Annotated[int, Field(ge=10)]
     max_features: Count
 
@@ -136,18 +145,24 @@ class Train(TrainOptions):
 
 
 class Sample(ParamsSection):
+    """How many networks are written for each held-out task."""
+
     seed: Whole
     n_samples: Count
     n_seeds: Count
 
 
 class Evaluate(ParamsSection):
+    """What the baselines may spend."""
+
     seed: Whole
     scratch_networks: Count
     mlp_tasks: Count
 
 
 class Params(ParamsSection):
+    """The whole of params.yaml: one section per stage, and the model."""
+
     download: Download
     zoo: Zoo
     tokenize: Tokenize
