@@ -1,9 +1,11 @@
 """Layout: packages in the order in which the method is told; imports run one way, and nothing is too large to read."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "netformer"
@@ -73,3 +75,56 @@ def test_every_package_is_described_and_of_a_size_to_read() -> None:
         assert "Read `" in (ast.get_docstring(tree) or "")
         assert 2 <= len(list(package.glob("[!_]*.py"))) <= 10, package.name
     assert {path.stem for path in PACKAGE.glob("[!_]*.py")} <= GROUND
+
+
+MOST_PARAMETERS = 12
+# scikit-learn takes settings as arguments; a command's options are its arguments; compiled loops take arrays.
+MAY_HAVE_MORE = {"generation/estimator.py", "cli/app.py", "zoo/kernel.py"}
+
+
+def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
+    """Functions, methods and classes of a module with their dotted names, not those inside functions."""
+    waiting: list[tuple[str, ast.AST]] = [("", ast.parse(path.read_text()))]
+    while waiting:
+        prefix, owner = waiting.pop()
+        for node in ast.iter_child_nodes(owner):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                yield prefix + node.name, node
+                if isinstance(node, ast.ClassDef):
+                    waiting.append((f"{prefix}{node.name}.", node))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_function_takes_more_than_twelve_parameters(path: Path) -> None:
+    if str(path.relative_to(PACKAGE)) in MAY_HAVE_MORE:
+        return
+    for name, node in functions(path):
+        if isinstance(node, ast.FunctionDef):
+            every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            count = len([argument for argument in every if argument.arg not in ("self", "cls")])
+            assert count <= MOST_PARAMETERS, f"{name} has {count}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_public_function_has_a_docstring(path: Path) -> None:
+    public = [(name, node) for name, node in functions(path) if not any(part[0] == "_" for part in name.split("."))]
+    assert [name for name, node in public if ast.get_docstring(node) is None] == []
+
+
+STAGES = ("download", "zoo", "tokenize", "metafeatures", "train", "sample", "evaluate")
+
+
+@pytest.mark.parametrize(
+    ("module", "stages"),
+    [
+        ("netformer/model/vae.py", {"train", "sample", "evaluate"}),
+        ("netformer/zoo/kernel.py", {"zoo", "evaluate"}),  # the evaluation trains networks from scratch
+        ("netformer/generation/merging.py", {"evaluate"}),
+        ("netformer/tasks/families.py", {"download", "train"}),
+        ("stages/params.py", set()),  # what it passes on is under `params`
+    ],
+)
+def test_an_edit_reruns_the_stages_that_need_it_and_no_other(module: str, stages: set[str]) -> None:
+    plan = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert set(plan) == set(STAGES)
+    assert {name for name in STAGES if module in plan[name]["deps"]} == stages

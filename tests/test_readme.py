@@ -27,3 +27,7 @@ def test_every_package_is_in_the_file_tree():
     readme = (ROOT / "README.md").read_text()
     packages = sorted(path.parent.name for path in (ROOT / "netformer").glob("*/__init__.py"))
     assert [name for name in packages if f"  {name}/ " not in readme] == []
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150

@@ -76,6 +76,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")
 
 
 def load_bundle(path: Path) -> Population:
+    """The networks in a folder that `generate` wrote. Raises InputError for a folder that is missing or damaged."""
     if not path.is_dir():
         raise InputError(
             f"{path}: no such folder of networks; write it: netformer generate TABLE --target y --out {path}"

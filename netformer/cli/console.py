@@ -23,6 +23,7 @@ class OneLine(TyperGroup):
     """Commands whose bad input is one line on stderr and exit code 2, never a traceback."""
 
     def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
+        """Run a command; returns or exits with its code, see `CODES`."""
         try:
             code = super().main(args, standalone_mode=False, **extra)
         except typer.Abort:
@@ -47,19 +48,23 @@ class Talk:
             self.out = Console(width=160)  # a pipe has no width: 80 would fold the tables
 
     def notes(self, lines: Sequence[str]) -> None:
+        """What a user should know beside the result, a line each, on stderr."""
         if not self.silent:
             for line in lines:
                 self.err.print(line, style="yellow", markup=False, soft_wrap=True)
 
     def show(self, *parts: RenderableType) -> None:
+        """Results for a reader, on stdout."""
         if not self.silent:
             for part in parts:
                 self.out.print(part, markup=False, soft_wrap=isinstance(part, str))
 
     def progress(self, what: str) -> AbstractContextManager:
+        """A sign of life on a terminal while the block runs."""
         return nullcontext() if self.silent or not self.err.is_terminal else self.err.status(what)
 
     def finish(self, value: dict) -> None:
+        """The whole result as one JSON object on stdout, if that was asked for."""
         if self.as_json:
             print(json.dumps(plain(value), allow_nan=False))
 
@@ -74,6 +79,7 @@ def plain(value: Any) -> Any:
 
 
 def number(value: float) -> str:
+    """Three decimals, or a dash for what is not finite."""
     return f"{value:.3f}" if math.isfinite(value) else "-"
 
 

@@ -50,6 +50,8 @@ _ACTIVATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Layer:
+    """One layer: activation(weight @ inputs + bias); activation is a name of `specs.ACTIVATIONS`."""
+
     weight: Float[np.ndarray, "units inputs"]
     bias: Float[np.ndarray, " units"]
     activation: str

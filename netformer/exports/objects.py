@@ -33,6 +33,7 @@ class DeliveredNetwork(nn.Module):
         self.target_center, self.target_scale = reading.target_center, reading.target_scale
 
     def forward(self, x: Float[Tensor, "rows features"]) -> Float[Tensor, "rows 1"]:
+        """Predictions in units of the target, whatever the dtype of x, in float64."""
         z = ((x.double() - self.center) / self.scale).clamp(-CUT, CUT)
         t = torch.stack([network(z) for network in self.networks]).mean(0)
         return t * self.target_scale + self.target_center

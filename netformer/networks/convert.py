@@ -27,6 +27,7 @@ class SkipNetwork(nn.Module):
         self.skip = nn.Parameter(skip)
 
     def forward(self, x: Float[Tensor, "rows features"]) -> Float[Tensor, "rows outputs"]:
+        """The body's output plus the linear path."""
         return self.body(x) + x @ self.skip.T
 
 

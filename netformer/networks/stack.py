@@ -31,6 +31,7 @@ class Networks:
 
     @property
     def layout(self) -> Layout:
+        """Shape of the stack."""
         return self.specs.layout
 
     def hidden(self, x: Float[Tensor, "m rows features"]) -> list[Float[Tensor, "n rows width"]]:

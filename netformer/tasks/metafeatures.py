@@ -249,6 +249,7 @@ class MetaFeatureTransform:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> MetaFeatureTransform:
+        """What `to_dict` gave. Raises InputError for features of another version."""
         if tuple(state["names"]) != NAMES:
             raise InputError("stored meta-feature names must be those of netformer.metafeatures.NAMES, in that order")
         return cls(tuple(state["mean"]), tuple(state["scale"]), state["max_rows"], state["max_features"])
