@@ -22,6 +22,7 @@ from netformer.tasks.task import PAD, TEST, TRAIN, VALID
 from netformer.tasks.view import TaskStack
 from netformer.workers import map_parallel
 
+FIRST_ROWS, FINALISTS = 64, 256  # of `retrieval`: rows all networks answer, networks that answer all rows
 MLP_PENALTIES = (1e-3, 1e-1, 1.0, 10.0)
 
 
@@ -156,17 +157,12 @@ def _fit_mlp(
 
 
 def retrieval(
-    tasks: TaskStack,
-    networks: Networks,
-    first_rows: int = 256,
-    finalists: int = 64,
-    net_chunk: int = 64,
-    task_chunk: int = 4,
+    tasks: TaskStack, networks: Networks, net_chunk: int = 64, task_chunk: int = 4
 ) -> tuple[Int[Tensor, " t"], Float[Tensor, "t rows"]]:
     """For each task the network with the least squared error on its train and valid rows, and its predictions.
 
-    Every network answers the first `first_rows` of these rows in stored order (train rows first); the `finalists` best
-    of them answer all. A network with more inputs than the task has features reads zeros there. A network that is not
+    Every network answers the first `FIRST_ROWS` of these rows in stored order, which is random; the `FINALISTS` best of
+    them answer all. A network with more inputs than the task has features reads zeros there. A network that is not
     finite on these rows is never chosen before one that is. net_chunk, task_chunk: evaluated together; they change the
     speed alone.
     """
@@ -174,11 +170,11 @@ def retrieval(
     order = torch.argsort((~seen).long(), dim=1, stable=True)[:, : int(seen.sum(1).max())]
     x = tasks.x.gather(1, order.unsqueeze(2).expand(-1, -1, tasks.x.shape[2]))
     y, keep = tasks.y.gather(1, order), seen.gather(1, order)
-    count = min(finalists, len(networks))
+    count = min(FINALISTS, len(networks))
     index = torch.zeros(len(tasks), dtype=torch.long)
     for start in range(0, len(tasks), task_chunk):
         at = slice(start, start + task_chunk)
-        first = (x[at, :first_rows], y[at, :first_rows], keep[at, :first_rows])
+        first = (x[at, :FIRST_ROWS], y[at, :FIRST_ROWS], keep[at, :FIRST_ROWS])
         errors = [_squared_error(networks[slice(k, k + net_chunk)], *first) for k in range(0, len(networks), net_chunk)]
         error = torch.cat(errors)
         best = torch.argsort(error, dim=0, stable=True)[:count]  # finalists, tasks

@@ -162,9 +162,10 @@ def refine_report(
     On the weights, with the model's penalties, output layers weighed at the end: generated, the delivered network; he,
     its spec with He initialisation; retrieval, the training network best on the task. On the latent: generated_latent,
     the delivered network; wide_latent, `WIDE_SAMPLES` networks, merged after their steps. retrieved: a network per
-    task. Of a table with several row splits the mean over them counts. workers: processes.
+    task. Of a table with several row splits the first alone is read. workers: processes.
     """
-    stack, own = samples.stack, torch.arange(len(samples.tasks))
+    own = torch.arange(samples.shape[1])
+    stack = samples.stack[own]
     with torch.no_grad():
         penalties = torch.cat([model.penalties(model.embed(len(at), stack[at].train_only())) for at in own.split(32)])
     g = torch.Generator().manual_seed(seed)
@@ -183,7 +184,7 @@ def refine_report(
     for group, members in sets_of(samples.tasks).items():
         for (name, k), values in zip(jobs, scores, strict=True):
             rows = result.setdefault(group, {}).setdefault(name, {})
-            rows |= summarize(f"steps_{k}", samples.over_runs(values.numpy())[members])
+            rows |= summarize(f"steps_{k}", values.numpy()[members])
     return result
 
 
