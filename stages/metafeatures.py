@@ -10,6 +10,7 @@ from stages.params import load_params
 
 @shared()
 def main(root: Path = Path()) -> None:
+    """Describe the tasks under `root`."""
     p = load_params(root).metafeatures
     tasks = read_tasks(root / "data" / "tasks.parquet")
     table = meta_features_frame(tasks, n_workers(), Bar("metafeatures"), p.max_rows, p.max_features)

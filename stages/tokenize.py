@@ -14,6 +14,7 @@ from stages.params import load_params
 
 
 def main(root: Path = Path()) -> None:
+    """Turn the zoo under `root` into tokens."""
     params = load_params(root)
     table = read_parquet(root / "data" / "zoo.parquet")
     tasks = read_tasks(root / "data" / "tasks.parquet")

@@ -99,6 +99,7 @@ def fit(
 
 
 def main(root: Path = Path(), initial: TransformerVAE | None = None) -> None:
+    """Train on the data under `root`; initial: a model to go on from."""
     params = load_params(root)
     p = params.train
     fabric = processes(p.devices, p.nodes, p.strategy, p.precision)

@@ -11,6 +11,7 @@ from stages.params import load_params
 
 @shared()
 def main(root: Path = Path()) -> None:
+    """Draw, train and filter networks for the tasks under `root`."""
     p = load_params(root).zoo
     tasks = [
         t for t in read_tasks(root / "data" / "tasks.parquet") if t.source != "real" and "friedman" not in t.family

@@ -59,7 +59,7 @@ class Writer(nn.Module):
 
 
 class Penalties(nn.Module):
-    """Ridge penalties of the output layer, of a task's own: one each for inputs, hidden units and the bias."""
+    """Ridge penalties of the output layer for each condition: one for inputs, one for hidden units, one for biases."""
 
     def __init__(self, layout: Layout, d_condition: int) -> None:
         super().__init__()

@@ -27,6 +27,7 @@ class Norm(nn.LayerNorm):
     """LayerNorm with the gain and the bias outside of the kernel, which sums their gradients thread by thread."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """Zero mean and unit variance along the last dimension, then gain and bias."""
         return functional.layer_norm(input, self.normalized_shape, None, None, self.eps) * self.weight + self.bias
 
 

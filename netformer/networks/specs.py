@@ -50,10 +50,12 @@ class Layout:
 
     @property
     def n_patches(self) -> int:
+        """Hidden and output vertices a network can have: L * W + 1."""
         return self.max_hidden_layers * self.max_width + 1
 
     @property
     def n_slots(self) -> int:
+        """Vertices that can be a parent in one patch: bias, inputs, units of the layer before."""
         return 1 + self.max_features + self.max_width
 
     @property
@@ -70,8 +72,8 @@ class Layout:
 class Specs:
     """n architectures.
 
-    n_inputs: inputs in use, 1..F. widths: units a hidden layer, 0 for an absent one (absent layers come last).
-    activations: index into `ACTIVATIONS`, one a hidden layer, 0 where absent. mask: the edges that exist.
+    n_inputs: inputs in use, 1..F. widths: units per hidden layer, 0 for an absent one (absent layers come last).
+    activations: index into `ACTIVATIONS`, one per hidden layer, 0 where absent. mask: the edges that exist.
     """
 
     n_inputs: Int[Tensor, " n"]
@@ -88,16 +90,19 @@ class Specs:
 
     @property
     def layout(self) -> Layout:
+        """The layout of the stack, from the shapes of its tensors."""
         layers = self.widths.shape[1]
         width = (self.mask.shape[1] - 1) // layers
         return Layout(self.mask.shape[2] - 1 - width, layers, width)
 
     @property
     def depth(self) -> Int[Tensor, " n"]:
+        """Hidden layers of each network, at least 1."""
         return (self.widths > 0).sum(1)
 
     @property
     def n_params(self) -> Int[Tensor, " n"]:
+        """Edges of each network, those from the bias included: its weights."""
         return self.mask.sum((1, 2))
 
     @property
@@ -112,12 +117,12 @@ class Specs:
 
     @property
     def skip(self) -> Bool[Tensor, " n"]:
-        """Nets with at least one edge from an input to the output."""
+        """Networks with at least one edge from an input to the output."""
         return self.mask[:, -1, 1 : 1 + self.layout.max_features].any(1)
 
     @property
     def bias(self) -> Bool[Tensor, " n"]:
-        """Nets with at least one bias edge."""
+        """Networks with at least one bias edge."""
         return self.mask[:, :, 0].any(1)
 
     def key(self, index: int) -> bytes:
@@ -167,9 +172,11 @@ def draw_specs(
 ) -> Specs:
     """Draw one random architecture for each entry of `n_inputs`.
 
-    Depth and widths are uniform between the minimum and the layout's maximum, the activation is uniform and drawn a
-    layer. A share of nets is sparse: every edge from an input or a unit survives with probability uniform in
-    (min_density, 1); a unit or an output that lost all of them keeps one.
+    Depth and widths are uniform between the minimum and the layout's maximum; the activation is uniform over
+    `activations` (a name may be given more than once) and drawn per layer. bias_share, skip_share: share of networks
+    with biases, with edges from the inputs to the output. sparse_share: share of networks in which every edge from an
+    input or a unit survives with probability uniform in (min_density, 1); a unit or an output that lost all of them
+    keeps one. The defaults are those of params.yaml.
     """
     n, layers = len(n_inputs), layout.max_hidden_layers
 

@@ -19,7 +19,7 @@ _MAX_NUMBER = 32767  # vertex numbers are stored as int16
 def tokenize_networks(networks: Networks, sensitivity: Float[Tensor, "n patches"] | None = None) -> pa.Table:
     """A stack as a table, one row per network.
 
-    Columns: n_inputs int32; widths and activations list<int16>, one entry a hidden layer; parent, vertex, type
+    Columns: n_inputs int32; widths and activations list<int16>, one entry per hidden layer; parent, vertex, type
     list<int16>, weight and (where `sensitivity` of the vertices is given) sensitivity list<float32>, one entry an edge.
 
     Raises InputError for weights that are not float32, and for vertex numbers above 32767.

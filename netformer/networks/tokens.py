@@ -66,6 +66,7 @@ class Tokens:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the weights."""
         return self.weight.dtype
 
     def equal(self, other: Tokens) -> bool:
@@ -85,6 +86,7 @@ class EdgeNetwork(nn.Module):
         self.weight = nn.Parameter(tokens.weight.clone())
 
     def forward(self, x: Float[Tensor, "rows features"]) -> Float[Tensor, "rows outputs"]:
+        """Answers to rows of inputs."""
         values = [x.new_ones(len(x)), *x.unbind(1)]
         counts = torch.bincount(self.tokens.vertex.long())[len(values) :].tolist()
         columns = (column.split(counts) for column in (self.tokens.parent, self.weight, self.tokens.type))

@@ -132,7 +132,7 @@ def _saturation(u: Tensor, w: Tensor, g: Generator) -> Tensor:
 
 
 def _composition(u: Tensor, w: Tensor, g: Generator) -> Tensor:
-    """Two direct families added, multiplied, or one gating the other (the composition within a task of O'TaskPrior)."""
+    """Two direct families added, multiplied, or one gating the other (the composition within a task of O'Prior)."""
     n = len(u)
     direct = (_mlp, _fourier, _trees, _interactions, _piecewise, _saturation)
     first = torch.randint(len(direct), (), generator=g)

@@ -18,14 +18,17 @@ from netformer.options import TaskPrior
 
 
 def uniform(low: float, high: float, *shape: int, g: Generator) -> Tensor:
+    """Uniform numbers in [low, high)."""
     return low + (high - low) * torch.rand(*shape, generator=g)
 
 
 def log_uniform(low: float, high: float, *shape: int, g: Generator) -> Tensor:
+    """Numbers in [low, high) whose logarithm is uniform."""
     return torch.exp(uniform(math.log(low), math.log(high), *shape, g=g))
 
 
 def normal(*shape: int, g: Generator) -> Tensor:
+    """Numbers of mean 0 and deviation 1, normally distributed."""
     return torch.randn(*shape, generator=g)
 
 

@@ -104,6 +104,7 @@ class TaskStack:
 
     @property
     def n_features(self) -> Int[Tensor, " t"]:
+        """Columns in use of each task."""
         return self.views.n_features
 
     @property
@@ -118,6 +119,7 @@ class TaskStack:
 
     @property
     def train(self) -> Bool[Tensor, "t rows"]:
+        """The rows a method may be fitted on."""
         return self.rows == TRAIN
 
     def train_only(self) -> TaskStack:
