@@ -1,21 +1,42 @@
-"""show: print the results of the last evaluation; with --markdown, the tables of the README.
+"""show: print the results of the last evaluation.
 
-No stage of the pipeline; `make repro` ends with it.
+    python -m stages.show [--markdown | --page]
+
+No stage of the pipeline; `make repro` ends with it. --markdown: print the README's table of results. --page: write that
+table into the README, between its marks, and every table into `docs/results.md`, from the two committed metrics.json.
 """
 
+import argparse
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from netformer.evaluation.comparison import OURS, base, verdict
+from netformer.report.evaluation_report import ROWS, rows_of
 from stages import run
 
-OURS = ("single", "drawn", "expected_best_16", "best_of_16", "average_16", "wide_16", "distilled", "raw")
-CONTROLS = ("raw_with_metafeatures", "shuffled_condition", "metafeatures_only", "unconditional")
-BASELINES = (
-    *("scratch", "scratch_best", "ridge", "mlp", "random_ridge_head", "random128_ridge_head", "retrieval"),
-    *("svr", "hgb", "rf", "extratrees", "catboost", "zoo_average", "constant", "ceiling"),
+REPORTS = {"pretrained": Path("reports/pretrained/metrics.json"), "evaluate": Path("reports/evaluate/metrics.json")}
+PAGE, README = Path("docs/results.md"), Path("README.md")
+MARKS = ("<!-- results: python -m stages.show --markdown -->\n", "<!-- end of results -->\n")
+LEARNERS = {  # in words for who has not read of them
+    "ridge": "ridge regression, penalty chosen on valid rows",
+    "mlp": "`MLPRegressor` of scikit-learn by L-BFGS, penalty chosen on valid rows",
+    "svr": "support vector regression",
+    "hgb": "histogram gradient boosting (scikit-learn)",
+    "rf": "random forest",
+    "extratrees": "extremely randomised trees",
+    "catboost": "CatBoost",
+}
+SETS = {
+    "real_tables": "real tables",
+    "real_tables_small": "of these, tables of at most 300 rows",
+    "heldout_tasks": "held-out synthetic tasks",
+    "heldout_family": "Friedman tasks, a family not trained on",
+}
+SHORT = (  # rows of the README's table
+    *("wide_16", "single", "scratch_best", "ridge", "mlp", "random_ridge_head", "random_wide_ridge_head"),
+    *("hgb", "rf", "catboost"),
 )
-ROWS = OURS + CONTROLS + BASELINES
 LINES = {
     "zoo": ("median_test_r2", "mlp_lbfgs_r2", "ridge_r2", "n_networks"),
     "tokens": ("exact",),
@@ -24,18 +45,42 @@ LINES = {
 }
 
 
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def difference(rows: dict[str, float], ours: str, row: str) -> str:
+    """Mean of `ours` minus `row` with its standard error, and what may be said of it; "-" where it was not measured."""
+    mean, se = rows.get(f"{ours}_minus_{row}"), rows.get(f"{ours}_minus_{row}_se")
+    if mean is None or se is None:
+        return "-"
+    return f"{mean:+.3f} ± {se:.3f}, {verdict(mean, se)}"
+
+
+def sets_of_report(report: dict) -> dict[str, dict[str, float]]:
+    """The sets that were evaluated, in the order of `SETS`."""
+    return {name: report["zero_shot"][name] for name in SETS if name in report["zero_shot"]}
+
+
+def grid(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    rule = "|" + "---|" * len(heads)
+    return "\n".join([f"| {' | '.join(heads)} |", rule, *(f"| {' | '.join(line)} |" for line in lines)])
+
+
 def table(report: dict) -> str:
-    """Median test R2 a row and set, then the other groups, a line each; a row that was not measured is left out."""
-    zero_shot = report["zero_shot"]
-    sets = list(zero_shot)
-    lines = ["Median test R2, zero-shot (tasks in brackets)", ""]
-    heads = [f"{name} ({zero_shot[name]['single_n_tasks']:.0f})" for name in sets]
-    lines.append(" " * 20 + "".join(f"{head:>24}" for head in heads))
-    for row in ROWS:
-        values = [zero_shot[name].get(row) for name in sets]
-        if any(value is not None for value in values):
-            cells = "".join(f"{'-' if value is None else format(value, '.3f'):>24}" for value in values)
-            lines.append(f"{row:<20}{cells}")
+    """For a terminal: median test R2 per row and set, the merged network against the others, then the other groups."""
+    sets = report["zero_shot"]
+    heads = [f"{name} ({rows['single_n_tasks']:.0f})" for name, rows in sets.items()]
+    lines = ["Median test R2, zero-shot (tasks in brackets)", "", " " * 26 + "".join(f"{head:>24}" for head in heads)]
+    rows = rows_of(sets)
+    lines += [f"{row:<26}" + "".join(f"{number(found.get(row)):>24}" for found in sets.values()) for row in rows]
+    wide = next((row for row in rows if base(row) == "wide"), "single")
+    lines += ["", f"{wide} minus a row: mean over tasks ± standard error; level: within two of them", ""]
+    for row in rows:
+        cells = [difference(found, wide, row) for found in sets.values()]
+        if set(cells) != {"-"}:
+            lines.append(f"{row:<26}" + "".join(f"{cell:>24}" for cell in cells))
     lines.append("")
     for group, keys in LINES.items():
         found = [f"{key} {report[group][key]:.5g}" for key in keys if key in report.get(group, {})]
@@ -45,46 +90,126 @@ def table(report: dict) -> str:
 
 
 def markdown(report: dict) -> str:
-    """The rows of the README's result table."""
-    zero_shot = report["zero_shot"]
-    sets = list(zero_shot)
-    heads = [f"{name} ({zero_shot[name]['single_n_tasks']:.0f})" for name in sets]
-    lines = [f"| median test R2 | {' | '.join(heads)} |", "|---|" + "---|" * len(sets)]
-    for row in ROWS:
-        values = [zero_shot[name].get(row) for name in sets]
-        if any(value is not None for value in values):
-            cells = ["-" if value is None else f"{value:.3f}" for value in values]
-            lines.append(f"| `{row}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    """The README's table: mean test R2 and the paired difference from `wide_16`, on real tables and synthetic tasks."""
+    sets = {name: report["zero_shot"][name] for name in ("real_tables", "heldout_tasks")}
+    heads = ["mean test R2"]
+    for name, rows in sets.items():
+        heads += [f"{rows['single_n_tasks']:.0f} {SETS[name]}", "`wide_16` minus it"]
+    lines = []
+    for row in SHORT:
+        cells = [f"`{row}`"]
+        for rows in sets.values():
+            cells += [number(rows.get(f"{row}_mean")), difference(rows, "wide_16", row)]
+        lines.append(cells)
+    return grid(heads, lines)
 
 
-def head_to_head(report: dict) -> str:
-    """The README's table of the real tables: medians, means, and how often one of ours is ahead."""
-    real = report["zero_shot"]["real_tables"]
-    rows = ["single", "wide_16", "ridge", "mlp", "random128_ridge_head", "svr", "hgb", "rf", "extratrees", "catboost"]
-    lines = ["| real tables | median | mean | `single` ahead on | `wide_16` ahead on |", "|---|---|---|---|---|"]
-    for row in rows:
-        ahead = [real.get(f"{our}_beats_{row}") for our in ("single", "wide_16")]
-        cells = ["-" if value is None else f"{value:.0%}" for value in ahead]
-        lines.append(f"| `{row}` | {real[row]:.3f} | {real[f'{row}_mean']:.3f} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def definitions() -> str:
+    """Every row of the tables in plain words."""
+    return grid(["row", "what it is"], [[f"`{row}`", words] for row, words in (ROWS | LEARNERS).items()])
 
 
-def main(root: Path = Path()) -> None:
-    folder = root / "reports" / "evaluate"
-    path = folder / "metrics.json"
+def medians_and_means(report: dict) -> str:
+    """Median / mean test R2 of every row on every set."""
+    sets = sets_of_report(report)
+    heads = ["median / mean", *(f"{SETS[name]} ({rows['single_n_tasks']:.0f})" for name, rows in sets.items())]
+    lines = [
+        [f"`{row}`", *(f"{number(rows.get(row))} / {number(rows.get(f'{row}_mean'))}" for rows in sets.values())]
+        for row in rows_of(sets)
+    ]
+    return grid(heads, [[cell.replace("- / -", "-") for cell in line] for line in lines])
+
+
+def head_to_head(report: dict, ours: str) -> str:
+    """`ours` against every other row on every set: paired difference, its standard error, verdict, share of wins."""
+    sets = sets_of_report(report)
+    heads = [f"`{ours}` minus", *(SETS[name] for name in sets)]
+    lines = []
+    for row in rows_of(sets):
+        cells = []
+        for rows in sets.values():
+            said, wins = difference(rows, ours, row), rows.get(f"{ours}_wins_{row}")
+            cells.append(said if wins is None else f"{said} ({wins:.0%})")
+        if set(cells) != {"-"}:
+            lines.append([f"`{row}`", *cells])
+    return grid(heads, lines)
+
+
+def ratings(report: dict) -> str:
+    """Elo ratings on the real tables, best first, with their 95 % interval."""
+    found = report.get("rating", {})
+    rows = sorted((row for row in found if f"{row}_low" in found), key=lambda row: -found[row])
+    lines = [[f"`{row}`", *(f"{found[f'{row}{end}']:.0f}" for end in ("", "_low", "_high"))] for row in rows]
+    return grid(["row", "Elo", "from", "to"], lines)
+
+
+def page(pretrained: dict, pipeline: dict) -> str:
+    """`docs/results.md`: every table of the report of the package's weights and of the default pipeline."""
+    parts = [
+        "# Results",
+        "Made by `python -m stages.show --page` from `reports/pretrained/metrics.json` (`make report-card`) and "
+        "`reports/evaluate/metrics.json` (`make repro`); no number here is typed.",
+        "R2 is that of test rows, which nothing was fitted on or chosen by; an R2 below -1 counts as -1. Networks are "
+        "written for tables the model has never seen. A real table is split into train, valid and test rows five "
+        "times, at random; its R2 is the mean over these splits, each with networks drawn under another seed. A "
+        "synthetic task has one split, and its R2 is the mean over five seeds. Medians and means are over tables.",
+        "A difference is the mean over tables of one row minus another on the same splits, ± its standard error over "
+        "tables. **Ahead** and **behind** are said of more than two standard errors, **level** of anything less. In "
+        "brackets the share of tables on which the first one has the higher R2, a tie being half.",
+        "## What the rows are",
+        "Those with `_16` use 16 networks per table. `ridge`, `mlp` and the random units read the table as the model "
+        "does, at most its first so many columns by correlation; the learners from `svr` on read every column.",
+        definitions(),
+    ]
+    for title, report in (("The weights of the package", pretrained), ("The default pipeline", pipeline)):
+        parts += [f"## {title}", "Median and mean test R2.", medians_and_means(report)]
+        ours = [row for row in rows_of(report["zero_shot"]) if base(row) in OURS]
+        tables = [head_to_head(report, row) for row in ours]
+        parts += [found for found in tables if found.count("\n") > 1]
+        if report.get("rating"):
+            parts += [
+                "Elo on the real tables, by [`bencheval`](https://pypi.org/project/bencheval/), the engine of "
+                "TabArena: every pair of rows plays on every table, `ridge` has 1000, 400 points are odds of 10 to 1; "
+                "with the 95 % interval over bootstraps of the tables.",
+                ratings(report),
+            ]
+    return "\n\n".join(parts) + "\n"
+
+
+def readme_with(text: str, found: str) -> str:
+    """The README with its table of results replaced."""
+    before, _, rest = text.partition(MARKS[0])
+    return before + MARKS[0] + found + "\n" + MARKS[1] + rest.partition(MARKS[1])[2]
+
+
+def read(path: Path) -> dict:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; run the pipeline first (make repro)")
-    report = json.loads(path.read_text())
-    if "--markdown" in sys.argv[1:]:
-        print(markdown(report))
-        pretrained = json.loads((root / "reports" / "pretrained" / "metrics.json").read_text())
-        print(f"\n{markdown(pretrained)}\n\n{head_to_head(pretrained)}")
+    return json.loads(path.read_text())
+
+
+def main(root: Path = Path(), arguments: Sequence[str] = ()) -> None:
+    parser = argparse.ArgumentParser(prog="python -m stages.show", description=__doc__.partition("\n")[0])
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print the README's table")
+    form.add_argument("--page", action="store_true", help=f"write {PAGE} and the table of {README}")
+    options = parser.parse_args(arguments)
+    if options.markdown or options.page:
+        pretrained = read(root / REPORTS["pretrained"])
+        if options.markdown:
+            print(markdown(pretrained))
+            return
+        (root / PAGE).write_text(page(pretrained, read(root / REPORTS["evaluate"])), encoding="utf-8")
+        text = readme_with((root / README).read_text(encoding="utf-8"), markdown(pretrained))
+        (root / README).write_text(text, encoding="utf-8")
+        print(f"written: {PAGE}, {README}")
         return
-    print(table(report))
-    pictures = ", ".join(file.name for file in sorted(folder.glob("*.svg")))
-    print(f"{'pictures':<16}{folder}/: {pictures}")
+    path = root / REPORTS["evaluate"]
+    print(table(read(path)))
+    print(f"{'report':<16}{path.parent / 'report.html'}")
 
 
 if __name__ == "__main__":
-    run(main)
+    import sys
+
+    run(lambda root: main(root, sys.argv[1:]))

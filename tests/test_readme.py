@@ -1,20 +1,75 @@
-"""README: its figures are those of the committed report."""
+"""README and docs/results.md: their figures are those of the committed reports."""
 
 import json
 from pathlib import Path
 
-from stages.show import head_to_head, markdown
+import pytest
+
+from netformer.evaluation.comparison import verdict
+from netformer.report.evaluation_report import ROWS
+from stages import show
 
 ROOT = Path(__file__).resolve().parents[1]
-REPORT = ROOT / "reports" / "evaluate" / "metrics.json"
-PRETRAINED = ROOT / "reports" / "pretrained" / "metrics.json"
+PRETRAINED, PIPELINE = (json.loads((ROOT / show.REPORTS[name]).read_text()) for name in ("pretrained", "evaluate"))
 
 
 def test_the_result_tables_are_those_of_the_committed_reports():
-    readme, pretrained = (ROOT / "README.md").read_text(), json.loads(PRETRAINED.read_text())
-    assert markdown(json.loads(REPORT.read_text())) in readme
-    assert markdown(pretrained) in readme
-    assert head_to_head(pretrained) in readme
+    readme = (ROOT / "README.md").read_text()
+    assert show.readme_with(readme, show.markdown(PRETRAINED)) == readme
+    assert show.markdown(PRETRAINED) in readme
+    assert (ROOT / show.PAGE).read_text() == show.page(PRETRAINED, PIPELINE)
+
+
+@pytest.fixture
+def report() -> dict:
+    wide = {"wide_16": 0.5, "wide_16_mean": 0.4, "wide_16_n_tasks": 96.0, "single_n_tasks": 96.0}
+    ridge = {"ridge": 0.42, "ridge_mean": 0.39, "ridge_n_tasks": 96.0, "wide_16_wins_ridge": 0.625}
+    real = wide | ridge | {"wide_16_minus_ridge": 0.01, "wide_16_minus_ridge_se": 0.004}
+    held = real | {"wide_16_minus_ridge_se": 0.006}
+    rating = {"ridge": 1000.0, "ridge_low": 950.4, "ridge_high": 1049.6, "wide_16": 1200.0}
+    rating |= {"wide_16_low": 1150.0, "wide_16_high": 1250.0}
+    return {"zero_shot": {"heldout_tasks": held, "real_tables": real}, "rating": rating}
+
+
+def test_a_difference_is_said_with_its_error_and_level_within_two_of_them(report):
+    real, held = report["zero_shot"]["real_tables"], report["zero_shot"]["heldout_tasks"]
+    assert show.difference(real, "wide_16", "ridge") == "+0.010 ± 0.004, ahead"
+    assert show.difference(held, "wide_16", "ridge") == "+0.010 ± 0.006, level"
+    assert show.difference(real, "wide_16", "catboost") == "-"
+    assert verdict(0.01, 0.004) == "ahead"
+    assert "| `ridge` | +0.010 ± 0.004, ahead (62%) | +0.010 ± 0.006, level (62%) |" in show.head_to_head(
+        report, "wide_16"
+    )
+
+
+def test_the_readmes_table_has_a_line_per_row_and_dashes_for_what_was_not_measured(report):
+    lines = show.markdown(report).splitlines()
+    assert lines[0].startswith("| mean test R2 | 96 real tables | `wide_16` minus it | 96 held-out synthetic tasks |")
+    assert len(lines) == 2 + len(show.SHORT) <= 12
+    assert "| `ridge` | 0.390 | +0.010 ± 0.004, ahead | 0.390 | +0.010 ± 0.006, level |" in lines
+    assert "| `catboost` | - | - | - | - |" in lines
+
+
+def test_the_page_holds_every_row_set_rating_and_definition(report):
+    page = show.page(report, {"zero_shot": report["zero_shot"]})
+    assert page.count("| `ridge` | 0.420 / 0.390 | 0.420 / 0.390 |") == 2
+    assert page.index("| `wide_16` | 1200 | 1150 | 1250 |") < page.index("| `ridge` | 1000 | 950 | 1050 |")
+    assert all(f"| `{row}` | {words} |" in page for row, words in (ROWS | show.LEARNERS).items())
+
+
+def test_the_page_is_written_and_the_readme_keeps_its_words(report, tmp_path, capsys):
+    for path in show.REPORTS.values():
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(json.dumps(report))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("before\n" + show.MARKS[0] + "old\n" + show.MARKS[1] + "after\n")
+    show.main(tmp_path, ["--page"])
+    written = (tmp_path / "README.md").read_text()
+    assert written == "before\n" + show.MARKS[0] + show.markdown(report) + "\n" + show.MARKS[1] + "after\n"
+    assert (tmp_path / "docs" / "results.md").read_text() == show.page(report, report)
+    capsys.readouterr()
+    show.main(tmp_path, ["--markdown"])
+    assert capsys.readouterr().out == show.markdown(report) + "\n"
 
 
 def test_the_page_is_short():
