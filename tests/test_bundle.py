@@ -23,8 +23,6 @@ from netformer.networks.stack import Networks
 from netformer.tables.reading import Reading
 from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
 
-torch.set_num_threads(1)
-
 F = 10
 
 

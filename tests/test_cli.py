@@ -10,72 +10,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.datasets import make_friedman1
+from commands import refused, run, small_model, write_tables
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
-from typer.testing import CliRunner
 
-from netformer.cli.app import app
 from netformer.cli.describe import influence, structure
 from netformer.cli.leaderboard import plain_r2, ridge_pipeline, rows_to_train_on
 from netformer.exports.population import Bundle
-from netformer.generation import estimator
-from netformer.generation.generator import NetFormer
-from netformer.model.vae import TransformerVAE
-from netformer.tasks.metafeatures import MetaFeatureTransform
 
-torch.set_num_threads(1)
-TINY = {"max_features": 8, "max_hidden_layers": 2, "max_width": 6, "n_metafeatures": 37, "d_model": 16, "n_heads": 2}
 COMMANDS = ("generate", "inspect", "predict", "export", "evaluate", "info")
 
 
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"NO_COLOR": "1"}, catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
-
-
-def refused(*arguments):
-    """The one line of stderr."""
-    result = run(*arguments, code=2)
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1
-    return result.stderr
-
-
 @pytest.fixture(scope="module", autouse=True)
-def small_model():
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = TransformerVAE.from_arguments(d_vertex=2, d_row=16, condition="task", **TINY).eval()
-        patch.setattr(estimator, "_package", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
+def model():
+    with small_model():
         yield
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """t.csv, t.tsv, t.parquet: one table; nets: networks written for it; other tables have one flaw each."""
     path = tmp_path_factory.mktemp("cli")
-    X, y = make_friedman1(120, n_features=5, noise=0.5, random_state=0)
-    table = pd.DataFrame(X, columns=list("abcde")).assign(price=y)
-    table.to_csv(path / "t.csv", index=False)
-    table.to_csv(path / "t.tsv", index=False, sep="\t")
-    table.to_parquet(path / "t.parquet")
-    table.assign(city="Rome").to_csv(path / "text.csv", index=False)
-    table.assign(a="low", b="x", c="y", d="z", e="w").to_csv(path / "only_text.csv", index=False)
-    table.assign(price="cheap").to_csv(path / "text_target.csv", index=False)
-    table.assign(price=1.0).to_csv(path / "constant.csv", index=False)
-    table.assign(c=np.nan).to_csv(path / "empty_column.csv", index=False)
-    table.assign(b=table["b"].where(table.index > 4)).to_csv(path / "gaps.csv", index=False)
-    table.assign(price=table["price"].where(table.index > 2)).to_csv(path / "no_target.csv", index=False)
-    table.head(9).to_csv(path / "small.csv", index=False)
-    (path / "twice.csv").write_text((path / "t.csv").read_text().replace("a,b", "a,a", 1))
-    (path / "latin.csv").write_bytes("größe,price\n1,2\n".encode("latin-1"))
-    (path / "semicolon.csv").write_text((path / "t.csv").read_text().replace(",", ";"))
-    (path / "nothing.csv").write_text("")
-    run("generate", path / "t.csv", "--target", "price", "-n", 4, "--out", path / "nets", "--quiet")
+    write_tables(path)
     return path
 
 
@@ -302,90 +259,3 @@ def test_info_names_the_weights():
     assert facts["steps"] > 0
     assert facts["parameters"] > 1000
     assert "max_width" in run("info").stdout
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ("absent.csv", r"absent.csv: no such file; give the path of a .csv, .tsv, .parquet table"),
-        ("nets", r"nets: is a folder; give one .csv, .tsv, .parquet file"),
-        ("only_text.csv", "no numeric column beside the target; encode some (pandas.get_dummies): a (as 'low'), b"),
-        ("empty_column.csv", "no finite value in any row of c; drop the column"),
-        ("twice.csv", "column names must be unique, found more than once: 'a'"),
-        ("latin.csv", "the text must be UTF-8; save it as UTF-8"),
-        ("text_target.csv", "target 'price' must be numeric, found 'cheap' in row 1; this is regression"),
-        ("constant.csv", "target 'price' must vary, found 1 in all rows; choose another column"),
-        ("small.csv", "a table needs at least 10 rows with a target, found 9; add rows"),
-        ("gaps.csv", "missing or infinite values in b (5); fill them, or say --impute median"),
-        ("semicolon.csv", "found one column only, 'a;b;c;d;e;price'; separate columns by commas"),
-        ("nothing.csv", "a table needs a header and rows, found an empty file"),
-    ],
-)
-@pytest.mark.parametrize("command", ["generate", "evaluate"])
-def test_a_bad_table_is_one_line_and_nothing_is_written(folder, tmp_path, command, table, message):
-    out = ("--out", tmp_path / "out") if command == "generate" else ()
-    assert message in refused(command, folder / table, "--target", "price", *out)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unknown_target_brings_the_nearest_names(folder):
-    assert "no column 'prize'; did you mean 'price'?" in refused("generate", folder / "t.csv", "--target", "prize")
-
-
-def test_a_target_that_is_rare_or_rows_that_are_few_are_said(folder, tmp_path):
-    table = pd.read_csv(folder / "t.csv").head(20)
-    train = rows_to_train_on(20, 0)
-    table.assign(price=train * np.arange(20.0)).to_csv(tmp_path / "rare.csv", index=False)
-    table.assign(price=~train * np.arange(1.0, 21)).to_csv(tmp_path / "flat.csv", index=False)
-    report = json.loads(run("generate", tmp_path / "rare.csv", "-t", "price", "-n", 1, "--json").stdout)
-    assert {row["r2"] for row in report["leaderboard"]} == {None}
-    assert "the target is constant on the rows held back" in report["why"]
-    message = refused("generate", tmp_path / "flat.csv", "-t", "price")
-    assert "must vary in the rows trained on; try another --seed" in message
-    table.to_csv(tmp_path / "few.csv", index=False)
-    assert "4 rows are few, these R2 are rough" in run("generate", tmp_path / "few.csv", "-t", "price", "-n", 1).stdout
-
-
-def test_wrong_use_is_one_line_too(folder):
-    assert "Missing option '--target'" in refused("generate", folder / "t.csv")
-    assert "No such command 'write'" in refused("write")
-    assert "n_samples must be a whole number of at least 1, got 0" in refused(
-        "generate", folder / "t.csv", "-t", "price", "-n", 0
-    )
-    assert "--out must end in .csv, .tsv or .parquet" in refused(
-        "predict", folder / "nets", folder / "t.csv", "--out", "p"
-    )
-
-
-@pytest.mark.parametrize("which", ["4", "-1", "best", "1.0"])
-def test_a_network_that_is_not_there(folder, tmp_path, which):
-    message = refused("predict", folder / "nets", folder / "t.csv", "--out", tmp_path / "p.csv", "--which", which)
-    assert f"--which must be wide, mean or a network from 0 to 3, got '{which}'" in message
-
-
-def test_what_exists_is_not_overwritten(folder, tmp_path):
-    kept = tmp_path / "kept.csv"
-    kept.write_text("mine")
-    (tmp_path / "full").mkdir()
-    message = "exists already, nothing was overwritten; choose another --out or remove it"
-    assert message in refused("generate", folder / "t.csv", "-t", "price", "--out", tmp_path / "full")
-    assert message in refused("predict", folder / "nets", folder / "t.csv", "--out", kept)
-    assert message in refused("export", folder / "nets", "--format", "json", "--out", tmp_path / "full")
-    below = refused("generate", folder / "t.csv", "-t", "price", "--out", kept / "nets")
-    assert "kept.csv is a file; choose another --out" in below
-    assert kept.read_text() == "mine"
-    assert list((tmp_path / "full").iterdir()) == []
-
-
-def test_a_damaged_bundle_is_refused_by_every_reader(folder, tmp_path):
-    bad = tmp_path / "bad"
-    bad.mkdir()
-    for file in (folder / "nets").iterdir():
-        (bad / file.name).write_bytes(file.read_bytes()[:-9])
-    for arguments in (
-        ("inspect", bad),
-        ("predict", bad, folder / "t.csv", "--out", tmp_path / "p.csv"),
-        ("export", bad, "--format", "json", "--out", tmp_path / "e"),
-    ):
-        assert str(bad) in refused(*arguments)
-    assert [path.name for path in tmp_path.iterdir()] == ["bad"]

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from sklearn.datasets import load_diabetes, make_friedman1
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import cross_val_score
@@ -17,7 +16,6 @@ from sklearn.model_selection import cross_val_score
 from netformer import NetFormerRegressor
 
 ROOT = Path(__file__).resolve().parents[1]
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

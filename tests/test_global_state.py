@@ -28,8 +28,6 @@ from netformer.networks.stack import Networks
 from netformer.networks.token_tables import tokenize_networks
 from netformer.tasks.task import Task
 
-torch.set_num_threads(1)
-
 
 def state() -> tuple:
     kind, keys, *rest = np.random.get_state()

@@ -12,8 +12,6 @@ from netformer.model.prompt import Prompt
 from netformer.networks.specs import ACTIVATIONS, Layout, draw_specs, patch_numbers, patch_types, slots
 from netformer.zoo.build import initialize
 
-torch.set_num_threads(1)
-
 LAYOUT = Layout()
 
 

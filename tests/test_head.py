@@ -14,8 +14,6 @@ from netformer.tasks.task import TRAIN
 from netformer.tasks.view import canonicalize_tasks
 from netformer.zoo.build import initialize
 
-torch.set_num_threads(1)
-
 LAYOUT = Layout()
 
 

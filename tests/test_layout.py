@@ -128,3 +128,9 @@ def test_an_edit_reruns_the_stages_that_need_it_and_no_other(module: str, stages
     plan = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
     assert set(plan) == set(STAGES)
     assert {name for name in STAGES if module in plan[name]["deps"]} == stages
+
+
+def test_no_file_is_longer_than_350_lines() -> None:
+    files = [path for folder in ("netformer", "stages", "bench", "tests") for path in (ROOT / folder).rglob("*.py")]
+    long = {str(path.relative_to(ROOT)): n for path in files if (n := len(path.read_text().splitlines())) > 350}
+    assert long == {}

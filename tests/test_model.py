@@ -24,8 +24,6 @@ from netformer.training.batches import Corpus, draw_batch
 from netformer.training.loop import train
 from netformer.zoo.build import build_zoo, initialize
 
-torch.set_num_threads(1)
-
 LAYOUT = Layout()
 TINY = {
     "max_features": 10,

@@ -6,8 +6,6 @@ import torch
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs, activate, draw_specs, slots
 from netformer.networks.stack import Networks, concatenate
 
-torch.set_num_threads(1)
-
 LAYOUT = Layout()
 FUNCTIONS = {
     "identity": lambda a: a,

@@ -25,8 +25,6 @@ from netformer.model.store import save_model
 from netformer.model.vae import TransformerVAE
 from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):

@@ -2,15 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 from sklearn.datasets import load_diabetes
 from sklearn.metrics import r2_score
 
 from netformer import NetFormer, NetFormerRegressor
 from netformer.errors import InputError
 from netformer.tables.reading import CUT, Reading, read
-
-torch.set_num_threads(1)
 
 GRID = 2.0**-20  # deviations: multiples of it stay exact 1e8 deviations away from 0
 FAR, SMALL, LARGE = 2.0**27, 2.0**-40, 2.0**40  # 1.3e8 deviations, units of 9e-13 and 1.1e12

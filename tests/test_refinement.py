@@ -20,7 +20,6 @@ from netformer.tasks.scores import r2
 from netformer.tasks.task import PAD, TEST, TRAIN, VALID
 from netformer.tasks.view import TaskStack, canonicalize_tasks
 
-torch.set_num_threads(1)
 LAYOUT, N = Layout(), 24
 PENALTIES = torch.full((N, LAYOUT.n_slots), 1e-2)
 

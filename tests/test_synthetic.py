@@ -12,8 +12,6 @@ from netformer.tasks.families import FAMILIES, draw_friedman, draw_tasks
 from netformer.tasks.stream import STREAMS, batch_generator, stream_batch, synthetic_tasks
 from netformer.tasks.task import TEST, TRAIN, VALID
 
-torch.set_num_threads(1)
-
 SIZES = {"max_features": 8, "min_rows": 40, "max_rows": 90}
 
 

@@ -11,8 +11,6 @@ from netformer.tasks.task import TEST, TRAIN, VALID, Task, split_rows
 from netformer.tasks.view import CUT, canonicalize_tasks, stack_tasks
 from netformer.zoo.build import initialize
 
-torch.set_num_threads(1)
-
 
 def table(rows=80, features=5, seed=0):
     g = torch.Generator().manual_seed(seed)

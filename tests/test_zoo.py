@@ -15,8 +15,6 @@ from netformer.tasks.view import TaskStack, stack_tasks
 from netformer.zoo import kernel
 from netformer.zoo.build import _draws, build_zoo, initialize, train_networks
 
-torch.set_num_threads(1)
-
 LAYOUT = Layout()
 
 
