@@ -15,7 +15,7 @@ test: .venv/done  ## the tests, array shapes checked, shared by all cores; witho
 test-slow: .venv/done  ## the slow tests: trainings in several processes, DVC, the documentation's site
 	$(PY) -m pytest -q -n auto --dist loadfile -m slow
 
-mutants: .venv/done  ## minutes: put 40 faults into the code, one at a time; a named test must fail for each
+mutants: .venv/done  ## minutes: put deliberate faults into the code, one at a time; a named test must fail for each
 	$(PY) tests/mutants.py
 
 lint: .venv/done  ## ruff and mypy
