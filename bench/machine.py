@@ -33,6 +33,7 @@ from netformer.tasks.scores import r2, scores
 from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.task import TEST, TRAIN
 from netformer.tasks.view import TaskStack, stack_tasks
+from netformer.workers import one_thread
 from netformer.zoo.build import initialize, train_networks
 
 BATCH_SIZE, LR = 50, 0.01
@@ -183,8 +184,7 @@ def measure_zoo(
 
     engine(index, 2)
     multiply, operations = product(2048, torch.float32)
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         quality, needed = scores_of_modules(train_by_loop(initial, tasks, steps), initial, tasks), {}
         reached: dict[str, Callable[[Tensor], bool]] = {
             "": lambda found: bool(found.median() >= quality.median()),
@@ -203,8 +203,6 @@ def measure_zoo(
             f"to_{name}quality": partial(engine, whole, length, lr=SHORT_LR) for name, length in needed.items()
         }
         spent = in_turns(rounds, loop=loop, engine=lambda: engine(many, steps), peak=multiply, **to_quality)
-    finally:
-        torch.set_num_threads(threads)
     parallel = in_turns(rounds, loop=loop, engine=lambda: engine(many, steps, threads))
     loop_us, engine_us = 1e6 * spent["loop"] / (steps * networks), 1e6 * spent["engine"] / (steps * len(many))
     rate = float(multiply_adds(specs[index], BATCH_SIZE).double().mean()) / (engine_us / 1e6)

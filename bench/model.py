@@ -40,6 +40,7 @@ from netformer.tasks.view import stack_tasks
 from netformer.training.batches import Corpus
 from netformer.training.loop import train
 from netformer.training.losses import structure_loss, weight_loss
+from netformer.workers import one_thread
 from netformer.zoo.build import initialize
 
 LAYOUT = Layout()
@@ -60,35 +61,24 @@ def _model(**changes: Any) -> TransformerVAE:
         return TransformerVAE(LAYOUT, len(NAMES), ModelOptions(**changes))
 
 
-def _on_one_thread(work: Callable[[], dict[str, float]]) -> dict[str, float]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return work()
-    finally:
-        torch.set_num_threads(threads)
-
-
+@one_thread()
 def measure_tokens(*, networks: int, rounds: int) -> dict[str, float]:
     """Stacks in memory to canonical form to Arrow columns, sensitivities included."""
     stack = _random_networks(networks)
     sensitivity = torch.rand(networks, LAYOUT.n_patches)
 
-    def work() -> dict[str, float]:
-        tokenize_networks(canonicalize(stack[:2]), sensitivity[:2])
-        canonical = canonicalize(stack)
-        spent = in_turns(
-            rounds,
-            canonicalize=lambda: canonicalize(stack),
-            tokenize=lambda: tokenize_networks(canonical, sensitivity),
-        )
-        return {
-            "tokenize.canonicalize_us": 1e6 * spent["canonicalize"] / networks,
-            "tokenize.edges_us": 1e6 * spent["tokenize"] / networks,
-            "tokenize.networks_per_second": networks / sum(spent.values()),
-        }
-
-    return _on_one_thread(work)
+    tokenize_networks(canonicalize(stack[:2]), sensitivity[:2])
+    canonical = canonicalize(stack)
+    spent = in_turns(
+        rounds,
+        canonicalize=lambda: canonicalize(stack),
+        tokenize=lambda: tokenize_networks(canonical, sensitivity),
+    )
+    return {
+        "tokenize.canonicalize_us": 1e6 * spent["canonicalize"] / networks,
+        "tokenize.edges_us": 1e6 * spent["tokenize"] / networks,
+        "tokenize.networks_per_second": networks / sum(spent.values()),
+    }
 
 
 def measure_metafeatures(*, tables: int, rounds: int, n_rows: int = 300, n_features: int = 10) -> dict[str, float]:
@@ -127,6 +117,7 @@ def measure_metafeatures(*, tables: int, rounds: int, n_rows: int = 300, n_featu
     }
 
 
+@one_thread()
 def measure_train(*, steps: int, size: int = 2048, **changes: Any) -> dict[str, float]:
     """A whole step of `training.train` at the default settings, in bf16, stream and optimisers included.
 
@@ -159,39 +150,37 @@ def measure_train(*, steps: int, size: int = 2048, **changes: Any) -> dict[str, 
     )
     model_options = ModelOptions(**changes)
 
-    def work() -> dict[str, float]:
-        with FlopCounterMode(display=False) as counter:
-            train(corpus, model_options, options)
-        multiply, operations = product(size, torch.bfloat16)
-        spent: dict[str, list[float]] = {"step": [], "peak": []}
-        last = [float("nan")]
+    with FlopCounterMode(display=False) as counter:
+        train(corpus, model_options, options)
+    multiply, operations = product(size, torch.bfloat16)
+    spent: dict[str, list[float]] = {"step": [], "peak": []}
+    last = [float("nan")]
 
-        def log(*_: Any) -> None:  # a large product after every step, so that other load hits both alike
-            spent["step"].append(time.perf_counter() - last[0])
-            spent["peak"].append(seconds(multiply))
-            last[0] = time.perf_counter()
+    def log(*_: Any) -> None:  # a large product after every step, so that other load hits both alike
+        spent["step"].append(time.perf_counter() - last[0])
+        spent["peak"].append(seconds(multiply))
+        last[0] = time.perf_counter()
 
-        train(corpus, model_options, replace(options, steps=steps + 1), log=log, log_every=1)
-        step, peak = min(spent["step"][1:]), min(spent["peak"])
-        streams = iter(range(steps))
-        stream = in_turns(
-            steps,
-            stream=lambda: stream_batch(
-                next(streams), 96, seed=0, max_features=LAYOUT.max_features, min_rows=50, max_rows=240
-            ),
-        )["stream"]
-        rate = counter.get_total_flops() / 2 / steps / step
-        return {
-            "train.step_ms": 1e3 * step,
-            "train.stream_ms": 1e3 * stream,
-            "train.step_gmac": counter.get_total_flops() / 2 / steps / 1e9,
-            "train.step_gmacs": rate / 1e9,
-            "train.fraction_of_peak": rate / (operations / peak),
-        }
-
-    return _on_one_thread(work)
+    train(corpus, model_options, replace(options, steps=steps + 1), log=log, log_every=1)
+    step, peak = min(spent["step"][1:]), min(spent["peak"])
+    streams = iter(range(steps))
+    stream = in_turns(
+        steps,
+        stream=lambda: stream_batch(
+            next(streams), 96, seed=0, max_features=LAYOUT.max_features, min_rows=50, max_rows=240
+        ),
+    )["stream"]
+    rate = counter.get_total_flops() / 2 / steps / step
+    return {
+        "train.step_ms": 1e3 * step,
+        "train.stream_ms": 1e3 * stream,
+        "train.step_gmac": counter.get_total_flops() / 2 / steps / 1e9,
+        "train.step_gmacs": rate / 1e9,
+        "train.fraction_of_peak": rate / (operations / peak),
+    }
 
 
+@one_thread()
 def measure_edge_sequence(*, networks: int, rounds: int, **changes: Any) -> dict[str, float]:
     """Networks a second of a training step that encodes and decodes networks: ours against an edge a step.
 
@@ -232,29 +221,27 @@ def measure_edge_sequence(*, networks: int, rounds: int, **changes: Any) -> dict
 
         return once
 
-    def work() -> dict[str, float]:
-        flash = step(plain, lambda: plain(*edges, c, eps))
-        ours, formula = (sdpa_kernel(SDPBackend.MATH)(once) for once in (step(model, by_patches), flash))
-        counted = []
-        for once in (ours, formula):
-            with FlopCounterMode(display=False) as counter:
-                once()
-            counted.append(counter.get_total_flops() / 2)
-        in_turns(1, ours=ours, flash=flash)
-        spent = in_turns(rounds, flash=flash, formula=formula, ours=lambda: [ours() for _ in range(4)])
-        mine, theirs = spent["ours"] / 4, min(spent["flash"], spent["formula"])
-        return {
-            "train.networks_per_second": networks / mine,
-            "train.edge_sequence_networks_per_second": networks / theirs,
-            "train.speedup_vs_edge_sequence": theirs / mine,
-            "train.network_gmac": counted[0] / networks / 1e9,
-            "train.edge_sequence_network_gmac": counted[1] / networks / 1e9,
-            "train.multiply_adds_vs_edge_sequence": counted[1] / counted[0],
-        }
-
-    return _on_one_thread(work)
+    flash = step(plain, lambda: plain(*edges, c, eps))
+    ours, formula = (sdpa_kernel(SDPBackend.MATH)(once) for once in (step(model, by_patches), flash))
+    counted = []
+    for once in (ours, formula):
+        with FlopCounterMode(display=False) as counter:
+            once()
+        counted.append(counter.get_total_flops() / 2)
+    in_turns(1, ours=ours, flash=flash)
+    spent = in_turns(rounds, flash=flash, formula=formula, ours=lambda: [ours() for _ in range(4)])
+    mine, theirs = spent["ours"] / 4, min(spent["flash"], spent["formula"])
+    return {
+        "train.networks_per_second": networks / mine,
+        "train.edge_sequence_networks_per_second": networks / theirs,
+        "train.speedup_vs_edge_sequence": theirs / mine,
+        "train.network_gmac": counted[0] / networks / 1e9,
+        "train.edge_sequence_network_gmac": counted[1] / networks / 1e9,
+        "train.multiply_adds_vs_edge_sequence": counted[1] / counted[0],
+    }
 
 
+@one_thread()
 def measure_sampling(*, tasks: int, rounds: int) -> dict[str, float]:
     """16 networks each for many tasks at once, and milliseconds from a table of 300 x 10 to 16 runnable networks,
     warm, without and with meta-features. Default model, untrained: weights do not change the speed; `package` the same
@@ -271,12 +258,9 @@ def measure_sampling(*, tasks: int, rounds: int) -> dict[str, float]:
     def first(netformer: NetFormer, known: bool = False) -> Callable[[], Any]:
         return lambda: netformer.generate(table[:, 1:], table[:, 0], 16, metafeatures=known)
 
-    def work() -> dict[str, float]:
-        works = {"many": many, "ms_first_16": first(default), "ms_first_16_with_metafeatures": first(default, True)}
-        works["package_ms_first_16"] = first(NetFormer.load())
-        in_turns(1, **works)
-        spent = in_turns(rounds, **works)
-        found = {f"sample.{name}": 1e3 * value for name, value in spent.items() if name != "many"}
-        return found | {"sample.networks_per_second": 16 * tasks / spent["many"]}
-
-    return _on_one_thread(work)
+    works = {"many": many, "ms_first_16": first(default), "ms_first_16_with_metafeatures": first(default, True)}
+    works["package_ms_first_16"] = first(NetFormer.load())
+    in_turns(1, **works)
+    spent = in_turns(rounds, **works)
+    found = {f"sample.{name}": 1e3 * value for name, value in spent.items() if name != "many"}
+    return found | {"sample.networks_per_second": 16 * tasks / spent["many"]}

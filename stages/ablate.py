@@ -8,7 +8,6 @@ No stage of the pipeline. Works on the pipeline's tasks, zoo, tokens and meta-fe
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -38,7 +37,7 @@ def prepare(repository: Path, root: Path, changes: dict[str, object]) -> None:
         if not source.exists():
             raise FileNotFoundError(f"{source} does not exist; run dvc repro tokenize metafeatures first")
         link.unlink(missing_ok=True)
-        os.symlink(source.resolve(), link)
+        link.symlink_to(source.resolve())
     if own_tokens:
         once(repository, root, "tokenize")
 

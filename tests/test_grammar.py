@@ -26,8 +26,8 @@ def every_shape(layout):
     """Every choice of widths, enumerated: shallow ones first, then in the order of their widths."""
     rows = []
     for depth in range(1, layout.max_hidden_layers + 1):
-        for widths in itertools.product(range(1, layout.max_width + 1), repeat=depth):
-            rows.append((*widths, *(0,) * (layout.max_hidden_layers - depth)))
+        shapes = itertools.product(range(1, layout.max_width + 1), repeat=depth)
+        rows.extend((*widths, *(0,) * (layout.max_hidden_layers - depth)) for widths in shapes)
     return torch.tensor(rows)
 
 

@@ -24,9 +24,14 @@ from stages.scale import main, write_report
 ROOT = Path(__file__).resolve().parents[1]
 DRAW = {"seed": 0, "max_features": 10, "min_rows": 40, "max_rows": 50}
 ZOO = {
-    **{"layout": Layout(), "spec": {}, "networks_per_task": 4, "duplicate_share": 0.1, "min_valid_r2": 0.05},
-    **{"optimizer": {"steps": 20, "lr": 0.03, "batch_size": 16, "weight_decay": 0.0}},
-    **{"max_gap": 0.5, "seed": 0},
+    "layout": Layout(),
+    "spec": {},
+    "networks_per_task": 4,
+    "duplicate_share": 0.1,
+    "min_valid_r2": 0.05,
+    "optimizer": {"steps": 20, "lr": 0.03, "batch_size": 16, "weight_decay": 0.0},
+    "max_gap": 0.5,
+    "seed": 0,
 }
 SETTINGS = {"draw": DRAW, "zoo": ZOO, "canonical": False}
 
