@@ -176,7 +176,7 @@ def test_the_best_of_more_scratch_networks_is_better(samples: Samples) -> None:
     """By valid rows, so on average over tasks and not on each."""
     tasks = tables(12)
     stack = stack_tasks(tasks, LAYOUT.max_features)
-    options = {"spec": {}, "optimizer": OPTIONS, "seed": 0, "workers": 1}
+    options = {"spec": {"skip_share": 0.3, "sparse_share": 0.2}, "optimizer": OPTIONS, "seed": 0, "workers": 1}
     singles = draw(12, layout=LAYOUT, inputs=3)
     of = {
         n: baseline_scores(stack, singles, singles, torch.full((12,), 8), scratch_networks=n, **options)["scratch_best"]
