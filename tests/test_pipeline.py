@@ -23,7 +23,7 @@ from netformer.errors import InputError
 from netformer.evaluation.ablation import ARMS, BOTH_CHANNELS
 from netformer.evaluation.scored import read_scored
 from netformer.files import sources_of
-from stages import run
+from stages import quick, run
 from stages.params import load_params
 from stages.roots import write_params
 
@@ -252,6 +252,16 @@ def test_every_ablation_is_trained_measured_and_not_repeated(root: Path, tmp_pat
 def test_wrong_parameter_is_one_line(tmp_path: Path, name: str, value: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         write_params(PARAMS, tmp_path, {name: value})
+
+
+def test_the_quick_pipeline_has_all_stages_and_changes_params_that_exist(tmp_path: Path) -> None:
+    assert quick.STAGES == STAGES
+    changes = YAML(typ="safe").load((ROOT / quick.CHANGES).read_text())
+    write_params(PARAMS, tmp_path, changes)
+    usual, small = (YAML(typ="safe").load((folder / "params.yaml").read_text()) for folder in (ROOT, tmp_path))
+    for name, value in changes.items():
+        section, key = name.split(".")
+        assert small[section][key] == value != usual[section][key]
 
 
 def test_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
