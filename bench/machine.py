@@ -37,15 +37,9 @@ from netformer.workers import one_thread
 from netformer.zoo.build import initialize, train_networks
 
 BATCH_SIZE, LR = 50, 0.01
-
-
 ENGINE_LR, SHORT_LR, WEIGHT_DECAY = 0.03, 0.06, 0.05  # peaks: of the default zoo, of schedules of few hundred steps
-
-
 MOST_RATIO = 30.0  # drawn: rounding errors would stretch the axis
 PICTURE_WIDTH = 720
-
-
 ASKED = {  # mark, and whether more is better
     "zoo.speedup_vs_loop": (400, True),
     "zoo.fraction_of_peak": (0.06, True),

@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from netformer.zoo.load import load_zoo as load_zoo
 
 __version__ = "0.1.0"
-
 _HOMES = {
     "Bundle": "exports.population",
     "InputError": "errors",

@@ -38,8 +38,6 @@ TASKS = pa.schema(
         ("repeat", pa.int16()),
     ]
 )
-
-
 NETWORKS = pa.schema(
     [
         ("net_id", pa.int64()),

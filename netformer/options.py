@@ -12,17 +12,9 @@ from typing import Literal, get_args
 from netformer.errors import InputError, require
 
 Condition = Literal["none", "metafeatures", "task", "both"]
-
-
 Prior = Literal["learned", "normal"]
-
-
 CONDITIONS: tuple[str, ...] = get_args(Condition)
-
-
 PRIORS: tuple[str, ...] = get_args(Prior)
-
-
 LEAST_ROWS = 5  # of a fresh task
 
 

@@ -14,23 +14,11 @@ from netformer.networks.specs import Layout
 from netformer.options import ModelOptions, TaskPrior, TrainOptions
 
 Count = Annotated[int, Field(ge=1)]
-
-
 Whole = Annotated[int, Field(ge=0)]
-
-
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
 Positive = Annotated[float, Field(gt=0)]
-
-
 NonNegative = Annotated[float, Field(ge=0)]
-
-
 Activation = Literal["identity", "relu", "tanh", "sigmoid", "gelu"]
-
-
 Source = Literal["synthetic", "csv", "folder", "url", "real"]
 
 

@@ -28,50 +28,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=f"Small regression networks for a table, written by a pretrained transformer.\n\n{CODES}",
 )
-
-
 TablePath = Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, TSV or Parquet, UTF-8, with column names.")]
-
-
 Target = Annotated[str, typer.Option("--target", "-t", help="Name of the column to predict.")]
-
-
 Nets = Annotated[Path, typer.Argument(metavar="NETS", help="Folder that `generate --out` wrote.")]
-
-
 Which = Annotated[str, typer.Option(help="wide (all networks merged), mean (of their answers), or the number of one.")]
-
-
 Impute = Annotated[
     Literal["median"] | None,
     typer.Option(help="Fill missing values with the column's median; else they are an error."),
 ]
-
-
 SUFFIX = {"onnx": ".onnx", "c": ".c", "json": ".json"}  # of exports; the others are Python
-
-
 Format = StrEnum("Format", ["onnx", "torch", "sklearn", "json", "c", "numpy"])
-
-
 Refine = Annotated[int, typer.Option(help="Gradient steps for each network after it is written.")]
-
-
 Count = Annotated[int, typer.Option("--n", "-n", help="Networks to write.")]
-
-
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the rows held back and of the networks.")]
-
-
 Model = Annotated[
     Path | None,
     typer.Option(help="Folder of a model of your own, such as models/netformer."),
 ]
-
-
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
-
-
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 
 

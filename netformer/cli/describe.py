@@ -17,8 +17,6 @@ from netformer.report.graph import draw_network
 from netformer.report.svg import Drawing, sheet
 
 _ROWS = 256  # standard normal rows, in place of the table's, for the influence of columns
-
-
 _GRID = 4  # pictures beside each other
 
 

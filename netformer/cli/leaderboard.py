@@ -25,11 +25,7 @@ from netformer.exports.population import Population
 from netformer.tables.intake import Intake, fill, medians
 
 HELD_BACK = 0.2
-
-
 FEW = 30  # rows, below which an R2 is rough
-
-
 BASELINES = ("ridge", "constant")
 
 

@@ -16,8 +16,6 @@ from netformer.report.graph import LEGEND, draw_network
 from netformer.report.page import Cell, DataTable, Picture, Report, Section, cell
 
 DRAWN, COLUMNS = 6, 4  # networks, and columns of which the curves are drawn
-
-
 _POINTS, _GRID, _DOTS = 120, 33, 500
 
 
@@ -56,8 +54,6 @@ def table_report(
 
 
 _INFLUENCE = "Mean |slope| over the networks; columns and target standardised."
-
-
 _NOTE = f"The best on the rows held back, reading and answering standardised values. {LEGEND}"
 
 

@@ -17,8 +17,6 @@ from netformer.tasks.task import Task
 from netformer.tasks.view import TaskStack
 
 CONTROLS = ("raw_with_metafeatures", "shuffled_condition", "metafeatures_only", "unconditional")
-
-
 ARMS = ("single", "raw", *CONTROLS)
 
 

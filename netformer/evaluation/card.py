@@ -32,11 +32,7 @@ from netformer.workers import map_parallel
 from netformer.zoo.build import initialize
 
 BUDGETS, TEMPERATURES, TARGETS, TARGET_TASKS = (60, 120, 250, 500), (0.3, 1.0), (0.2, 0.4, 0.6, 0.8), 60
-
-
 NOMINAL = (0.5, 0.8, 0.9, 0.95)
-
-
 STEPS, WIDE_STEPS, WIDE_SAMPLES = (0, 1, 5, 25, 100), (0, 1, 5, 25), 16
 
 

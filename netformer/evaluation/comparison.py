@@ -16,14 +16,8 @@ from netformer.errors import InputError
 from netformer.evaluation.scored import Samples, sets_of
 
 CLEAR = 2.0  # standard errors beyond which a difference is called one
-
-
 OURS = ("single", "average", "wide")  # rows compared with every other one, without their number of samples
-
-
 DRAWING = ("drawn", "expected_best", "best_of", "average", "wide", "distilled")  # rows that a sampling seed changes
-
-
 RATED_AT = "ridge"  # has the rating 1000
 
 

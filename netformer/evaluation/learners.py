@@ -22,11 +22,7 @@ from netformer.tasks.task import TEST, TRAIN, VALID, Task
 from netformer.workers import map_parallel
 
 TIMED_ROWS = 1000
-
-
 Rows = tuple[np.ndarray, np.ndarray]
-
-
 Grid = list[tuple[Any, dict[str, Any]]]
 
 

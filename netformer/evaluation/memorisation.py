@@ -32,14 +32,8 @@ from netformer.networks.stack import Networks, concatenate, weight_scale
 from netformer.networks.symmetry import canonicalize
 
 LADDER = (0.01, 0.03, 0.1, 0.3, 1.0)
-
-
 _TANH, _SIGMOID = (ACTIVATIONS.index(name) for name in ("tanh", "sigmoid"))
-
-
 _LARGEST, _TINY = 1e6, 1e-12  # of a scaled weight, so that no square overflows; of a divisor
-
-
 _CHUNK = 16  # queries at a time: bounds memory, changes nothing
 
 

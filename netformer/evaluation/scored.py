@@ -24,8 +24,6 @@ from netformer.tasks.task import TEST, VALID, Task
 from netformer.tasks.view import TaskStack, stack_tasks
 
 SMALL_ROWS = 300
-
-
 DISTIL_STEPS = 25
 
 

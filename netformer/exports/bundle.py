@@ -25,14 +25,8 @@ from netformer.networks.stack import Networks
 from netformer.tables.reading import Reading
 
 FORMAT = 3  # 3: expected_r2
-
-
 _JSON, _TENSORS = "networks.json", "networks.safetensors"
-
-
 _KEYS = {"about": dict, "columns": list, "format": int, "sha256": str, "target": str}
-
-
 _PARTS = {"n_inputs": torch.int64, "widths": torch.int64, "activations": torch.int64, "mask": torch.bool}
 
 

@@ -98,6 +98,4 @@ _WRITERS: dict[str, Callable[[Population, Any], bytes]] = {
     "c": lambda population, which: c_source(_formula(population, which)).encode(),
     "numpy": lambda population, which: python_source(_formula(population, which)).encode(),
 }
-
-
 FORMATS = tuple(_WRITERS)

@@ -21,24 +21,14 @@ from netformer.networks.stack import Networks
 from netformer.tables.reading import Reading
 
 Rounding = Callable[[np.ndarray], np.ndarray]
-
-
 TOLERANCE = 2e-6  # of the target's spread: what written digits may change, on the rows of `_probe`
-
-
 EXACT_DIGITS = 17
-
-
 _SINGLE_DIGITS = range(4, 10)  # 9 digits tell all float32 apart
 
 
 # Of coded weights: printable ASCII but for ! and ", and for ? and \, which mean something in a C string.
 ALPHABET = "".join(chr(code) for code in range(35, 127) if chr(code) not in "?\\")
-
-
 _CHARACTERS = range(3, 7)
-
-
 _ACTIVATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda a: a,
     "relu": lambda a: np.maximum(a, 0.0),

@@ -11,8 +11,6 @@ from netformer.exports.formula import Formula
 from netformer.tables.reading import CUT
 
 _ONNX_OPSET, _ONNX_IR = 17, 8
-
-
 _ONNX_KINDS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
 

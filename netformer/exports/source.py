@@ -12,22 +12,14 @@ from netformer.exports.formula import ALPHABET, EXACT_DIGITS, Formula, coded, de
 from netformer.tables.reading import CUT, Reading
 
 _WIDTH = 116  # of a line of numbers
-
-
 PLAIN_C = 10_000  # bytes of a C file up to which its weights stand in it as decimal numbers
-
-
 _C_KINDS = {
     "relu": "a < 0 ? 0 : a",
     "tanh": "tanh(a)",
     "sigmoid": "1 / (1 + exp(-a))",
     "gelu": "0.5 * a * (1 + erf(a * 0.70710678118654752))",
 }
-
-
 _MODULES = {"relu": "nn.ReLU()", "tanh": "nn.Tanh()", "sigmoid": "nn.Sigmoid()", "gelu": "nn.GELU()"}
-
-
 _PYTHON_KINDS = {
     "identity": "lambda a: a",
     "relu": "lambda a: max(a, 0.0)",

@@ -20,8 +20,6 @@ from netformer.ridge import PENALTIES, leave_one_out, ridge_path, trust
 from netformer.tasks.view import TaskStack
 
 PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
-
-
 UNIT_ROWS = 0.7  # train rows for each hidden unit at which both output layers count the same
 
 

@@ -31,23 +31,11 @@ from netformer.tasks.task import PAD, TRAIN, VALID
 from netformer.tasks.view import TaskStack
 
 HOLD_EVERY, HELD_LEAST = 5, 5  # with fewer rows held back than the second, a network stays as it is
-
-
 ROWS = 2000  # of a table, that latents descend on
-
-
 LR, SHRINK = 0.06, 10.0
-
-
 LATENT_LR, LATENT_SHRINK = 0.1, 1.0
-
-
 DISTIL_PENALTY, DISTIL_SHRINK = 1e-2, 1.0  # a mean prediction has no noise to follow
-
-
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
-
-
 _CHUNK = 512  # networks taken at once, for memory alone
 
 

@@ -15,8 +15,6 @@ from netformer.ridge import trust
 from netformer.tasks.view import TaskStack
 
 FLOOR = 1e-4  # of a penalty: thirty units that say the same (one binary column) have a Gram matrix of rank 2 in float32
-
-
 FACTORS, SHARES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), (0.0, 0.5, 1.0)  # what `weigh_heads` weighs
 
 

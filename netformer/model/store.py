@@ -17,11 +17,7 @@ from netformer.model.vae import TransformerVAE
 from netformer.tasks.metafeatures import MetaFeatureTransform
 
 FORMAT = 3  # 3: weights named after the modules of the model; 2: d_vertex, which was d_slot
-
-
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-
-
 _SHOWN = 3  # names in a line
 
 

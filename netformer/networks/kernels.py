@@ -16,11 +16,7 @@ from netformer.networks.specs import ACTIVATIONS
 
 # `no_type_check`: the test run wraps annotated functions, and numba must see bare ones. Shapes are in the docstrings.
 _PLAIN = {"cache": True, "nogil": True, "error_model": "numpy"}
-
-
 _RELU, _TANH, _SIGMOID = (ACTIVATIONS.index(name) for name in ("relu", "tanh", "sigmoid"))
-
-
 _TINY = float(np.finfo(np.float32).tiny)
 
 

@@ -29,8 +29,6 @@ def sigmoid(a: Tensor) -> Tensor:
 
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "gelu")
-
-
 _FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda a: a,
     functional.relu,
@@ -212,8 +210,6 @@ def activate(a: Float[Tensor, "n rows width"], codes: Int[Tensor, " n"]) -> Floa
 
 
 ABSENT, OUTPUT = 0, len(ACTIVATIONS) + 1
-
-
 N_TYPES = len(ACTIVATIONS) + 2
 
 

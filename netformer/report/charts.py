@@ -14,8 +14,6 @@ TITLE, TICKS, LINE = 26, 16, 15  # heights: above the frame, of the numbers belo
 LEVELS = 7  # steps of a surface
 SCALE = 66  # width of the steps' own scale beside a surface
 MOST_LETTERS = 52  # of a name on an axis
-
-
 Number = float | int
 Pairs = Sequence[tuple[Number, Number]]
 

@@ -39,11 +39,7 @@ ROWS = {  # without their number of samples, in the order shown
     "constant": "mean of the train rows",
     "ceiling": "the noiseless function, where it is known",
 }
-
-
 SETS = ("heldout_tasks", "heldout_family", "real_tables", "real_tables_small")
-
-
 MAIN = {"single", "wide", "raw", "scratch", "scratch_best", "ridge", "mlp", "retrieval"}
 
 

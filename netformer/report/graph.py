@@ -21,8 +21,6 @@ LEGEND = (
     "The pointer, or the arrow keys after a click, shows weight and sensitivity. Size of a vertex: its sensitivity; "
     "width of an edge: |weight| in its layer; dashed: negative."
 )
-
-
 MOST_INPUTS, MOST_EDGES = 24, 350  # drawn, the most sensitive; edges hidden are counted in the title
 
 

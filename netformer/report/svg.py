@@ -27,7 +27,6 @@ PALETTE = {
     "green": ("#00795a", "#2fc79b"),
     "pink": ("#a8467f", "#dd93bd"),
 }
-
 RULES = """\
 svg { font: 11px system-ui, sans-serif } svg text { fill: var(--soft) } svg .title, svg .name { fill: var(--ink) }
 .title { font-weight: 600 } .paper { fill: var(--page) } .frame { fill: none; stroke: var(--line) }
@@ -41,7 +40,6 @@ svg { font: 11px system-ui, sans-serif } svg text { fill: var(--soft) } svg .tit
 .m { stroke: var(--orange); stroke-dasharray: 4 2 }
 .vertex { fill: var(--page); stroke: var(--ink); stroke-width: 1.2 }
 """
-
 GAP = 12  # between the drawings of a sheet
 
 

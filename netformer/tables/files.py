@@ -19,8 +19,6 @@ from jaxtyping import Float
 from netformer.errors import InputError
 
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
-
-
 MIN_ROWS = 10  # below it the row split leaves one or two rows to choose or to report on
 
 

@@ -18,8 +18,6 @@ from jaxtyping import Float
 from netformer.errors import InputError
 
 CUT = 6.0  # of a standardised column: a row far outside of what was seen is read as one at the edge
-
-
 FLAT = 1e-13  # deviation over size, below which a column holds one value and what rounding makes of it
 
 

@@ -153,11 +153,7 @@ _DIRECT = {
     "saturation": _saturation,
     "composition": _composition,
 }
-
-
 FAMILIES = (*_DIRECT, "graph")
-
-
 DEFAULT = TaskPrior()
 
 

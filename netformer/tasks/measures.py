@@ -22,14 +22,8 @@ from pymfe.statistical import MFEStatistical
 from sklearn.tree import DecisionTreeClassifier
 
 _EPSILON = 1e-8  # pymfe adds it to every cell of a contingency table
-
-
 _MAX_CONC = 12  # columns `attr_conc` compares, drawn at random from more
-
-
 _TOLERANCE = 1e-8  # bounds of bins that are closer are one
-
-
 _FAILURES = (ValueError, TypeError, MemoryError, ZeroDivisionError, IndexError, OverflowError, FloatingPointError)
 
 

@@ -31,27 +31,15 @@ _SUMMARISED = (
     *("skewness", "kurtosis", "cor", "cov", "attr_conc", "class_conc", "sparsity", "attr_ent", "mut_inf"),
     *("f1", "f2", "tree_depth", "leaves_branch", "leaves_per_class"),
 )
-
-
 FEATURES = (
     *("inst_to_attr", "nr_class", "nr_attr", "attr_to_inst", "skewness", "kurtosis", "cor", "cov", "attr_conc"),
     *("class_conc", "sparsity", "gravity", "class_ent", "attr_ent", "mut_inf", "eq_num_attr", "ns_ratio", "f1", "f2"),
     *("tree_depth", "leaves_branch", "nodes_per_attr", "leaves_per_class"),
 )
-
-
 NAMES = tuple(name + end for name in FEATURES for end in ((".mean", ".sd") if name in _SUMMARISED else ("",)))
-
-
 MAX_BINS = 5
-
-
 RANDOM_STATE = 0
-
-
 FILL = 0.0
-
-
 _PIECE = 8  # tasks that a worker gets at a time
 
 

@@ -10,8 +10,6 @@ from jaxtyping import Float, Int
 from netformer.errors import InputError
 
 TRAIN, VALID, TEST, PAD = 0, 1, 2, -1
-
-
 SPLITS = ("train", "valid", "test")
 
 

@@ -26,8 +26,6 @@ from netformer.tasks.stream import stream_batch
 from netformer.tasks.view import TaskStack
 
 T = TypeVar("T")
-
-
 STEP_WORD = 77  # between seed and step: a training step shares no random numbers with a batch of the stream
 BUDGET_ACTIVATIONS = 2  # a budget allows so many
 FRESH_DROPOUT = 0.5  # of `condition_dropout`, for fresh tasks: their rows are the only channel

@@ -30,8 +30,6 @@ from netformer.training.losses import PARTS, Objective, shares
 from netformer.training.processes import mean_over, processes, shared
 
 Log = Callable[[int, dict[str, float]], None]
-
-
 CURVE = (*PARTS, "skipped")  # skipped: 1 for a step whose gradient was not finite, which moved nothing
 CLIP = 1.0  # the norm of the gradient is at most that
 WARMUP_SHARE, WARMUP_STEPS = 0.1, 100  # of the learning rate: the shorter of the two

@@ -28,13 +28,9 @@ from netformer.tasks.view import TaskStack
 from netformer.training.batches import Batch
 
 ZOO = ("type", "number", "parent", "weight", "function", "kl_structure", "kl", "zoo_prior_raw", "zoo_prior_solved")
-
-
 FUNCTION_ROWS = 96  # rows of a task on which decoded and original predictions are compared, the first ones
 ZOO_SHARE = 0.5  # of the prior path on the zoo's tasks, beside that on the stream
 LEAST_DEVIATION = 0.05  # of a network's predictions: what counts as constant
-
-
 PARTS = (*ZOO, "stream_prior_raw", "stream_prior_solved", "total")  # in the order of logs and checkpoints
 
 

@@ -22,11 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from netformer.errors import InputError
 
 T = TypeVar("T")
-
-
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket Timeout", "Timed out waiting")
-
-
 _WAY_OUT = "run again to go on from the last checkpoint, with fewer devices if memory was short"
 
 

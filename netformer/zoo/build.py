@@ -29,8 +29,6 @@ from netformer.tasks.view import TaskStack
 from netformer.workers import map_parallel, on_cluster
 
 Progress = Callable[[int, int], None]
-
-
 _PIECE = 512  # networks a call on a cluster: seconds of work, a few MB
 
 

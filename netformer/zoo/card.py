@@ -12,14 +12,10 @@ from netformer.errors import InputError
 from netformer.tasks.task import SPLITS
 
 TASK_COLUMNS = ("task_id", "source", "family", "split", "n_rows", "n_features", "ceiling")
-
-
 ZOO_COLUMNS = (
     *("task_id", "widths", "activations", "bias", "skip", "n_params", "init_seed"),
     *("train_r2", "valid_r2", "test_r2"),
 )
-
-
 _QUARTILES = (0.25, 0.5, 0.75)
 
 

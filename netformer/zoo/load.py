@@ -26,11 +26,7 @@ from netformer.networks.tokens import Tokens
 from netformer.tasks.task import SPLITS
 
 _STACK = ("n_inputs", "widths", "activations", "mask", "weights")  # what `networks_of` reads
-
-
 _TOKENS = ("n_inputs", "widths", "activations", "parent", "vertex", "type", "weight")
-
-
 _LOOK_AT = 1000  # rows on which a layout is checked
 
 

@@ -41,17 +41,9 @@ if TYPE_CHECKING:
 
 
 TASKS = 50  # two batches of the stream; 2,500 networks at 50 per task: seconds to make, a few MB
-
-
 ROW_GROUP = 500
-
-
 KINDS = ("tasks", "zoo", "tokens")
-
-
 _M_MMAP_THRESHOLD = -3  # malloc.h
-
-
 _LARGE_BLOCK = 1 << 20
 
 
