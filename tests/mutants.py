@@ -3,7 +3,7 @@
 `mutants.toml` holds the faults: in `file`, the text `old` becomes `new`; `test` is what must notice, `why` what would
 go unseen. Each is tried in a copy of the repository, in a process of its own. Killed means that an assertion failed.
 A fault that no test notices, one that only crashes, a text that is not there exactly once, a test that does not exist
-or that fails without any fault: each is printed, and the exit code is 1.
+or that fails without any fault: each is printed, and the exit code is 1. All of them take 4 minutes on 2 cores.
 
 The usual tools were tried first. cosmic-ray finds 3,503 places to change in nine of these modules, most of them in
 annotations and sizes (hours, at seconds for each); mutmut wraps every function, which jaxtyping and numba cannot read;
