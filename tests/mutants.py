@@ -5,9 +5,9 @@ go unseen. Each is tried in a copy of the repository, in a process of its own. K
 A fault that no test notices, one that only crashes, a text that is not there exactly once, a test that does not exist
 or that fails without any fault: each is printed, and the exit code is 1. All of them take 4 minutes on 2 cores.
 
-The usual tools were tried first. cosmic-ray finds 3,503 places to change in nine of these modules, most of them in
-annotations and sizes (hours, at seconds for each); mutmut wraps every function, which jaxtyping and numba cannot read;
-neither knows the mistakes that matter here, such as valid rows for test rows or argmax for argmin.
+A list of our own, because the usual tools make theirs from the syntax: cosmic-ray finds 3,503 places to change in nine
+of these modules (hours, at seconds for each), and neither it nor mutmut has the mistakes that matter here among its
+operators, such as test rows for valid rows or argmin for argmax.
 
     python tests/mutants.py [WORD ...]     all, or those that have one of the words in any field
 """
