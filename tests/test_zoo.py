@@ -7,13 +7,13 @@ import torch
 from netformer.errors import InputError
 from netformer.networks.specs import ACTIVATIONS, Layout, activate, draw_specs
 from netformer.networks.stack import Networks
-from netformer.schedule import learning_rate
 from netformer.tasks.scores import scores
 from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.task import TEST, TRAIN, VALID
 from netformer.tasks.view import TaskStack, stack_tasks
 from netformer.zoo import kernel
 from netformer.zoo.build import _draws, build_zoo, initialize, train_networks
+from netformer.zoo.schedule import learning_rate
 
 LAYOUT = Layout()
 

@@ -29,7 +29,7 @@ ARMS: dict[str, dict[str, object]] = {
     "no task answered with the mode": {"train.mode_share": 0.0},
     "one orientation": {"model.orientations": 1, "model.order_noise": 0.0},
 }
-BOTH_CHANNELS = "full, told of meta-features too"
+BOTH_CHANNELS = "full, given the meta-features too"
 GENERATION, RECONSTRUCTION = ("single", "wide", "raw"), ("edge_f1", "cosine_skill", "functional_r2")
 
 

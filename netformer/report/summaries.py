@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from netformer.evaluation.ablation import GENERATION
-from netformer.evaluation.card import STEPS
 from netformer.report.charts import Axis, Curve, Points, plane
 from netformer.report.page import Picture
 from netformer.report.svg import Drawing, sheet
@@ -31,6 +29,14 @@ STARTS = {  # of gradient steps: name, colour, shape, whether the weights are mo
     "generated": ("generated: weights", 3, "square", True),
     "retrieval": ("nearest trained network: weights", 2, "triangle", True),
     "he": ("random initialisation: weights", 1, "cross", True),
+}
+
+
+ABLATED = {  # figures of an ablation run that are drawn, and the titles they are drawn under
+    "single": "one network: output layer solved",
+    "wide": "samples merged",
+    "raw": "every weight written",
+    "functional_r2": "trained ones, decoded",
 }
 
 
@@ -89,12 +95,13 @@ def refinement(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Drawi
     report: of `card.refine_report`.
     """
     drawn = []
-    names = [str(k) for k in STEPS]
-    x = Axis("gradient steps", -0.2, len(STEPS) - 0.8, names=names)
+    rows = [row for starts in report.values() for row in starts.values()]
+    steps = sorted({int(found[1]) for row in rows for key in row if (found := re.fullmatch(r"steps_(\d+)_mean", key))})
+    x = Axis("gradient steps", -0.2, len(steps) - 0.8, names=[str(k) for k in steps])
     for name, starts in report.items():
         parts: list[Points | Curve] = []
         for start, (label, colour, shape, dashed) in STARTS.items():
-            known = [starts[start].get(f"steps_{k}_mean", math.nan) for k in STEPS]
+            known = [starts[start].get(f"steps_{k}_mean", math.nan) for k in steps]
             pairs = [(float(i), value) for i, value in enumerate(known)]
             parts += [Curve(pairs, colour, dashed=dashed), Points(pairs, shape, colour, label)]
         every = [value for part in parts for _, value in part.xy if math.isfinite(value)]
@@ -119,9 +126,8 @@ def real_tables(real: pd.DataFrame) -> Drawing:
 def ablations(runs: pd.DataFrame) -> Drawing:
     """A dot per seed and a bar at the mean, a line per arm, for the R2 of written networks and of decoded ones."""
     arms = list(dict.fromkeys(runs["arm"]))[::-1]
-    titles = ("one network: output layer solved", "samples merged", "every weight written", "trained ones, decoded")
     drawn = []
-    for name, title in zip((*GENERATION, "functional_r2"), titles, strict=True):
+    for name, title in ABLATED.items():
         parts: list[Points | Curve] = []
         for line, arm in enumerate(arms):
             values = runs.loc[runs["arm"] == arm, name].dropna()
@@ -130,7 +136,8 @@ def ablations(runs: pd.DataFrame) -> Drawing:
                 mean = float(values.mean())
                 parts.append(Curve([(mean, line - 0.3), (mean, line + 0.3)], 4, True))
         known = runs[name].dropna()
-        x = Axis("median test R2" if name in GENERATION else "functional R2", float(known.min()), float(known.max()))
+        measured = "functional R2" if name == "functional_r2" else "median test R2"
+        x = Axis(measured, float(known.min()), float(known.max()))
         y = Axis("", -0.6, len(arms) - 0.4, names=arms)
         drawn.append(plane(title, x, y, parts, size=(440, 80 + 22 * len(arms))))
     return sheet("one part left out", drawn, 2)

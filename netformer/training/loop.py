@@ -23,11 +23,11 @@ from netformer.files import replacing
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import weight_scale
 from netformer.options import ModelOptions, TaskPrior, TrainOptions
-from netformer.schedule import learning_rate
 from netformer.tasks.families import DEFAULT
 from netformer.training.batches import Corpus, ahead, draw_batch
 from netformer.training.losses import PARTS, Objective, shares
 from netformer.training.processes import mean_over, processes, shared
+from netformer.zoo.schedule import learning_rate
 
 Log = Callable[[int, dict[str, float]], None]
 CURVE = (*PARTS, "skipped")  # skipped: 1 for a step whose gradient was not finite, which moved nothing

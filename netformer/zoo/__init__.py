@@ -1,4 +1,4 @@
 """Zoo: thousands of small networks, trained on random tasks.
 
-Read `build` first; `kernel` is its compiled engine, `load` opens a finished zoo.
+Read `build` first; `kernel` is its compiled engine, `schedule` the learning rate, `load` opens a finished zoo.
 """

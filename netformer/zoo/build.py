@@ -22,11 +22,11 @@ from torch import Tensor
 from netformer.errors import InputError
 from netformer.networks.specs import Layout, Specs, draw_specs
 from netformer.networks.stack import Networks, concatenate
-from netformer.schedule import learning_rate
 from netformer.tasks.scores import scores
 from netformer.tasks.task import TRAIN, VALID
 from netformer.tasks.view import TaskStack
 from netformer.workers import map_parallel, on_cluster
+from netformer.zoo.schedule import learning_rate
 
 Progress = Callable[[int, int], None]
 _PIECE = 512  # networks a call on a cluster: seconds of work, a few MB
