@@ -86,7 +86,11 @@ def origin(repository: Path) -> dict[str, str]:
 
 
 def remembered(kind: tuple[Networks, bool], held: Networks, train: Networks) -> dict[str, float]:
-    """`memorisation` of networks, with their output layer or without."""
+    """`memorisation` of networks, with their output layer or without.
+
+    One row split per table is enough here: networks are compared with networks, no row is scored, and the splits of one
+    table, whose networks are much alike, would count it several times.
+    """
     return memorisation(kind[0], held, train, head=kind[1])
 
 
@@ -148,6 +152,7 @@ def main(repository: Path = Path()) -> None:
     report = json.loads((root / "reports" / "evaluate" / "metrics.json").read_text())
     report["zero_shot"] = zero_shot_metrics(every)
     report["rating"] = rating(real[[*RATED]])
+    # Networks written for the first row split of every table, in the first run.
     first = pc.and_(pc.is_in(table["arm"], pa.array(["raw", RAW_DRAWN])), pc.equal(table["sampling_seed"], 0))
     raw = networks_of(table.filter(first), layout)
     # In the canonical orientation, the training networks' own: in another one a copy would not be recognised.
@@ -161,7 +166,7 @@ def main(repository: Path = Path()) -> None:
     report["calibration"] = calibration(samples)
     some = [samples.tasks[i] for i in sets["heldout_tasks"]]
     report["prompts"] = prompts(NetFormer(model, transform), some, params.sample.seed)
-    retrieved = train[baselines.retrieval(stack, train)[0]]
+    retrieved = train[baselines.retrieval(samples.stack, train)[0]]
     seed, bar = params.evaluate.seed, Bar("refine")
     report["refine"] = refine_report(model, samples, retrieved, seed, n_workers(), bar)
     report["sha256"] = origin(repository)

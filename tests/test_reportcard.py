@@ -196,6 +196,30 @@ def test_refine_curves_move_and_count_every_task_of_a_set():
     assert curves["generated"]["steps_0"] == pytest.approx(curves["generated_latent"]["steps_0"], abs=1e-5)
 
 
+def test_refine_curves_of_a_table_are_means_over_its_row_splits(monkeypatch):
+    """Two tables, the second with two splits: scores of the tasks are 0.1, 0.2 and 0.6."""
+    made = samples(1)
+    tasks = [replace(task, source="real") for task in made.tasks[:3]]
+    tasks[2] = replace(tasks[2], table=tasks[1].task_id, repeat=1)
+    own, index = torch.arange(3), torch.tensor([0, 1, 0, 2])
+    parts = {"stack": made.stack[own], "networks": made.networks[index], "task_index": index}
+    r2s = {"single": torch.zeros(2, 2, 1, 3)}
+    split = Samples(tasks, runs=index.view(2, 2), r2=r2s, expected=torch.zeros(2, 2, 1), **parts)
+    starts = []
+
+    def scored(job, stack, **_):
+        starts.append(job[0])
+        assert len(stack) == 3
+        return torch.tensor([0.1, 0.2, 0.6], dtype=torch.float64)
+
+    monkeypatch.setattr("netformer.evaluation.card._refined_r2", scored)
+    report = refine_report(untrained(), split, made.networks[own], 0, 1, lambda done, every: None)
+    assert {len(start) for start in starts if not isinstance(start, int)} == {3}
+    for row in report["real_tables"].values():
+        assert row["steps_0_mean"] == row["steps_0"] == pytest.approx((0.1 + (0.2 + 0.6) / 2) / 2)
+        assert row["steps_0_n_tasks"] == 2
+
+
 def test_refine_curves_read_train_rows_alone():
     made = samples(1)
     stack, other = made.stack, torch.where(made.stack.rows == VALID, 1e3, made.stack.y)

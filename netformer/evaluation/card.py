@@ -37,7 +37,8 @@ STEPS, WIDE_STEPS, WIDE_SAMPLES = (0, 1, 5, 25, 100), (0, 1, 5, 25), 16
 
 
 def calibration(samples: Samples) -> dict[str, float]:
-    """Does the spread across samples say how far off the wide network is? On test rows of the held-out synthetic tasks.
+    """Does the spread across samples say how far off the wide network is? On test rows of the held-out synthetic tasks,
+    which have one row split each; samples of the first sampling seed.
 
     Keys: spread_error_correlation, Spearman over tasks of the mean spread and the root mean squared error;
     row_correlation, median over tasks of the same over rows; coverage_P, share of rows inside the central interval of
@@ -153,15 +154,16 @@ def refine_report(
     workers: int,
     progress: Callable[[int, int], None],
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Test R2 after each number of steps, median and mean over the tasks of a set, by start; train rows alone are read.
+    """Test R2 after each number of steps, by start: median and mean over the problems of a set, of means over the row
+    splits of each. Train rows alone are read.
 
     On the weights, with the model's penalties, output layers weighed at the end: generated, the delivered network; he,
     its spec with He initialisation; retrieval, the training network best on the task. On the latent: generated_latent,
     the delivered network; wide_latent, `WIDE_SAMPLES` networks, merged after their steps. retrieved: a network per
-    task. Of a table with several row splits the first alone is read. workers: processes.
+    task of `samples.tasks`. workers: processes. progress: called with (curve points done, all of them).
     """
-    own = torch.arange(samples.shape[1])
-    stack = samples.stack[own]
+    stack = samples.stack
+    own = torch.arange(len(stack))
     with torch.no_grad():
         penalties = torch.cat([model.penalties(model.embed(len(at), stack[at].train_only())) for at in own.split(32)])
     g = torch.Generator().manual_seed(seed)
@@ -180,7 +182,7 @@ def refine_report(
     for group, members in sets_of(samples.tasks).items():
         for (name, k), values in zip(jobs, scores, strict=True):
             rows = result.setdefault(group, {}).setdefault(name, {})
-            rows |= summarize(f"steps_{k}", values.numpy()[members])
+            rows |= summarize(f"steps_{k}", samples.over_runs(values.numpy())[members])
     return result
 
 
