@@ -56,6 +56,8 @@ THEIRS = (
 )
 RATED = ("single", "average_16", "wide_16", "scratch_best", *THEIRS)  # who plays for the ratings
 FAMILY = "friedman"  # of the synthetic tasks that the references are fitted on
+REPOSITORY = Path(__file__).resolve().parents[1]
+REFERENCE_CODE = ("netformer/evaluation/learners.py", "netformer/tasks/scores.py")  # the fits, and R2
 
 
 def sha256(paths: list[Path]) -> str:
@@ -67,12 +69,14 @@ def sha256(paths: list[Path]) -> str:
 
 def evaluator(repository: Path) -> set[Path]:
     """The modules that decide a number of the report: what this file and the stages it runs import, without what only
-    draws and writes (`netformer/report/`, `netformer/cli/`, `stages/report.py`)."""
+    draws, writes and holds what is written (`netformer/report/`, `netformer/cli/`, `netformer/exports/`,
+    `stages/report.py`). No network is scored by way of `netformer/exports/`: of what `NetFormer.generate` returns,
+    `card.prompts` takes the reading, the networks and their expected R2."""
     root = repository.resolve()
     starts = ("report_card", *PREPARATION, "sample", "evaluate")
     modules = set().union(*(sources_of(root / "stages" / f"{name}.py", root) for name in starts))
     pages = {root / "stages" / "report.py"}
-    return {path for path in modules - pages if path.parent.name not in ("report", "cli")}
+    return {path for path in modules - pages if path.parent.name not in ("report", "cli", "exports")}
 
 
 def origin(repository: Path) -> dict[str, str]:
@@ -94,10 +98,14 @@ def remembered(kind: tuple[Networks, bool], held: Networks, train: Networks) -> 
     return memorisation(kind[0], held, train, head=kind[1])
 
 
-def reference_key(tasks: Path) -> str:
-    """What decides the scores of the reference learners: tasks, the code that fits them, the libraries' versions."""
-    root = Path(__file__).resolve().parents[1]
-    code = code_digest(sources_of(root / "netformer" / "evaluation" / "learners.py", root))
+def reference_key(tasks: Path, repository: Path = REPOSITORY) -> str:
+    """What decides the scores of the reference learners on some tasks: these, the code that fits and scores them
+    (`REFERENCE_CODE`), and the versions of the libraries.
+
+    The other modules that this code imports say what a task is and run one function over many items; what they decide
+    is in `tasks`, the file of the tasks.
+    """
+    code = code_digest(repository / path for path in REFERENCE_CODE)
     return "\n".join([sha256([tasks]), code, *(f"{name} {version(name)}" for name in ("scikit-learn", "catboost"))])
 
 

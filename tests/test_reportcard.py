@@ -1,6 +1,7 @@
 """Report card: its figures on cases with known answers, and the committed report belongs to the committed weights."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,8 @@ from netformer.evaluation.card import (
     refine_report,
 )
 from netformer.evaluation.scored import Samples
+from netformer.exports.population import Population
+from netformer.files import imported_names
 from netformer.generation.generator import NetFormer
 from netformer.generation.refinement import refine
 from netformer.model.head import weigh_heads
@@ -36,7 +39,7 @@ from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.task import TEST, VALID
 from netformer.tasks.view import TaskStack, stack_tasks
 from stages import report_card
-from stages.report_card import evaluator, origin, over_splits, references
+from stages.report_card import evaluator, origin, over_splits, reference_key, references
 from stages.roots import once
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,8 +71,23 @@ def test_the_stamp_covers_what_decides_a_number_and_no_page():
     found = {str(path.relative_to(ROOT)) for path in evaluator(ROOT)}
     stages = {f"stages/{name}.py" for name in ("report_card", "download", "zoo", "tokenize", "sample", "evaluate")}
     library = {"evaluation/scored", "evaluation/learners", "tasks/real", "zoo/build", "generation/merging", "ridge"}
+    library |= {"generation/generator", "tables/reading"}
     assert stages | {f"netformer/{name}.py" for name in library} <= found
-    assert not [name for name in found if name.startswith(("netformer/report/", "netformer/cli/", "stages/report.py"))]
+    pages = ("netformer/report/", "netformer/cli/", "netformer/exports/", "stages/report.py")
+    assert not [name for name in found if name.startswith(pages)]
+
+
+def test_no_number_of_the_report_passes_through_a_form_that_networks_are_delivered_in(monkeypatch):
+    """Every method of a population fails, and so does every function of the packages that are no part of the stamp."""
+
+    def refused(*_, **__):
+        raise AssertionError("a number of the report must not pass through netformer/exports")
+
+    for name in [n for n, value in vars(Population).items() if callable(value) and not n.startswith("__")]:
+        monkeypatch.setattr(Population, name, refused)
+    transform = MetaFeatureTransform((0.0,) * len(NAMES), (1.0,) * len(NAMES))
+    report = prompts(NetFormer(untrained(), transform), samples().tasks[:2], seed=0)
+    assert set(report) >= {f"target_r2_{asked:g}" for asked in TARGETS}
 
 
 def test_a_stage_runs_again_when_code_or_the_roots_own_reports_have_changed(tmp_path, monkeypatch):
@@ -126,6 +144,30 @@ def test_references_are_fitted_again_when_tasks_code_or_libraries_have_changed(t
         assert again() == 1
     write_tasks([*real, made[1]], tmp_path / "data" / "tasks.parquet")
     assert again() == 1
+
+
+def test_references_depend_on_the_code_that_fits_and_scores_them_and_on_no_other(tmp_path):
+    shutil.copytree(ROOT / "netformer", tmp_path / "netformer", ignore=shutil.ignore_patterns("pretrained"))
+    (tmp_path / "tasks").write_text("")
+
+    def moved(module: str, old: str, new: str) -> bool:
+        path, before = tmp_path / "netformer" / module, reference_key(tmp_path / "tasks", tmp_path)
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+        return reference_key(tmp_path / "tasks", tmp_path) != before
+
+    assert reference_key(tmp_path / "tasks", tmp_path) == reference_key(tmp_path / "tasks")
+    assert not moved("networks/stack.py", "import torch\n", "import torch\n\nEDITED = 1\n")
+    assert not moved("tasks/view.py", "import torch\n", "import torch\n\nEDITED = 1\n")
+    assert not moved("tables/reading.py", "CUT = 6.0", "CUT = 7.0")
+    assert moved("evaluation/learners.py", "(0.3, 1.0, 10.0, 100.0)", "(0.3, 1.0, 10.0)")
+    assert moved("tasks/scores.py", "value = 1 - error / total", "value = 1 - 2 * error / total")
+    learners = [
+        name for name in imported_names(ROOT / "netformer" / "evaluation" / "learners.py") if "netformer" in name
+    ]
+    assert {".".join(name.split(".")[1:3]) for name in learners} == {
+        *("tasks.scores", "tasks.task", "errors", "errors.InputError", "workers", "workers.map_parallel")
+    }, "say in stages/report_card.py whether what is new here decides a score"
 
 
 def test_a_row_is_the_mean_over_the_splits_of_its_table():

@@ -118,8 +118,11 @@ def _target_prompts(netformer: NetFormer, tasks: Sequence[Task], seed: int) -> d
         for task in tasks:
             train, test = task.row_split == TRAIN, task.row_split == TEST
             made = netformer.generate(task.X[train], task.y[train], 4, target_r2=asked, random_state=seed)
-            y = torch.from_numpy(task.y[test]).expand(4, -1)
-            score = r2(y, torch.from_numpy(made.predict(task.X[test])), torch.ones(y.shape, dtype=torch.bool))
+            # In the standardised view, which R2 does not see: how a population answers in units of y decides nothing.
+            x = torch.from_numpy(made.reading.standardize(task.X[test].astype(np.float64)))
+            y = torch.from_numpy(made.reading.standardize_target(task.y[test].astype(np.float64))).expand(4, -1)
+            networks = Networks(made.networks.specs, made.networks.weight.double())
+            score = r2(y, networks.predict(x[None]), torch.ones(y.shape, dtype=torch.bool))
             able = (made.expected_r2 - asked).abs() < 0.05
             near.append(float(able.double().mean() >= 0.5))
             scored += score[able].tolist()
