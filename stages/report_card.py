@@ -99,14 +99,15 @@ def remembered(kind: tuple[Networks, bool], held: Networks, train: Networks) -> 
 
 
 def reference_key(tasks: Path, repository: Path = REPOSITORY) -> str:
-    """What decides the scores of the reference learners on some tasks: these, the code that fits and scores them
+    """What decides the scores of the reference learners: the tasks and which of them, the code that fits and scores
     (`REFERENCE_CODE`), and the versions of the libraries.
 
     The other modules that this code imports say what a task is and run one function over many items; what they decide
     is in `tasks`, the file of the tasks.
     """
     code = code_digest(repository / path for path in REFERENCE_CODE)
-    return "\n".join([sha256([tasks]), code, *(f"{name} {version(name)}" for name in ("scikit-learn", "catboost"))])
+    libraries = [f"{name} {version(name)}" for name in ("scikit-learn", "catboost")]
+    return "\n".join([sha256([tasks]), FAMILY, code, *libraries])
 
 
 def references(root: Path) -> pd.DataFrame:
