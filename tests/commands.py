@@ -59,6 +59,6 @@ def write_tables(path):
     table.head(9).to_csv(path / "small.csv", index=False)
     (path / "twice.csv").write_text((path / "t.csv").read_text().replace("a,b", "a,a", 1))
     (path / "latin.csv").write_bytes("größe,price\n1,2\n".encode("latin-1"))
-    (path / "semicolon.csv").write_text((path / "t.csv").read_text().replace(",", ";"))
+    (path / "colon.csv").write_text((path / "t.csv").read_text().replace(",", ":"))
     (path / "nothing.csv").write_text("")
     run("generate", path / "t.csv", "--target", "price", "-n", 4, "--out", path / "nets", "--quiet")

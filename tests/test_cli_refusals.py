@@ -1,4 +1,4 @@
-"""Command line: one line for every bad input, and nothing is written or overwritten."""
+"""Command line: one line for every bad input, and nothing is written or overwritten; text that is not plain."""
 
 import json
 
@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import refused, run, small_model, write_tables
+from typer.testing import CliRunner
 
+from netformer.cli.app import app
 from netformer.cli.leaderboard import rows_to_train_on
 
 
@@ -26,17 +28,17 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("absent.csv", r"absent.csv: no such file; give the path of a .csv, .tsv, .parquet table"),
-        ("nets", r"nets: is a folder; give one .csv, .tsv, .parquet file"),
+        ("absent.csv", "absent.csv: no such file; give the path of a table: .csv, .tsv, .txt"),
+        ("nets", "nets: is a folder; give one file: .csv, .tsv, .txt"),
         ("only_text.csv", "no numeric column beside the target; encode some (pandas.get_dummies): a (as 'low'), b"),
         ("empty_column.csv", "no finite value in any row of c; drop the column"),
         ("twice.csv", "column names must be unique, found more than once: 'a'"),
-        ("latin.csv", "the text must be UTF-8; save it as UTF-8"),
+        ("latin.csv", "the text must be UTF-8, found byte 0xf6 in line 1; probably cp1252"),
         ("text_target.csv", "target 'price' must be numeric, found 'cheap' in row 1; this is regression"),
         ("constant.csv", "target 'price' must vary, found 1 in all rows; choose another column"),
         ("small.csv", "a table needs at least 10 rows with a target, found 9; add rows"),
         ("gaps.csv", "missing or infinite values in b (5); fill them, or say --impute median"),
-        ("semicolon.csv", "found one column only, 'a;b;c;d;e;price'; separate columns by commas"),
+        ("colon.csv", "found one column only, 'a:b:c:d:e:price'; name what separates columns by --sep"),
         ("nothing.csv", "a table needs a header and rows, found an empty file"),
     ],
 )
@@ -108,3 +110,21 @@ def test_a_damaged_bundle_is_refused_by_every_reader(folder, tmp_path):
     ):
         assert str(bad) in refused(*arguments)
     assert [path.name for path in tmp_path.iterdir()] == ["bad"]
+
+
+def test_how_text_is_read_is_an_option_and_a_note_of_every_command(tmp_path):
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 4)), columns=["größe", "b", "c", "y"])
+    german, bare, nets = tmp_path / "german.csv", tmp_path / "bare.txt", tmp_path / "nets"
+    german.write_bytes(table.to_csv(sep=";", decimal=",", index=False).encode("cp1252"))
+    table.to_csv(bare, sep=":", index=False, header=False)
+    assert "probably cp1252" in refused("generate", german, "-t", "y")
+    said = f"{german}: read 60 rows and 4 columns, separated by a semicolon, with ',' as decimal mark"
+    common = ("-t", "y", "-n", 2, "--encoding", "cp1252")
+    assert json.loads(run("generate", german, *common, "--out", nets, "--json").stdout)["notes"] == [said]
+    assert run("evaluate", german, *common).stderr.splitlines() == [said]
+    done = run("predict", nets, german, "--encoding", "cp1252", "--out", tmp_path / "p.csv", "--json")
+    assert json.loads(done.stdout)["notes"] == [said]
+    done = run("generate", bare, "-t", "x3", "-n", 2, "--no-header", "--sep", ":", "--json")
+    assert json.loads(done.stdout)["columns"] == ["x0", "x1", "x2"]
+    piped = CliRunner().invoke(app, ["generate", "-", "-t", "y", "-n", "2", "--json"], input=table.to_csv(index=False))
+    assert json.loads(piped.stdout)["rows"] == {"trained": 48, "held_back": 12}

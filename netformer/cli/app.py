@@ -28,7 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=f"Small regression networks for a table, written by a pretrained transformer.\n\n{CODES}",
 )
-TablePath = Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, TSV or Parquet, UTF-8, with column names.")]
+TablePath = Annotated[
+    Path, typer.Argument(metavar="TABLE", help="CSV, TSV, JSON, Parquet or Excel file; - is standard input.")
+]
 Target = Annotated[str, typer.Option("--target", "-t", help="Name of the column to predict.")]
 Nets = Annotated[Path, typer.Argument(metavar="NETS", help="Folder that `generate --out` wrote.")]
 Which = Annotated[str, typer.Option(help="wide (all networks merged), mean (of their answers), or the number of one.")]
@@ -36,6 +38,9 @@ Impute = Annotated[
     Literal["median"] | None,
     typer.Option(help="Fill missing values with the column's median; else they are an error."),
 ]
+Header = Annotated[bool, typer.Option("--header/--no-header", help="Text has column names; else they are x0, x1, ..")]
+Encoding = Annotated[str | None, typer.Option(help="Of text; else UTF-8, or what its byte order mark says.")]
+Separator = Annotated[str | None, typer.Option("--sep", help="Between columns of text, tab for a tab; else found out.")]
 SUFFIX = {"onnx": ".onnx", "c": ".c", "json": ".json"}  # of exports; the others are Python
 Format = StrEnum("Format", ["onnx", "torch", "sklearn", "json", "c", "numpy"])
 Refine = Annotated[int, typer.Option(help="Gradient steps for each network after it is written.")]
@@ -81,6 +86,9 @@ def generate(
     seed: Seed = 0,
     model: Model = None,
     impute: Impute = None,
+    header: Header = True,
+    encoding: Encoding = None,
+    sep: Separator = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the networks.")] = None,
     report: Annotated[Path | None, typer.Option(help="New .html: scores, curves and networks, one file.")] = None,
     json: AsJson = False,
@@ -101,7 +109,7 @@ def generate(
     from netformer.tables.intake import fill, medians, take_in
 
     talk, start = Talk(json, quiet), time.perf_counter()
-    intake = take_in(table, target, impute is not None)
+    intake = take_in(table, target, impute is not None, header=header, encoding=encoding, separator=sep)
     talk.notes(intake.notes)
     train = rows_to_train_on(len(intake.y), seed)
     gaps = medians(intake.X, train)
@@ -184,6 +192,9 @@ def predict(
     out: Annotated[Path, typer.Option(help="New .csv, .tsv or .parquet for the predictions, one row per row.")],
     which: Which = "wide",
     impute: Impute = None,
+    header: Header = True,
+    encoding: Encoding = None,
+    sep: Separator = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -199,23 +210,25 @@ def predict(
 
     bundle, talk = load_bundle(nets), Talk(json, quiet)
     chosen = which_of(which, len(bundle.networks))
-    X, y = match(table, bundle.columns, bundle.target)
+    X, y, notes = match(table, bundle.columns, bundle.target, header=header, encoding=encoding, separator=sep)
+    talk.notes(notes)
     if impute is None:
         require_complete(X, bundle.columns, table)
     else:
         X = fill(X, medians_of(bundle.about, len(bundle.columns), nets))
     answer = pd.DataFrame({bundle.target: bundle.predict(X, chosen)})
-    sep = "\t" if out.suffix.lower() == ".tsv" else ","
+    between = "\t" if out.suffix.lower() == ".tsv" else ","
     as_parquet = out.suffix.lower() == ".parquet"
     with replacing(out) as part:
-        answer.to_parquet(part) if as_parquet else answer.to_csv(part, sep=sep, index=False)
+        answer.to_parquet(part) if as_parquet else answer.to_csv(part, sep=between, index=False)
     score, known = math.nan, ""
     if y is not None:
         rows = np.isfinite(y)
         score = plain_r2(y[rows], answer[bundle.target].to_numpy()[rows])
         known = f"; R2 {number(score)} on the {rows.sum()} rows that have the target"
     talk.show(f"{len(answer)} predictions of {bundle.target!r} by {chosen}: {out}{known}")
-    talk.finish({"rows": len(answer), "which": chosen, "target": bundle.target, "r2": score, "out": str(out)})
+    facts = {"rows": len(answer), "which": chosen, "target": bundle.target, "r2": score, "out": str(out)}
+    talk.finish(facts | {"notes": notes})
 
 
 @app.command(epilog=CODES)
@@ -247,13 +260,16 @@ def export(
 
 @app.command(epilog=CODES)
 def evaluate(
-    tables: Annotated[list[Path], typer.Argument(metavar="TABLE...", help="CSV, TSV or Parquet files.")],
+    tables: Annotated[list[Path], typer.Argument(metavar="TABLE...", help="CSV, TSV, JSON, Parquet or Excel files.")],
     target: Target,
     n: Count = 16,
     refine: Refine = 0,
     seed: Seed = 0,
     model: Model = None,
     impute: Impute = None,
+    header: Header = True,
+    encoding: Encoding = None,
+    sep: Separator = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -264,7 +280,8 @@ def evaluate(
     from netformer.tables.intake import take_in
 
     talk, writer = Talk(json, quiet), netformer_of(model)
-    intakes = [(str(path), take_in(path, target, impute is not None)) for path in tables]
+    reading: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep}
+    intakes = [(str(path), take_in(path, target, impute is not None, **reading)) for path in tables]
     build: dict[str, Callable[[], Any]] = {
         "netformer": lambda: NetFormerRegressor(refine, n, seed, model=writer),
         "ridge": ridge_pipeline,

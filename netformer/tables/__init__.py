@@ -1,4 +1,4 @@
 """Tables: what users hold. Files become DataFrames, and a DataFrame becomes numbers.
 
-Read `files` first, then `intake` and `reading`.
+Read `files` first, with `encodings` and `delimited` for text, then `intake` and `reading`.
 """

@@ -1,25 +1,58 @@
-"""Files: tables as CSV, TSV or Parquet with named columns, all numeric and complete; one of them is the target.
+"""Files: tables as users have them, as delimited text, JSON, Parquet, Arrow or Excel, and the strict reading of them.
 
-What cannot be used stops here, with one line that says what is wrong, where, and what would be allowed.
+`read_raw` takes a file as it stands and says what it assumed. `read_table` takes only tables that are numeric and
+complete, one column of which is the target. What cannot be used stops here, with one line that says what is wrong,
+where, and what would be allowed.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
+import gzip
+import io
+import json
 import re
-import warnings
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.feather
 import pyarrow.parquet
 from jaxtyping import Float
 
 from netformer.errors import InputError
+from netformer.tables.delimited import check_header, read_delimited
+from netformer.tables.encodings import Source, as_utf8, not_utf8
 
-SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
+TEXT = {".csv": ",", ".tsv": "\t", ".txt": ","}  # and the separator that is usual in it
+JSON = (".json", ".jsonl", ".ndjson")
+ARROW: dict[str, Callable[[Any], pyarrow.Table]] = {
+    ".parquet": pyarrow.parquet.read_table,
+    ".feather": pyarrow.feather.read_table,
+    ".arrow": pyarrow.feather.read_table,
+}
+EXCEL = ".xlsx"
+READS = f"{', '.join([*TEXT, *JSON])} (also .gz), {', '.join([*ARROW, EXCEL])}"
+STDIN = "-"
+_MAGIC = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"PK\x03\x04": EXCEL}
+_HEAD = 1 << 20  # bytes read to find out what a file is
+_GZIP = b"\x1f\x8b"
+_BLANK = 100  # first rows of a sheet in which its header must be
 MIN_ROWS = 10  # below it the row split leaves one or two rows to choose or to report on
+
+
+@dataclass(frozen=True, eq=False)
+class RawTable:
+    """A table as its file has it, column names text and unique, and what was assumed to read it, a sentence each."""
+
+    frame: pd.DataFrame
+    notes: list[str]
 
 
 def read_table(path: str | Path, target: str) -> tuple[pd.DataFrame, Float[np.ndarray, " rows"]]:
@@ -31,7 +64,7 @@ def read_table(path: str | Path, target: str) -> tuple[pd.DataFrame, Float[np.nd
     Raises FileNotFoundError for a missing file, InputError for what cannot be used: see the messages.
     """
     path = Path(path)
-    table = read_raw(path)
+    table = read_raw(path).frame
     require_column(table, target, path)
     if table.shape[1] == 1:
         raise InputError(f"{path}: a table needs at least one feature column beside the target {target!r}, found none")
@@ -52,49 +85,175 @@ def read_table(path: str | Path, target: str) -> tuple[pd.DataFrame, Float[np.nd
     return numeric, y
 
 
-def read_raw(path: Path) -> pd.DataFrame:
-    """A table file as it stands, column names unique, without a row index that pandas wrote.
+def read_raw(
+    path: str | Path, *, header: bool = True, encoding: str | None = None, separator: str | None = None
+) -> RawTable:
+    """A table file as it stands: cells are numbers where all of a column are, otherwise text, or what the format has.
+
+    path: by its suffix delimited text, JSON (a list of objects; .jsonl, .ndjson: an object per line), Parquet, Arrow
+    or Excel, text and JSON also compressed (.gz); `-` for standard input, whose format its first bytes say.
+    header: False for text or Excel without column names: they are x0, x1, .. encoding: of text, None for UTF-8 or what
+    a byte order mark says. separator: see `read_delimited`, which says what is assumed of text.
+
+    A first column without a name, in which pandas and R write row names, and nameless columns without values are left
+    out, with a note; other nameless columns are called as by pandas, `Unnamed: 3`.
 
     Raises FileNotFoundError for a missing file, InputError for one that cannot be read.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: a table must be one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'!r}")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+    path = Path(path)
+    source, suffix = _load(path)
+    name, notes = source.name, list[str]()
+    if suffix not in TEXT and (separator is not None or (suffix != EXCEL and not header)):
+        raise InputError(f"{name}: separator and no header are said of text, not of {suffix}; leave them out")
+    if suffix in ARROW or suffix == EXCEL:
+        if encoding is not None:
+            raise InputError(f"{name}: an encoding is said of text, not of {suffix}; leave it out")
+        frame, notes = _read_excel(source, header) if suffix == EXCEL else (_read_arrow(source, suffix), [])
+    else:
+        source, notes = as_utf8(source, encoding)
+        if suffix in TEXT:
+            frame, more = read_delimited(source, TEXT[suffix], separator, header)
+            notes += more
+        else:
+            frame = _read_json(source, suffix)
+    frame, more = _without_nameless(frame, name)
+    return RawTable(frame, notes + more)
+
+
+def _load(path: Path) -> tuple[Source, str]:
+    """The bytes of a file, not compressed, and the suffix that says its format."""
+    if str(path) == STDIN:
+        name, packed = "standard input", False
+        source, suffix = Source(name, sys.stdin.buffer.read()), ".csv"
+    else:
+        name, packed = str(path), path.suffix.lower() == ".gz"
+        suffix = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; give one file: {READS}")
+        if suffix not in (*TEXT, *JSON) and (packed or suffix not in (*ARROW, EXCEL)):
+            raise InputError(f"{path}: a table must be one of {READS}, got {path.suffix or 'no suffix'!r}")
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; give the path of a table: {READS}")
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        source = Source(name, head, path if len(head) == _HEAD else None)
+    if packed or (str(path) == STDIN and source.head.startswith(_GZIP)):
+        try:
+            source = Source(name, gzip.decompress(source.data))
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{name}: not a readable gzip file: {error}") from None
+    found = next((kind for magic, kind in _MAGIC.items() if source.head.startswith(magic)), "")
+    if str(path) == STDIN:
+        suffix = found or _json_or_text(source.head)
+    elif found and suffix in (*TEXT, *JSON):
+        raise InputError(f"{name}: is not text, by its first bytes it is {found}; rename it")
+    return source, suffix
+
+
+def _json_or_text(head: bytes) -> str:
+    """The suffix of text without a name."""
+    first = head.lstrip()[:1]
+    if first not in (b"[", b"{"):
+        return ".csv"
+    return ".jsonl" if first == b"{" and head.split(b"\n", 1)[0].rstrip().endswith(b"}") else ".json"
+
+
+def _read_arrow(source: Source, suffix: str) -> pd.DataFrame:
+    name = source.name
     try:
-        table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
-    except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error, UnicodeDecodeError, pyarrow.ArrowException) as e:
-        raise InputError(
-            f"{path}: not a readable {path.suffix[1:].lower()} table: {' '.join(str(e).split())}"
-        ) from None
-    return table.drop(columns=[c for c in table.columns if re.fullmatch(r"Unnamed: 0|__index_level_\d+__", c)])
-
-
-def _read_text(path: Path) -> pd.DataFrame:
-    separator = SUFFIXES[path.suffix.lower()]
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = next(csv.reader(file, delimiter=separator), [])
-    if not any(cell.strip() for cell in header):
-        raise InputError(f"{path}: a table needs a header and rows, found an empty file")
-    _require_unique(header, path)  # read_csv would rename the second one
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
-        return pd.read_csv(path, sep=separator, encoding="utf-8-sig", index_col=False, low_memory=False)
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    table = pyarrow.parquet.read_table(path)
-    _require_unique(table.column_names, path)
+        table = ARROW[suffix](pyarrow.BufferReader(source.data))
+    except pyarrow.ArrowException as error:
+        raise InputError(f"{name}: not a readable {suffix[1:]} table: {' '.join(str(error).split())}") from None
+    _require_unique(table.column_names, name)
     if not table.column_names:
-        raise InputError(f"{path}: a table needs columns and rows, found none")
+        raise InputError(f"{name}: a table needs columns and rows, found none")
     # column by column: an index that pandas stored stays an ordinary column
     return pd.DataFrame({name: table.column(name).to_pandas() for name in table.column_names})
 
 
-def _require_unique(names: list[str], path: Path) -> None:
+def _read_json(source: Source, suffix: str) -> pd.DataFrame:
+    name, data = source.name, source.data
+    values = []
+    for number, line in enumerate(data.splitlines() if suffix != ".json" else [data], 1):
+        try:
+            values += [json.loads(line.decode("utf-8"), object_pairs_hook=_object)] if line.strip() else []
+        except UnicodeDecodeError:
+            raise not_utf8(source) from None
+        except ValueError as error:  # no JSON, or a name twice
+            where = "" if suffix == ".json" else f"line {number}: "
+            raise InputError(f"{name}: not a readable {suffix[1:]} table: {where}{error}") from None
+    table = values[0] if suffix == ".json" and values else values
+    if table in ([], {}):
+        raise InputError(f"{name}: a table needs columns and rows, found none")
+    by_row = isinstance(table, list) and all(isinstance(row, dict) for row in table)
+    by_column = isinstance(table, dict) and all(isinstance(cells, list | dict) for cells in table.values())
+    try:
+        if by_row or by_column:
+            return pd.DataFrame(table)
+    except ValueError:  # columns of several lengths
+        pass
+    raise InputError(f'{name}: JSON must be a list of rows, [{{"a": 1, "y": 2}}, ..], or such a row per line in .jsonl')
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError(f"a name twice in one row: {', '.join(key for key, _ in pairs)}")
+    return made
+
+
+def _read_excel(source: Source, header: bool) -> tuple[pd.DataFrame, list[str]]:
+    """The first sheet of an Excel file, and a note where there are others."""
+    name, notes = source.name, []
+    try:
+        with pd.ExcelFile(io.BytesIO(source.data), engine="openpyxl") as book:
+            sheets = [str(sheet) for sheet in book.sheet_names]
+            as_text = pd.read_excel(book, header=None, dtype=object, keep_default_na=False, nrows=_BLANK)
+            filled = (as_text.astype(str) != "").any(axis=1).to_numpy()
+            if not filled.any():
+                raise InputError(
+                    f"{name}: a table needs a header and rows, the first rows of sheet {sheets[0]!r} are empty"
+                )
+            start = int(filled.argmax())
+            frame = pd.read_excel(book, header=None, skiprows=start + header)
+    except ImportError:
+        raise InputError(f"{name}: .xlsx needs openpyxl; pip install openpyxl, or save the sheet as .csv") from None
+    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        raise InputError(f"{name}: not a readable xlsx table: {error}") from None
+    if len(sheets) > 1:
+        notes.append(
+            f"{name}: read the first of {len(sheets)} sheets, {sheets[0]!r}; save another one as a file to read it"
+        )
+    names = [str(cell).strip() for cell in as_text.iloc[start]]
+    if header:
+        notes += check_header(names, name)
+    names += [""] * (frame.shape[1] - len(names))  # rows below that are longer
+    frame = frame.reindex(columns=range(len(names)))  # without rows there are no columns
+    frame.columns = [(cell or f"Unnamed: {i}") if header else f"x{i}" for i, cell in enumerate(names)]
+    return frame, notes
+
+
+def _without_nameless(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Without row names and empty columns that have no name, and a note on these and on other nameless columns."""
+    frame = frame.set_axis([str(c) if str(c).strip() else f"Unnamed: {i}" for i, c in enumerate(frame.columns)], axis=1)
+    index = [c for c in frame.columns if re.fullmatch(r"Unnamed: 0|__index_level_\d+__", c)]
+    others = [c for i, c in enumerate(frame.columns) if c == f"Unnamed: {i}" and c not in index]
+    empty = [c for c in others if frame[c].isna().all()]
+    named = [c for c in others if c not in empty]
+    notes = []
+    if index:
+        notes.append(f"{name}: left out {', '.join(map(repr, index))}, a column without a name, as row names")
+    if empty:
+        notes.append(f"{name}: left out {len(empty)} column{'s' * (len(empty) > 1)} without name and values")
+    if named:
+        notes.append(f"{name}: columns without a name are called {', '.join(map(repr, named))}")
+    return frame.drop(columns=[*index, *empty]), notes
+
+
+def _require_unique(names: list[str], name: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"{path}: column names must be unique, found more than once: {', '.join(map(repr, twice))}")
+        raise InputError(f"{name}: column names must be unique, found more than once: {', '.join(map(repr, twice))}")
 
 
 def require_column(table: pd.DataFrame, column: str, path: Path) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from netformer.errors import InputError
-from netformer.tables.files import MIN_ROWS, SUFFIXES, read_numeric, read_raw, require_column
+from netformer.tables.files import MIN_ROWS, read_numeric, read_raw, require_column
 
 _SHOWN = 8  # names in a line
 
@@ -31,21 +31,29 @@ class Intake:
     notes: list[str]
 
 
-def take_in(path: str | Path, target: str, impute: bool = False) -> Intake:
+def take_in(
+    path: str | Path,
+    target: str,
+    impute: bool = False,
+    *,
+    header: bool = True,
+    encoding: str | None = None,
+    separator: str | None = None,
+) -> Intake:
     """The table at `path` as features and target. impute: allow gaps in the features, `fill` closes them.
 
-    Raises FileNotFoundError, and ValueError with one line that says what would be allowed.
+    header, encoding, separator: see `read_raw`.
+    Raises FileNotFoundError, and InputError with one line that says what would be allowed.
     """
     path = Path(path)
-    table = _open(path)
-    if target not in table.columns and table.shape[1] == 1 and any(c in str(table.columns[0]) for c in ";\t|"):
-        raise InputError(
-            f"{path}: found one column only, {table.columns[0]!r}; separate columns by commas, or use .tsv"
-        )
+    raw = read_raw(path, header=header, encoding=encoding, separator=separator)
+    table = raw.frame
+    if target not in table.columns and table.shape[1] == 1:
+        raise InputError(f"{path}: found one column only, {table.columns[0]!r}; name what separates columns by --sep")
     require_column(table, target, path)
     y = _target(table[target], path)
     known = np.isfinite(y)
-    notes = []
+    notes = list(raw.notes)
     if not known.all():
         notes.append(f"{path}: dropped {_count(~known, 'row')} without a finite target {target!r}")
     if known.sum() < MIN_ROWS:
@@ -81,14 +89,22 @@ def take_in(path: str | Path, target: str, impute: bool = False) -> Intake:
 
 
 def match(
-    path: str | Path, columns: Sequence[str], target: str
-) -> tuple[Float[np.ndarray, "rows features"], Float[np.ndarray, " rows"] | None]:
-    """The named columns of the table at `path`, gaps as nan, and its target if it has a numeric one.
+    path: str | Path,
+    columns: Sequence[str],
+    target: str,
+    *,
+    header: bool = True,
+    encoding: str | None = None,
+    separator: str | None = None,
+) -> tuple[Float[np.ndarray, "rows features"], Float[np.ndarray, " rows"] | None, list[str]]:
+    """The named columns of the table at `path`, gaps as nan, its target if it has a numeric one, and notes.
 
-    Raises FileNotFoundError, and ValueError naming the columns that are missing or not numeric.
+    header, encoding, separator: see `read_raw`, which the notes are from.
+    Raises FileNotFoundError, and InputError naming the columns that are missing or not numeric.
     """
     path = Path(path)
-    table = _open(path)
+    raw = read_raw(path, header=header, encoding=encoding, separator=separator)
+    table = raw.frame
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise InputError(f"{path}: the networks read columns that it lacks: {_names(missing)}; add or rename them")
@@ -102,7 +118,7 @@ def match(
         y = read_numeric(table[target], path).to_numpy() if target in table.columns else None
     except ValueError:
         y = None
-    return np.where(np.isfinite(X), X, np.nan), y if y is not None and np.isfinite(y).any() else None
+    return np.where(np.isfinite(X), X, np.nan), y if y is not None and np.isfinite(y).any() else None, raw.notes
 
 
 def medians(X: Float[np.ndarray, "rows features"], train: np.ndarray) -> Float[np.ndarray, " features"]:
@@ -124,21 +140,6 @@ def fill(
 ) -> Float[np.ndarray, "rows features"]:
     """Gaps closed with the value of their column."""
     return np.where(np.isnan(X), values, X)
-
-
-def _open(path: Path) -> pd.DataFrame:
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give one {', '.join(SUFFIXES)} file")
-    try:
-        return read_raw(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; give the path of a {', '.join(SUFFIXES)} table") from None
-    except ValueError as error:
-        if "codec can't decode" in str(error):
-            raise InputError(
-                f"{path}: the text must be UTF-8; save it as UTF-8 (iconv -t UTF-8), or as .parquet"
-            ) from None
-        raise
 
 
 def _target(column: pd.Series, path: Path) -> Float[np.ndarray, " rows"]:

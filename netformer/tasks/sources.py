@@ -14,10 +14,11 @@ from jaxtyping import Float
 
 from netformer.errors import InputError
 from netformer.files import replacing
-from netformer.tables.files import MIN_ROWS, SUFFIXES, read_numeric, read_raw, read_table, require_column
+from netformer.tables.files import MIN_ROWS, read_numeric, read_raw, read_table, require_column
 from netformer.tasks.task import Task, split_rows
 
 TIMEOUT = 30.0  # seconds
+TABLES = (".csv", ".tsv", ".parquet")  # read in a folder
 
 
 def tasks_from_predecessor_csv(path: str | Path, seed: int) -> list[Task]:
@@ -29,7 +30,7 @@ def tasks_from_predecessor_csv(path: str | Path, seed: int) -> list[Task]:
     Raises InputError naming the column, or the task and its flaw.
     """
     path = Path(path)
-    table = read_raw(path)
+    table = read_raw(path).frame
     for name in ("y", "reg_id"):
         require_column(table, name, path)
     inputs = sorted((c for c in table.columns if re.fullmatch(r"x\d+", c)), key=lambda c: int(c[1:]))
@@ -66,9 +67,9 @@ def tasks_from_folder(path: str | Path, target: str, seed: int) -> list[Task]:
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder")
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in TABLES and f.is_file())
     if not files:
-        raise FileNotFoundError(f"{path}: a folder of tables needs at least one {', '.join(SUFFIXES)} file, found none")
+        raise FileNotFoundError(f"{path}: a folder of tables needs at least one {', '.join(TABLES)} file, found none")
     for first, second in itertools.pairwise(files):
         if first.stem == second.stem:
             raise InputError(f"{path}: names without suffix must differ, found {first.name} and {second.name}")

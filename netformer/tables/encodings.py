@@ -1,0 +1,95 @@
+"""Encodings: the bytes of a file, and their text as UTF-8."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from netformer.errors import InputError
+
+_BOMS = (  # byte order marks; that of UTF-32 begins like that of UTF-16
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_WINDOW = 1 << 20  # bytes looked at to name an encoding
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Bytes to read a table from. name: in messages. head: the first of them, or all. file: has the others, read only
+    when they are needed, None where there are none."""
+
+    name: str
+    head: bytes
+    file: Path | None = None
+
+    @cached_property
+    def data(self) -> bytes:
+        """All bytes."""
+        return self.head if self.file is None else self.file.read_bytes()
+
+    def stream(self, start: int) -> io.BytesIO | io.BufferedReader:
+        """The bytes from `start` on, to be closed."""
+        stream = io.BytesIO(self.head) if self.file is None else self.file.open("rb")
+        stream.seek(start)
+        return stream
+
+
+def as_utf8(source: Source, encoding: str | None = None) -> tuple[Source, list[str]]:
+    """Text as UTF-8 without a byte order mark, and a note where it was something else.
+
+    encoding: that of the text, None for what its byte order mark says, or UTF-8 (which is not checked here).
+    Raises InputError for an encoding that does not exist or does not fit.
+    """
+    name, notes = source.name, []
+    if encoding is None:
+        mark, found = next(((mark, code) for mark, code in _BOMS if source.head.startswith(mark)), (b"", ""))
+        if found == "utf-8":
+            return Source(name, source.data[len(mark) :]), []
+        if not found:
+            if b"\0" in source.head:
+                raise InputError(
+                    f"{name}: holds zero bytes, probably UTF-16 without its mark; say --encoding utf-16-le"
+                )
+            return source, []
+        encoding = found
+        notes.append(f"{name}: the text is {encoding.upper()}, by its byte order mark")
+    try:
+        return Source(name, source.data.decode(encoding).removeprefix("\ufeff").encode()), notes
+    except LookupError:
+        raise InputError(
+            f"encoding must be one that Python knows, such as cp1252 or utf-16, got {encoding!r}"
+        ) from None
+    except UnicodeError:
+        raise InputError(f"{name}: not text in {encoding}; give another --encoding, or none for UTF-8") from None
+
+
+def not_utf8(source: Source) -> InputError:
+    """The error for text that is not UTF-8: where, what it probably is, and the way out."""
+    data = source.data
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        start = error.start
+    window = np.frombuffer(data[start : start + _WINDOW], np.uint8)
+    high = window >= 128
+    if (high[1:] & high[:-1]).sum() > 0.5 * high.sum():  # whole words beyond ASCII
+        probably = "perhaps cp1251 (Cyrillic), gb18030 (Chinese) or shift_jis (Japanese)"
+        way_out = "name it with --encoding"
+    else:
+        unused = np.isin(window, (0x81, 0x8D, 0x8F, 0x90, 0x9D)).any()  # holes of cp1252
+        code = "cp850" if unused else "cp1252"
+        probably = f"probably {code} ({'DOS' if unused else 'Windows, includes latin-1'})"
+        way_out = f"say --encoding {code}, or convert it: iconv -f {code} -t UTF-8"
+    line = data.count(b"\n", 0, start) + 1
+    return InputError(
+        f"{source.name}: the text must be UTF-8, found byte 0x{data[start]:02x} in line {line}; {probably}: {way_out}"
+    )
