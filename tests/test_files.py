@@ -196,9 +196,6 @@ def test_a_header_that_looks_like_data_is_said(tmp_path, first):
     assert list(raw.frame.columns) == first.split(",")
     said = "the first row looks like data and was read as the header; say --no-header if it is data"
     assert raw.notes == [f"{tmp_path / 't.csv'}: {said}"]
-
-
-def test_names_that_are_years_are_names(tmp_path):
     assert read(tmp_path, "country,1990,1991\nA,1,2\n").notes == []
 
 
@@ -229,17 +226,22 @@ BAD = [
     ("t.csv", "a,b,a\n1,2,3\n", "column names must be unique, found more than once: 'a'"),
     ("t.csv", "0.5,0.5\n1,2\n", "more than once: '0.5'; the first row looks like data, say --no-header if it is"),
     ("t.csv", "# x\na,b\n1,2\n\n3,4,5\n", "line 5 has 3 cells, the header 2; quote cells that hold a comma, or name"),
-    ("t.csv", "a;b\n1;2;3\n4;5;6\n", "line 2 has 3 cells, the header 2; quote cells that hold a semicolon"),
     ("t.csv", 'a,b\n"1\n2",3\n4,5,6\n', "line 4 has 3 cells, the header 2"),
     ("t.csv", 'a,b\n1,2\n"3,4\n5,6\n', "a quotation mark near line 3 is not closed; close it or remove it"),
-    ("t.csv", "a,b\n1,2\n".encode("utf-16-le"), "holds zero bytes, probably UTF-16 without its mark; say --encoding"),
+    (
+        "t.csv",
+        "a,b\n1,2\n".encode("utf-16-le"),
+        "holds zero bytes, probably UTF-16 without its mark; say --encoding utf-16-le",
+    ),
+    ("t.csv", "a,b\n1,2\n".encode("utf-16-be"), "probably UTF-16 without its mark; say --encoding utf-16-be"),
+    ("t.csv", "a,b\n1,2\n3,\0\n", "text must not hold zero bytes, found one in line 3; remove it"),
+    ("t.csv", "a,b\n" + "x" * 200_000 + ",1\n2,3,4\n", "Expected 2 fields in line 3, saw 3"),
     ("t.csv", b"PK\x03\x04 rest", "is not text, by its first bytes it is .xlsx; rename it"),
     ("t.csv.gz", "a,b\n1,2\n", "not a readable gzip file"),
     ("t.jsonl", '{"a": 1}\n{"a": 2\n', "not a readable jsonl table: line 2: Expecting"),
     ("t.jsonl", '{"a": 1, "a": 2}\n', "not a readable jsonl table: line 1: a name twice in one row: a, a"),
     ("t.jsonl", "[1, 2]\n", 'JSON must be a list of rows, [{"a": 1, "y": 2}, ..], or such a row per line in .jsonl'),
     ("t.json", '{"a": [1, 2], "b": [1]}', "JSON must be a list of rows"),
-    ("t.json", '{"rows": 3}', "JSON must be a list of rows"),
     ("t.json", "[]", "a table needs columns and rows, found none"),
     ("t.json", "", "a table needs columns and rows, found none"),
     ("t.parquet", "none at all", "not a readable parquet table"),
@@ -258,10 +260,10 @@ def test_a_bad_file_is_one_line(tmp_path, name, content, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("shape", [(40_000, 4), (60, 3_000), (3, 60_000)])
+@pytest.mark.parametrize("shape", [(40_000, 4), (60, 3_000), (3, 7_000)])
 def test_tables_beyond_the_first_megabyte(tmp_path, shape):
     values = np.random.default_rng(0).normal(size=shape)
-    frame = pd.DataFrame(values, columns=[f"a column with number {i}" for i in range(shape[1])])
+    frame = pd.DataFrame(values, columns=[f"{i}, a long name" * 10 for i in range(shape[1])])
     raw = read(tmp_path, text(frame))
     pd.testing.assert_frame_equal(raw.frame, frame)
     assert raw.notes == []

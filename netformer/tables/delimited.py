@@ -6,7 +6,9 @@ import csv
 import io
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,7 @@ from netformer.tables.encodings import Source, not_utf8
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}  # others by request
 NAMED = {"tab": "\t", "\\t": "\t", "space": " "}  # what a shell does not pass on easily
 _LINES = 50  # looked at to find the separator
+_NUMBERS = 10  # rows of them in which numbers are counted
 _CHUNK = 1 << 18  # bytes
 _CELLS = 1000  # with a comma in a number, looked at to find the decimal mark
 _COMMA = re.compile(r"\s*[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?\s*")  # 0,5 and 1.234,5
@@ -46,8 +49,9 @@ class _Text:
         return count
 
     def widths(self) -> Iterator[tuple[int, int]]:
-        """The line in which each row ends, and its number of cells."""
-        with io.TextIOWrapper(self.source.stream(self.start), "utf-8", "replace", newline="") as lines:
+        """The line in which each row ends, and its number of cells, up to a cell that is too long for csv."""
+        stream = self.source.stream(self.start)
+        with suppress(csv.Error), io.TextIOWrapper(stream, "utf-8", "replace", newline="") as lines:
             reader = csv.reader(lines, delimiter=self.sep, skipinitialspace=self.sep == " ")
             for row in reader:
                 if len(row) > 1 or (row and row[0].strip()):
@@ -91,7 +95,7 @@ def read_delimited(
     frame = _parse(text, decimal, names, spaced, len(first))
     if sep != usual or decimal == ",":
         mark = ", with ',' as decimal mark" if decimal == "," else ""
-        size = f"{len(frame)} rows and {frame.shape[1]} columns"
+        size = " and ".join(f"{n} {w}{'s' * (n != 1)}" for n, w in zip(frame.shape, ("row", "column"), strict=True))
         notes.insert(0, f"{name}: read {size}, separated by {_shown(sep)}{mark}")
     return frame, notes + _short(text, frame, names is None)
 
@@ -103,7 +107,7 @@ def check_header(names: Sequence[str], name: str, decimal: str = ".") -> list[st
         raise InputError(f"{name}: a table needs a header, found none in its first row; give one, or say --no-header")
     data = [c for c in filled if _is_number(c, decimal)]
     looks = len(data) == len(filled) or any(not c.strip().isdigit() for c in data)
-    twice = sorted({cell for cell in filled if filled.count(cell) > 1})
+    twice = sorted(cell for cell, count in Counter(filled).items() if count > 1)
     if twice:
         shown = ", ".join(map(repr, twice))
         way_out = "; the first row looks like data, say --no-header if it is" if looks else ""
@@ -168,10 +172,9 @@ def _given(separator: str) -> str:
 def _records(sample: str, sep: str, whole: bool = True) -> list[list[str]]:
     """The cells of the rows of a text, blank lines left out; the last one too where the text may be cut in it."""
     reader = csv.reader(io.StringIO(sample, newline=""), delimiter=sep, skipinitialspace=sep == " ")
-    try:
-        rows = [row for row in reader if len(row) > 1 or (row and row[0].strip())]
-    except csv.Error:  # a cell beyond any size: not this separator
-        return []
+    rows: list[list[str]] = []
+    with suppress(csv.Error):  # a cell of more than csv's 131,072 characters
+        rows.extend(row for row in reader if len(row) > 1 or (row and row[0].strip()))
     return rows if whole or len(rows) < 3 else rows[:-1]
 
 
@@ -184,7 +187,7 @@ def _sniff(sample: str, whole: bool, usual: str) -> str:
         if not rows or len(rows[0]) < 2:
             continue
         body = rows[1:] or rows
-        cells = [cell for row in body for cell in row if cell.strip()]
+        cells = [cell for row in body[:_NUMBERS] for cell in row if cell.strip()]
         numeric = sum(_is_number(c) or (sep != "," and _is_number(c, ",")) for c in cells) / max(len(cells), 1)
         score = (sum(len(row) == len(rows[0]) for row in body) / len(body), numeric)
         if score > best_score:
@@ -256,13 +259,10 @@ def _ragged(text: _Text, width: int, said: str) -> InputError:
     if open_quote:
         line = text.n_lines + int(open_quote[1]) + 1
         return InputError(f"{name}: a quotation mark near line {line} is not closed; close it or remove it")
-    try:
-        for line, cells in text.widths():
-            if cells > width:
-                way_out = f"quote cells that hold {_shown(text.sep)}, or name every column"
-                return InputError(f"{name}: line {line} has {cells} cells, the header {width}; {way_out}")
-    except csv.Error as error:
-        said = str(error)
+    for line, cells in text.widths():
+        if cells > width:
+            way_out = f"quote cells that hold {_shown(text.sep)}, or name every column"
+            return InputError(f"{name}: line {line} has {cells} cells, the header {width}; {way_out}")
     return InputError(f"{name}: not a readable table: {' '.join(said.split())}")
 
 

@@ -19,6 +19,7 @@ _BOMS = (  # byte order marks; that of UTF-32 begins like that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_UTF16 = 0.2  # share of zero bytes from which on text is taken for UTF-16
 _WINDOW = 1 << 20  # bytes looked at to name an encoding
 
 
@@ -55,10 +56,7 @@ def as_utf8(source: Source, encoding: str | None = None) -> tuple[Source, list[s
         if found == "utf-8":
             return Source(name, source.data[len(mark) :]), []
         if not found:
-            if b"\0" in source.head:
-                raise InputError(
-                    f"{name}: holds zero bytes, probably UTF-16 without its mark; say --encoding utf-16-le"
-                )
+            _refuse_zeros(source)
             return source, []
         encoding = found
         notes.append(f"{name}: the text is {encoding.upper()}, by its byte order mark")
@@ -70,6 +68,18 @@ def as_utf8(source: Source, encoding: str | None = None) -> tuple[Source, list[s
         ) from None
     except UnicodeError:
         raise InputError(f"{name}: not text in {encoding}; give another --encoding, or none for UTF-8") from None
+
+
+def _refuse_zeros(source: Source) -> None:
+    """Raises InputError for zero bytes: every second one is in UTF-16 of Western text, none in UTF-8."""
+    zeros = np.frombuffer(source.head, np.uint8) == 0
+    if not zeros.any():
+        return
+    if zeros.mean() < _UTF16:
+        line = source.head.count(b"\n", 0, int(zeros.argmax())) + 1
+        raise InputError(f"{source.name}: text must not hold zero bytes, found one in line {line}; remove it")
+    code = "utf-16-be" if zeros[::2].sum() > zeros[1::2].sum() else "utf-16-le"
+    raise InputError(f"{source.name}: holds zero bytes, probably UTF-16 without its mark; say --encoding {code}")
 
 
 def not_utf8(source: Source) -> InputError:

@@ -15,6 +15,7 @@ import re
 import sys
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,7 +252,7 @@ def _without_nameless(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, lis
 
 
 def _require_unique(names: list[str], name: str) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(column for column, count in Counter(names).items() if count > 1)
     if twice:
         raise InputError(f"{name}: column names must be unique, found more than once: {', '.join(map(repr, twice))}")
 
