@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain scale report-card report-check ablations mutants
+.PHONY: help test test-slow lint quick repro show bench docs pretrain scale report-card mixed-tables report-check ablations mutants
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -53,6 +53,13 @@ pretrain: .venv/done  ## hours: train the weights of the package (params/pretrai
 
 report-card: .venv/done  ## half an hour: measure the weights of the package, into reports/pretrained/
 	$(PY) -m stages.report_card
+
+mixed-tables: .venv/mixed  ## half an hour: the weights of the package on tables with text, dates and gaps, into reports/mixed/
+	$(PY) -m stages.mixed_tables
+
+.venv/mixed: requirements-mixed.txt .venv/done
+	$(PY) -m pip install -q --no-deps -r requirements-mixed.txt
+	touch $@
 
 ablations: .venv/done  ## half an hour: leave out one part of the method at a time, 3 seeds each; after make repro
 	$(PY) -m stages.ablate

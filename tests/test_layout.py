@@ -20,6 +20,7 @@ ORDER = (
     "training",
     "generation",
     "evaluation",
+    "benchmark",
     "report",
     "cli",
 )

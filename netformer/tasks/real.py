@@ -37,6 +37,7 @@ from netformer.workers import one_thread
 
 MIN_ROWS, MIN_FEATURES, MIN_LEVELS = 40, 2, 10
 MAX_MISSING, MAX_SPEARMAN, MAX_LINEAR_R2, MAX_OVERLAP = 0.2, 0.98, 0.99, 0.9
+Counted = tuple[np.ndarray, np.ndarray]
 MAX_IDENTITY_ROWS = 2000  # the search for identities looks at evenly spaced rows of a longer table
 IDENTIFIER = re.compile(
     r"id|(sch|dist|int|county|study)id|\w*code|\w*fips|nr|case|state|county|city|puma|msa|district|school|team|country"
@@ -131,11 +132,11 @@ def _prepare(name: str, frame: pd.DataFrame, target: str) -> _Table:
     _clean(table, target)
     found = False
     for candidate in [target] if target else _candidates(table.columns):
-        disguises = _disguises(table.columns, candidate)
-        rest = table.columns.drop(columns=[*disguises, candidate])
-        if found := bool(target) or not _is_group_property(rest, table.columns[candidate]):
-            table.target, table.columns = candidate, table.columns.drop(columns=list(disguises))
-            table.removed |= disguises
+        hidden = disguises(table.columns, candidate)
+        rest = table.columns.drop(columns=[*hidden, candidate])
+        if found := bool(target) or not is_group_property(rest, table.columns[candidate]):
+            table.target, table.columns = candidate, table.columns.drop(columns=list(hidden))
+            table.removed |= hidden
             break
     table.shape = n_rows, n_features = len(table.columns), table.columns.shape[1] - found
     if n_rows < MIN_ROWS:
@@ -190,10 +191,13 @@ def _candidates(frame: pd.DataFrame) -> list[str]:
     return [*first, *(c for c in usable if c not in logs and c not in first)]
 
 
-def _is_group_property(features: pd.DataFrame, y: pd.Series) -> bool:
-    """Whether rows that agree in some one column agree in y (less than 1 % of its variance is left)."""
+def is_group_property(features: pd.DataFrame, y: pd.Series) -> bool:
+    """Whether rows that agree in some one column agree in y (less than 1 % of its variance is left).
+
+    features: of any kind, a gap is a value like others; y: no gaps.
+    """
     repeated = [features[c] for c in features.columns if features[c].nunique() <= len(y) / 2]
-    return any(bool((y - y.groupby(c).transform("mean")).var() < 0.01 * y.var()) for c in repeated)
+    return any(bool((y - y.groupby(c, dropna=False).transform("mean")).var() < 0.01 * y.var()) for c in repeated)
 
 
 def _logarithms(frame: pd.DataFrame, columns: list[str]) -> dict[str, str]:
@@ -202,9 +206,10 @@ def _logarithms(frame: pd.DataFrame, columns: list[str]) -> dict[str, str]:
     logs = {c: frame[c].to_numpy() for c in columns if c.startswith("l")}
     for column in columns:
         level = frame[column].to_numpy()
-        if level.min() < 0:
+        lowest = np.nanmin(level)
+        if lowest < 0:
             continue
-        shifted = np.log(level + (level.min() == 0))
+        shifted = np.log(level + (lowest == 0))
         for other, log in logs.items():
             fit = np.corrcoef(shifted, log)[0, 1]
             if other != column and fit > 1 - 1e-5 and fit > np.corrcoef(level, log)[0, 1]:
@@ -212,25 +217,29 @@ def _logarithms(frame: pd.DataFrame, columns: list[str]) -> dict[str, str]:
     return found
 
 
-def _disguises(frame: pd.DataFrame, target: str) -> dict[str, str]:
-    """Rule 3: column -> why it is the target in disguise."""
+def disguises(frame: pd.DataFrame, target: str, by_name: bool = True) -> dict[str, str]:
+    """Rule 3: column -> why it is the target in disguise.
+
+    frame: numeric; gaps, none in the target, are left out of rank correlations and filled with the median elsewhere.
+    by_name: whether names are those of econometrics, `lwage` for the logarithm and `wage_1` for the lag of `wage`.
+    """
     found: dict[str, str] = {}
     level = {log: column for column, log in _logarithms(frame, list(frame.columns)).items()}.get(target, target)
     y = frame[target].to_numpy()
-    spearman = {c: _spearman(frame[c].to_numpy(), y) for c in frame.columns if c != target}
+    spearman = {c: rank_correlation(frame[c].to_numpy(), y) for c in frame.columns if c != target}
     for column in spearman:
         x = frame[column].to_numpy()
-        used = x != 0
-        product = MIN_LEVELS <= used.sum() < len(y) and len(np.unique(x[used])) > 2
-        if _named_after(column.lower(), level.lower()):
+        used = np.isfinite(x) & (x != 0)
+        product = MIN_LEVELS <= used.sum() < np.isfinite(x).sum() and len(np.unique(x[used])) > 2
+        if by_name and _named_after(column.lower(), level.lower()):
             found[column] = "named after the target"
         elif spearman[column] > MAX_SPEARMAN:
             found[column] = "same ranks as the target"
-        elif product and _spearman(x[used], y[used]) > MAX_SPEARMAN:
+        elif product and rank_correlation(x[used], y[used]) > MAX_SPEARMAN:
             found[column] = "target times a dummy"
     left = [c for c in spearman if c not in found]
     rows = np.unique(np.linspace(0, len(y) - 1, MAX_IDENTITY_ROWS).astype(int))
-    few, t = frame[left].to_numpy()[rows], y[rows]
+    few, t = frame[left].fillna(frame[left].median()).to_numpy()[rows], y[rows]
     while left and _linear_r2(few, t) > MAX_LINEAR_R2:
         without = [round(_linear_r2(np.delete(few, i, axis=1), t), 6) for i in range(len(left))]
         # the column the identity hangs on; of several identities none decides alone: then the nearest by rank
@@ -241,9 +250,11 @@ def _disguises(frame: pd.DataFrame, target: str) -> dict[str, str]:
     return found
 
 
-def _spearman(a: Float[np.ndarray, " rows"], b: Float[np.ndarray, " rows"]) -> float:
-    """|rank correlation|; 0 where one of them is constant."""
-    varies = np.ptp(a) > 0 and np.ptp(b) > 0
+def rank_correlation(a: Float[np.ndarray, " rows"], b: Float[np.ndarray, " rows"]) -> float:
+    """|rank correlation| over the rows where both are finite; 0 where one of them is constant or fewer than 3 are."""
+    known = np.isfinite(a) & np.isfinite(b)
+    a, b = a[known], b[known]
+    varies = len(a) > 2 and np.ptp(a) > 0 and np.ptp(b) > 0
     return float(abs(np.corrcoef(rankdata(a), rankdata(b))[0, 1])) if varies else 0.0
 
 
@@ -280,22 +291,31 @@ def _twin(table: _Table, others: list[_Table]) -> str:
     table.hashes = {"": y} | {c: h * np.uint64(2 * zlib.crc32(c.encode()) + 1) for c, h in cells.items()}
     for other in others:
         shared = [c for c in table.hashes if c and c in other.hashes]
-        mine, theirs = (np.array([t.hashes[c] for c in shared]).sum(0) for t in (table, other))
-        if _overlap(y, other.hashes[""], 0.3) or (len(shared) >= 3 and _overlap(mine, theirs, 0.8)):
+        if overlap(counted(y), counted(other.hashes[""]), 0.3):
+            return other.name
+        if len(shared) < 3:
+            continue
+        mine, theirs = (counted(np.array([t.hashes[c] for c in shared]).sum(0)) for t in (table, other))
+        if overlap(mine, theirs, 0.8):
             return other.name
     return ""
 
 
-def _overlap(a: np.ndarray, b: np.ndarray, distinct: float) -> bool:
+def counted(cells: np.ndarray) -> Counted:
+    """The distinct values, ascending, and how often each occurs."""
+    return np.unique(cells, return_counts=True)
+
+
+def overlap(a: Counted, b: Counted, distinct: float) -> bool:
     """Whether more than 90 % of the smaller one's rows are in the other, counted with repetition. Rows that are too
     much alike to tell (a share below `distinct` of them differs) never count: ages of people agree by chance."""
-    small, large = (a, b) if len(a) <= len(b) else (b, a)
-    values, counts = np.unique(small, return_counts=True)
-    if len(values) < distinct * len(small):
+    (values, counts), (others, other_counts) = (a, b) if a[1].sum() <= b[1].sum() else (b, a)
+    n = int(counts.sum())
+    if len(values) < distinct * n or not len(others):
         return False
-    found, found_counts = np.unique(large[np.isin(large, values)], return_counts=True)
-    shared = int(np.minimum(counts[np.searchsorted(values, found)], found_counts).sum())
-    return shared > MAX_OVERLAP * len(small)
+    at = np.searchsorted(others, values).clip(max=len(others) - 1)
+    shared = int(np.minimum(counts, other_counts[at])[others[at] == values].sum())
+    return shared > MAX_OVERLAP * n
 
 
 def _tasks(table: _Table, seed: int, max_rows: int, n_splits: int) -> list[Task]:
