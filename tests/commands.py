@@ -50,10 +50,15 @@ def write_tables(path):
     table.to_csv(path / "t.tsv", index=False, sep="\t")
     table.to_parquet(path / "t.parquet")
     table.assign(city="Rome").to_csv(path / "text.csv", index=False)
-    table.assign(a="low", b="x", c="y", d="z", e="w").to_csv(path / "only_text.csv", index=False)
+    table.assign(a="low", b="x", c="y", d="z", e="w").to_csv(path / "one_level.csv", index=False)
+    table[["price"]].assign(who=[f"person {i}" for i in range(120)]).to_csv(path / "names.csv", index=False)
+    table.assign(b=table["b"].where(table.index != 6, np.inf)).to_csv(path / "endless.csv", index=False)
     table.assign(price="cheap").to_csv(path / "text_target.csv", index=False)
+    table.assign(price=["sold" if i % 4 == 3 else i for i in range(120)]).to_csv(path / "mixed_target.csv", index=False)
+    table.assign(price=[f"flat {i}" for i in range(120)]).to_csv(path / "unique_target.csv", index=False)
+    table.assign(price=pd.date_range("2020-01-01", periods=120)).to_csv(path / "date_target.csv", index=False)
+    table.assign(price=np.nan).to_csv(path / "empty_target.csv", index=False)
     table.assign(price=1.0).to_csv(path / "constant.csv", index=False)
-    table.assign(c=np.nan).to_csv(path / "empty_column.csv", index=False)
     table.assign(b=table["b"].where(table.index > 4)).to_csv(path / "gaps.csv", index=False)
     table.assign(price=table["price"].where(table.index > 2)).to_csv(path / "no_target.csv", index=False)
     table.head(9).to_csv(path / "small.csv", index=False)
@@ -62,3 +67,32 @@ def write_tables(path):
     (path / "colon.csv").write_text((path / "t.csv").read_text().replace(",", ":"))
     (path / "nothing.csv").write_text("")
     run("generate", path / "t.csv", "--target", "price", "-n", 4, "--out", path / "nets", "--quiet")
+
+
+def dirty_table(n=200):
+    """Flats with everything that a table has in practice: text, gaps, dates, money, percent, ?, -999, a cell that is no
+    number, an id, a constant, a copy, and `cents`, which gives the target away. Numbers have a decimal comma."""
+    rng = np.random.default_rng(5)
+    area, share, built = rng.uniform(20, 120, n), rng.uniform(0, 9, n), rng.integers(1900, 2020, n)
+    towns = np.array([f"town {i:02d}" for i in range(14)])
+    town, heat = rng.integers(14, size=n), rng.choice(["gas", "oil", "wood"], n)
+    day = pd.Timestamp("2021-03-01") + pd.to_timedelta(rng.integers(0, 1200, n), "D")
+    rent = 200 + 9 * area + 40 * np.cos(town) * (1 + (heat == "oil")) + 3 * share + rng.normal(size=n)
+    made = {
+        "id": np.arange(500, 500 + n),
+        "area": [f"{value:.1f}".replace(".", ",") for value in area],
+        "town": towns[town],
+        "heat": pd.Series(heat).where(rng.random(n) > 0.1),
+        "built": np.where(rng.random(n) < 0.08, -999, built),
+        "since": day.strftime("%d.%m.%Y"),
+        "costs": [f"{1000 + 9 * value:,.2f} €".translate(str.maketrans(",.", ".,")) for value in area],
+        "share": [f"{value:.1f} %".replace(".", ",") for value in share],
+        "land": "DE",
+        "place": towns[town],
+        "cents": np.round(100 * rent).astype(int),
+        "rent": [f"{value:.2f} €".replace(".", ",") for value in rent],
+    }
+    table = pd.DataFrame(made)
+    table.loc[[3, 50, 51], "costs"] = "?"
+    table.loc[[n - 1, 7], "area"] = ["on request", None]
+    return table

@@ -1,12 +1,16 @@
-"""Random networks that the tests share."""
+"""Random networks, and readings for them, that the tests share."""
 
 import math
 
+import numpy as np
 import torch
 
 from netformer.networks.specs import ACTIVATIONS, Layout, draw_specs
 from netformer.networks.stack import Networks
 from netformer.networks.symmetry import _walk
+from netformer.tables.columns import Column
+from netformer.tables.inputs import Input
+from netformer.tables.reading import Reading
 
 
 def draw(n, seed=0, layout=None, dtype=torch.float32, inputs=None, **options):
@@ -34,3 +38,15 @@ def orbit_sample(networks, generator):
         return torch.where(code == relu, scale, 1.0) * torch.where(negative, -1.0, 1.0), order
 
     return _walk(networks, decide)
+
+
+def reading_of(center, scale, columns=None, target="y", units=(0.0, 1.0), reach=8.0):
+    """A reading of plain numbers: each column has this center and scale, is cut `reach` scales away from the center,
+    and a gap is read as its center. units: center and scale of the target."""
+    center, scale = np.asarray(center, np.float64), np.asarray(scale, np.float64)
+    names = [f"x{i}" for i in range(len(center))] if columns is None else columns
+    table = tuple(Column(name, "number", fill=float(middle)) for name, middle in zip(names, center, strict=True))
+    shift, spread = np.full_like(center, 0.1), np.full_like(center, 0.9)
+    maps = np.stack([center - reach * scale, center + reach * scale, center, scale, shift, spread])
+    inputs = tuple(Input(i, "value") for i in range(len(table)))
+    return Reading(table, inputs, maps, target, *units, given=tuple(names))

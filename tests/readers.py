@@ -29,13 +29,23 @@ def imported(path):
     return module
 
 
+STRICT = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O2"]
+
+
 def compiled(path):
     library = path.with_suffix(f".{next(COUNT)}.so")  # under a name it has seen the loader answers with what it has
-    strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O2", "-fPIC", "-shared"]
-    subprocess.run(["gcc", *strict, str(path), "-o", str(library), "-lm"], check=True)
+    subprocess.run([*STRICT, "-fPIC", "-shared", str(path), "-o", str(library), "-lm"], check=True)
     predict = ctypes.CDLL(str(library)).predict
     predict.restype, predict.argtypes = ctypes.c_double, [ctypes.POINTER(ctypes.c_double)]
     return predict
+
+
+def program(path):
+    """The program of a C file and the reader beside it."""
+    made = path.with_suffix(f".{next(COUNT)}")
+    beside = path.with_name(f"{path.stem}_csv.c")
+    subprocess.run([*STRICT, str(path), str(beside), "-o", str(made), "-lm"], check=True)
+    return made
 
 
 def answers_of_c(path, X):
@@ -45,10 +55,9 @@ def answers_of_c(path, X):
 
 
 def answers_of_json(path, X):
-    """The schema's own description of what to compute."""
+    """The schema's own description of what to compute. X: rows of cells: numbers, seconds, text."""
     d = json.loads(path.read_text())
-    center, scale = (np.array([c[name] for c in d["columns"]]) for name in ("center", "scale"))
-    z = np.clip((X - center) / scale, -d["limit"], d["limit"])
+    z = np.array([[cell_of_json(d, one, row[one["column"]]) for one in d["inputs"]] for row in X])
     y = d["bias"] + z @ d["skip"]
     for body in d["bodies"]:
         h = z
@@ -58,12 +67,31 @@ def answers_of_json(path, X):
     return y * d["target"]["scale"] + d["target"]["center"]
 
 
+def cell_of_json(d, one, cell):
+    column, part = d["columns"][one["column"]], one["part"]
+    if column["kind"] == "category":
+        return one["values"][column["levels"].index(cell) if cell in column["levels"] else -1]
+    gap = math.isnan(cell) or cell in column.get("gaps", [])
+    if part == "missing":
+        return one["values"][gap]
+    if part == "code":
+        return one["values"][one["levels"].index(cell) if cell in one["levels"] else -1]
+    x = column["fill"] if gap else cell
+    if part in ("sin", "cos"):
+        x = getattr(math, part)(2 * math.pi * x / one["period"])
+    r = min(max((x - one["center"]) / one["scale"], one["low"]), one["high"])
+    return (r / math.hypot(1, r / d["squash"]) - one["shift"]) / one["spread"]
+
+
 def answers_of_onnx(path, X):
+    """X: an array, or arrays (rows, 1) by name."""
     model = onnx.load(str(path))
-    assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
+    text = isinstance(X, dict) and any(cells.dtype == object for cells in X.values())
+    assert {o.domain: o.version for o in model.opset_import} == {"": 17} | ({"ai.onnx.ml": 3} if text else {})
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (y,) = session.run(["y"], {"x": X})
-    assert y.shape == (len(X), 1)
+    cells = X if isinstance(X, dict) else {"x": X}
+    (y,) = session.run(["y"], cells)
+    assert y.shape == (len(next(iter(cells.values()))), 1)
     assert y.dtype == np.float64
     return y[:, 0]
 
@@ -77,12 +105,13 @@ def answers_of_torch(path, X):
 
 ANSWERS = {
     "onnx": answers_of_onnx,
+    "onnx32": lambda path, X: answers_of_onnx(path, X.astype(np.float32)),
     "torch": answers_of_torch,
-    "sklearn": lambda path, X: imported(path).load().predict(np.clip(X, imported(path).LOW, imported(path).HIGH)),
+    "sklearn": lambda path, X: imported(path).load().predict(X),
     "json": answers_of_json,
     "c": answers_of_c,
     "numpy": lambda path, X: np.array(imported(path).predict(X)),
 }
 
 
-SUFFIX = {"onnx": "onnx", "json": "json", "c": "c"}
+SUFFIX = {"onnx": "onnx", "onnx32": "onnx", "json": "json", "c": "c"}

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from drawn import draw
+from drawn import draw, reading_of
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.datasets import make_friedman1
@@ -20,7 +20,7 @@ from netformer.exports import population
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import ACTIVATIONS
 from netformer.networks.stack import Networks
-from netformer.tables.reading import Reading
+from netformer.tables.scaling import SQUASH
 from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
 
 F = 10
@@ -32,7 +32,7 @@ def delivered(seed=0, k=4, wide=True, **about):
     stack = draw(k, seed + 1, inputs=F, skip_share=1.0) if wide else None
     scale = np.logspace(-6, 6, F)
     center = scale * np.linspace(-1e4, 1e4, F)
-    reading = Reading(tuple(f"c{i}" for i in range(F)), center, scale, "t", -3e3, 250.0)
+    reading = reading_of(center, scale, [f"c{i}" for i in range(F)], "t", (-3e3, 250.0))
     return Bundle(reading, networks, torch.linspace(0.5, 0.9, k), stack, about)
 
 
@@ -52,10 +52,11 @@ def tiny(monkeypatch):
     return make_friedman1(60, n_features=5, random_state=0)
 
 
-def test_predictions_are_the_networks_own_on_standardised_columns():
+def test_predictions_are_the_networks_own_on_standardised_inputs():
     bundle = delivered()
     X = rows(bundle)
-    z = torch.from_numpy((X - bundle.reading.center) / bundle.reading.scale)[None]
+    r = (X - bundle.reading.center) / bundle.reading.scale
+    z = torch.from_numpy((r / np.hypot(1, r / SQUASH) - 0.1) / 0.9)[None]
     for which, stack in (("wide", bundle.wide), ("mean", bundle.networks), (2, bundle.networks[[2]])):
         expected = Networks(stack.specs, stack.weight.double()).predict(z).mean(0).numpy() * 250.0 - 3e3
         predicted = bundle.predict(X, which)
@@ -118,18 +119,19 @@ DAMAGE = {
     r"networks.json must be a file that Bundle.save wrote": lambda d: (d / "networks.json").unlink(),
     r"networks.safetensors must be a file that": lambda d: (d / "networks.safetensors").unlink(),
     r"networks.json must be JSON, found": lambda d: (d / "networks.json").write_text("{"),
-    r"format must be 3, found 2": lambda d: rewrite(d, format=2),
-    r"format must be 3, found None": lambda d: (d / "networks.json").write_text("[1]"),
-    r"columns must be a list, found None": lambda d: rewrite(d, columns=None),
-    r"columns must be a list of names": lambda d: rewrite(d, columns=[1] * F),
-    r"columns must be at least one name, none of them twice": lambda d: rewrite(d, columns=["a"] * F),
-    r"center must be 9 finite float64": lambda d: rewrite(d, columns=[f"c{i}" for i in range(9)]),
+    r"format must be 4, found 3": lambda d: rewrite(d, format=3),
+    r"format must be 4, found None": lambda d: (d / "networks.json").write_text("[1]"),
+    r"reading must be a dict, found None": lambda d: rewrite(d, reading=None),
     r"sha256 must be \w+, found \w+; the file was changed or cut": lambda d: (d / "networks.safetensors").write_bytes(
         (d / "networks.safetensors").read_bytes()[:-1]
     ),
-    r"scale must be a tensor of torch.float64 with 1 dimensions, found none": lambda d: reseal(d, scale=None),
+    r"maps must be a tensor of torch.float64 with 2 dimensions, found none": lambda d: reseal(d, maps=None),
+    r"maps must be \(6, 10\) finite float64": lambda d: reseal(d, maps=torch.ones(6, 9).double()),
+    r"finite float64, got float64 \(6, 10\)": lambda d: reseal(d, maps=torch.full((6, F), torch.inf).double()),
     r"expected_r2 must be one number per network, got \(3,\)": lambda d: reseal(d, expected_r2=torch.zeros(3)),
-    r"scale and target_scale must be above 0": lambda d: reseal(d, scale=torch.zeros(F).double()),
+    r"scale and spread must be above 0": lambda d: reseal(d, maps=torch.zeros(6, F).double()),
+    r"target_scale must be above 0 and finite": lambda d: reseal(d, target=torch.tensor([0.0, torch.inf]).double()),
+    r"target must be center and scale, found shape \(3,\)": lambda d: reseal(d, target=torch.ones(3).double()),
     r"networks.weight must be a tensor of torch.float32 .* found torch.int64": lambda d: reseal(
         d, **{"networks.weight": torch.zeros(1, 1, 1).long()}
     ),
@@ -205,12 +207,15 @@ def test_many_rows_are_answered_as_few_are(monkeypatch):
     assert bundle.predict(X[:0], "each").shape == (4, 0)
 
 
-def test_rows_of_another_shape_and_missing_values_are_refused():
-    with pytest.raises(ValueError, match=r"X must be \(rows, 10\), got \(2, 9\)"):
-        delivered().predict(np.zeros((2, 9)))
-    with pytest.raises(ValueError, match="X must be finite"):
-        delivered().predict(np.full((1, F), np.nan))
-    assert np.isfinite(delivered().predict(np.full((1, F), 1e308))).all()
+def test_rows_of_another_shape_and_infinite_values_are_refused():
+    bundle = delivered()
+    with pytest.raises(ValueError, match=r"X must be \(rows, 10\), got 9 columns; it was fitted on 'c0', 'c1'"):
+        bundle.predict(np.zeros((2, 9)))
+    with pytest.raises(ValueError, match="column 'c0' must be finite, found inf in row 1"):
+        bundle.predict(np.full((1, F), np.inf))
+    assert np.isfinite(bundle.predict(np.full((1, F), 1e308))).all()
+    gaps, middle = bundle.predict(np.full((1, F), np.nan)), bundle.predict(bundle.reading.center[None])
+    np.testing.assert_array_equal(gaps, middle)
 
 
 @pytest.mark.parametrize("case", ["table", "constant target", "constant columns", "wide table", "one column"])
@@ -244,8 +249,7 @@ def test_names_of_columns_come_back(tmp_path, tiny):
     assert loaded.feature_names_in_.tolist() == list("vwxyz")
     assert np.array_equal(loaded.predict(table), fitted.predict(table))
     assert loaded.activations == ("relu", "tanh")
-    with pytest.raises(ValueError, match="feature names"):
-        loaded.predict(table[list("zyxwv")])
+    assert np.array_equal(loaded.predict(table[list("zyxwv")]), fitted.predict(table))
     assert fitted.to_bundle(columns=list("abcde"), target="t").columns == tuple("abcde")
     assert NetFormerRegressor(n_samples=2).fit(X, y).to_bundle().columns == ("x0", "x1", "x2", "x3", "x4")
 
@@ -258,6 +262,8 @@ def test_a_fitted_regressor_is_exported_with_its_units(tmp_path, tiny):
     scope: dict = {}
     exec((tmp_path / "net.py").read_text(), scope)
     assert scope["TARGET"] == "yield"
+    assert export(fitted, "wide", tmp_path / "own.py", "numpy") == [tmp_path / "own.py"]  # to_bundle() is called
+    assert (tmp_path / "own.py").read_text() == (tmp_path / "net.py").read_text().replace("'yield'", "'y'")
     np.testing.assert_allclose(scope["predict"](X), fitted.predict(X), rtol=0, atol=1e-5 * y.std())
 
 

@@ -1,10 +1,12 @@
 """Command line with a small untrained model: what it prints, what it writes, and one line for every bad input."""
 
 import json
+import re
 import runpy
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,11 @@ import pytest
 import torch
 from commands import refused, run, small_model, write_tables
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from netformer.cli.describe import influence, structure
 from netformer.cli.leaderboard import plain_r2, ridge_pipeline, rows_to_train_on
@@ -66,11 +70,11 @@ def test_scores_are_of_rows_nobody_was_fitted_on(folder):
     report = json.loads(run("generate", folder / "t.csv", "--target", "price", "-n", 4, "--json").stdout)
     scores = {row["name"]: row["r2"] for row in report["leaderboard"]}
     table = pd.read_csv(folder / "t.csv")
-    X, y, train = table[list("abcde")].to_numpy(), table["price"].to_numpy(), rows_to_train_on(120, 0)
+    X, y, train = table[list("abcde")], table["price"].to_numpy(), rows_to_train_on(120, 0)
     assert report["rows"] == {"trained": 96, "held_back": 24} == {"trained": train.sum(), "held_back": (~train).sum()}
     assert scores["ridge"] == pytest.approx(ridge_pipeline().fit(X[train], y[train]).score(X[~train], y[~train]))
     bundle = Bundle.load(folder / "nets")  # the same command with --out
-    np.testing.assert_allclose(bundle.reading.center, X[train].mean(0))
+    np.testing.assert_allclose(bundle.reading.center, np.median(X[train], 0))
     for name in ("wide", "mean", "0", "3"):
         predicted = bundle.predict(X[~train], int(name) if name.isdecimal() else name)
         assert scores[name] == pytest.approx(r2_score(y[~train], predicted), abs=1e-6)
@@ -111,30 +115,40 @@ def test_the_constraints_of_the_prompt_reach_the_networks(folder):
     assert "max_params must be at least" in refused("generate", folder / "t.csv", "-t", "price", "--max-params", 3)
 
 
-def test_columns_that_are_not_numeric_and_rows_without_target_are_left_out_in_one_line_each(folder):
+def test_what_is_left_out_and_rows_without_a_target_are_a_note_each(folder):
     result = run("generate", folder / "text.csv", "-t", "price", "-n", 1)
-    assert "left out, not numeric: city (as 'Rome'); encode them" in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.stderr == f"{folder / 'text.csv'}: left out: 'city' (one level in all rows)\n"
     result = run("generate", folder / "no_target.csv", "-t", "price", "-n", 1)
-    assert "dropped 3 rows without a finite target 'price'" in result.stderr
+    assert result.stderr == f"{folder / 'no_target.csv'}: dropped 3 rows without a finite target 'price'\n"
     report = json.loads(run("generate", folder / "text.csv", "-t", "price", "-n", 1, "--json").stdout)
-    assert (report["columns"], report["left_out"]) == (list("abcde"), ["city"])
+    kinds = {row["name"]: (row["kind"], row["note"]) for row in report["columns"]}
+    assert kinds == dict.fromkeys("abcde", ("number", "")) | {"city": ("left out", "one level in all rows")}
 
 
-def test_gaps_are_filled_when_asked_with_the_medians_of_train_rows_alone(folder, tmp_path):
+def test_columns_and_drop_decide_what_is_read(folder):
+    def read(*options):
+        done = run("generate", folder / "t.csv", "-t", "price", "-n", 1, "--json", *options)
+        return [row["name"] for row in json.loads(done.stdout)["columns"]]
+
+    assert read("--columns", "c, a") == ["c", "a"]
+    assert read("--drop", "e,b") == ["a", "c", "d"]
+    assert read("--columns", "a,b,c", "--drop", "b") == ["a", "c"]
+    done = run("evaluate", folder / "t.csv", "-t", "price", "-n", 1, "--drop", "a", "--json")
+    assert [row["name"] for row in json.loads(done.stdout)["tables"][0]["columns"]] == list("bcde")
+
+
+def test_gaps_are_filled_with_medians_of_the_rows_trained_on(folder, tmp_path):
     nets, out = tmp_path / "nets", tmp_path / "p.csv"
-    result = run("generate", folder / "gaps.csv", "-t", "price", "-n", 2, "--impute", "median", "--out", nets)
-    assert "filled 5 gaps with the medians" in result.stderr
-    b = pd.read_csv(folder / "gaps.csv")["b"].to_numpy()
+    run("generate", folder / "gaps.csv", "-t", "price", "-n", 2, "--out", nets)
+    table = pd.read_csv(folder / "gaps.csv")
     bundle = Bundle.load(nets)
-    middle = np.nanmedian(b[rows_to_train_on(120, 0)])
-    assert bundle.about["medians"][1] == middle
-    assert "missing or infinite values in b (5); fill them, or say --impute median" in refused(
-        "predict", nets, folder / "gaps.csv", "--out", out
-    )
-    run("predict", nets, folder / "gaps.csv", "--out", out, "--impute", "median")
-    X = pd.read_csv(folder / "gaps.csv")[list("abcde")].fillna({"b": middle}).to_numpy()
-    np.testing.assert_allclose(pd.read_csv(out)["price"], bundle.predict(X))
+    train = rows_to_train_on(120, 0)
+    middle = table["b"][train].dropna().quantile(0.5, interpolation="lower")
+    assert bundle.reading.table[1].fill == middle
+    run("predict", nets, folder / "gaps.csv", "--out", out)
+    np.testing.assert_allclose(pd.read_csv(out)["price"], bundle.predict(table))
+    if not any(one.part == "missing" for one in bundle.reading.inputs):
+        np.testing.assert_allclose(bundle.predict(table), bundle.predict(table.fillna({"b": middle})))
 
 
 def test_json_and_quiet_say_nothing_else(folder, tmp_path):
@@ -159,6 +173,10 @@ def test_inspect_lists_networks_shows_weights_and_draws(folder, tmp_path):
     bundle = Bundle.load(folder / "nets")
     assert all(structure(bundle.networks, i) in printed for i in range(4))
     assert "hidden layer 1" in printed
+    assert all(len(line) <= 160 for line in printed.splitlines())
+    weight = bundle.networks.matrices(2)[0][0]
+    strongest = int(weight[0].abs().argmax())
+    assert f"{'abcde'[strongest]} {float(weight[0, strongest]):+.3f}" in printed
     assert "output layer" in printed
     assert ">network 2</text>" in picture.read_text()
     assert "exists already" in refused("inspect", folder / "nets", "--draw", picture)
@@ -206,16 +224,20 @@ def test_predictions_follow_names_not_places(folder, tmp_path, which, suffix):
 def test_predict_names_missing_columns_and_reports_r2_where_it_can(folder, tmp_path):
     pd.read_csv(folder / "t.csv")[["a", "b", "e"]].to_csv(tmp_path / "new.csv", index=False)
     message = refused("predict", folder / "nets", tmp_path / "new.csv", "--out", tmp_path / "p.csv")
-    assert "new.csv: the networks read columns that it lacks: c, d; add or rename them" in message
+    assert "new.csv: the table lacks 'c', 'd', read by the networks; found 'a', 'b', 'e'" in message
+    pd.read_csv(folder / "t.csv").rename(columns={"c": "C "}).to_csv(tmp_path / "new.csv", index=False)
+    message = refused("predict", folder / "nets", tmp_path / "new.csv", "--out", tmp_path / "p.csv")
+    assert "the table lacks 'c', read by the networks; did you mean 'C '?" in message
     assert not (tmp_path / "p.csv").exists()
     printed = run("predict", folder / "nets", folder / "no_target.csv", "--out", tmp_path / "p.csv").stdout
-    assert "on the 117 rows that have the target" in printed
+    assert "on the 117 rows that have the target, too high if some were fitted" in printed
 
 
 def test_exports_of_several_formats_share_a_folder_and_answer_alike(folder, tmp_path):
-    formats = [part for name in ("onnx", "torch", "json", "c", "numpy") for part in ("--format", name)]
-    run("export", folder / "nets", "--out", tmp_path / "e", *formats, "--which", "mean")
-    names = {"mean.onnx", "mean_torch.py", "mean.json", "mean.c", "mean_numpy.py"}
+    formats = [part for name in ("onnx", "onnx32", "torch", "json", "c", "numpy") for part in ("--format", name)]
+    said = run("export", folder / "nets", "--out", tmp_path / "e", *formats, "--which", "mean").stdout
+    names = {"mean.onnx", "mean_float32.onnx", "mean_torch.py", "mean.json", "mean.c", "mean_csv.c", "mean_numpy.py"}
+    assert {Path(line.split()[-1]).name for line in said.splitlines()} == names
     assert {path.name for path in (tmp_path / "e").iterdir()} == names
     X = pd.read_csv(folder / "t.csv")[list("abcde")].to_numpy()
     own = runpy.run_path(str(tmp_path / "e" / "mean_numpy.py"))["predict"](X.tolist())
@@ -224,16 +246,16 @@ def test_exports_of_several_formats_share_a_folder_and_answer_alike(folder, tmp_
 
 def test_a_format_that_cannot_express_the_network_leaves_nothing(folder, tmp_path):
     message = refused("export", folder / "nets", "--out", tmp_path / "e", "--format", "json", "--format", "sklearn")
-    assert "MLPRegressor, got 'wide'; use torch or onnx" in message
+    assert re.search(r"got 'wide'; it can express (\d+(, \d+)*|none of these); use torch or onnx", message)
     assert list(tmp_path.iterdir()) == []
     message = refused("export", folder / "nets", "--out", tmp_path / "e", "--format", "pickle")
-    assert "'pickle' is not one of 'onnx', 'torch', 'sklearn', 'json', 'c', 'numpy'" in message
+    assert "'pickle' is not one of 'onnx', 'onnx32', 'torch', 'sklearn', 'json', 'c', 'numpy'" in message
 
 
 def test_evaluate_scores_as_scikit_learn_does(folder):
     report = json.loads(run("evaluate", folder / "t.csv", folder / "text.csv", "-t", "price", "-n", 2, "--json").stdout)
     table = pd.read_csv(folder / "t.csv")
-    X, y = table[list("abcde")].to_numpy(), table["price"].to_numpy()
+    X, y = table[list("abcde")], table["price"].to_numpy()
     folds = KFold(3, shuffle=True, random_state=0)
     assert len(report["tables"]) == 2
     for row in report["tables"]:
@@ -244,11 +266,10 @@ def test_evaluate_scores_as_scikit_learn_does(folder):
 
 
 def test_evaluate_fills_gaps_inside_each_fold(folder):
-    report = json.loads(
-        run("evaluate", folder / "gaps.csv", "-t", "price", "-n", 1, "--impute", "median", "--json").stdout
-    )
+    report = json.loads(run("evaluate", folder / "gaps.csv", "-t", "price", "-n", 1, "--json").stdout)
     table = pd.read_csv(folder / "gaps.csv")
-    whole = make_pipeline(SimpleImputer(strategy="median"), ridge_pipeline())
+    filled = SimpleImputer(strategy="median", add_indicator=True)
+    whole = make_pipeline(filled, StandardScaler(), RidgeCV(np.logspace(-3, 3, 13)))
     scores = cross_val_score(whole, table[list("abcde")], table["price"], cv=KFold(3, shuffle=True, random_state=0))
     assert report["tables"][0]["ridge"]["r2"] == pytest.approx(scores.mean(), abs=1e-9)
 

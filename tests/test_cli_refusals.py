@@ -30,14 +30,21 @@ def folder(tmp_path_factory):
     [
         ("absent.csv", "absent.csv: no such file; give the path of a table: .csv, .tsv, .txt"),
         ("nets", "nets: is a folder; give one file: .csv, .tsv, .txt"),
-        ("only_text.csv", "no numeric column beside the target; encode some (pandas.get_dummies): a (as 'low'), b"),
-        ("empty_column.csv", "no finite value in any row of c; drop the column"),
+        ("one_level.csv", "no column can be used beside the target: a: one level in all rows; b: one level"),
+        ("names.csv", "beside the target: who: a text that differs in nearly every row"),
+        ("endless.csv", "column 'b' must be finite, found inf in row 7; leave the cell empty"),
         ("twice.csv", "column names must be unique, found more than once: 'a'"),
         ("latin.csv", "the text must be UTF-8, found byte 0xf6 in line 1; probably cp1252"),
         ("text_target.csv", "target 'price' must be numeric, found 'cheap' in row 1; this is regression"),
+        (
+            "mixed_target.csv",
+            "found 'sold' in row 4; this is regression: choose a column of numbers, or write two",
+        ),
+        ("unique_target.csv", "target 'price' must be numeric, found 'flat 0' in row 1"),
+        ("date_target.csv", "target 'price' holds dates; this is regression: write them as a number, such as days"),
+        ("empty_target.csv", "target 'price' holds no value; choose another column"),
         ("constant.csv", "target 'price' must vary, found 1 in all rows; choose another column"),
         ("small.csv", "a table needs at least 10 rows with a target, found 9; add rows"),
-        ("gaps.csv", "missing or infinite values in b (5); fill them, or say --impute median"),
         ("colon.csv", "found one column only, 'a:b:c:d:e:price'; name what separates columns by --sep"),
         ("nothing.csv", "a table needs a header and rows, found an empty file"),
     ],
@@ -46,6 +53,17 @@ def folder(tmp_path_factory):
 def test_a_bad_table_is_one_line_and_nothing_is_written(folder, tmp_path, command, table, message):
     out = ("--out", tmp_path / "out") if command == "generate" else ()
     assert message in refused(command, folder / table, "--target", "price", *out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_columns_bring_the_nearest_names_and_the_target_is_none(folder, tmp_path):
+    table, out = folder / "text.csv", ("--out", tmp_path / "out")
+    assert "no column 'City'; did you mean 'city'?" in refused("generate", table, "-t", "price", "--drop", "City", *out)
+    assert "no column 'x'; found a, b, c" in refused("evaluate", table, "-t", "price", "--columns", "a,x")
+    message = refused("generate", table, "-t", "price", "--drop", "price", *out)
+    assert "'price' is the target, which is never read; leave it out of --drop" in message
+    message = refused("generate", table, "-t", "price", "--columns", "a", "--drop", "a", *out)
+    assert "no column is left beside the target 'price'; name more, or drop fewer" in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -120,11 +138,12 @@ def test_how_text_is_read_is_an_option_and_a_note_of_every_command(tmp_path):
     assert "probably cp1252" in refused("generate", german, "-t", "y")
     said = f"{german}: read 60 rows and 4 columns, separated by a semicolon, with ',' as decimal mark"
     common = ("-t", "y", "-n", 2, "--encoding", "cp1252")
-    assert json.loads(run("generate", german, *common, "--out", nets, "--json").stdout)["notes"] == [said]
-    assert run("evaluate", german, *common).stderr.splitlines() == [said]
+    notes = json.loads(run("generate", german, *common, "--out", nets, "--json").stdout)["notes"]
+    assert notes == run("evaluate", german, *common).stderr.splitlines()
+    assert notes == [said]
     done = run("predict", nets, german, "--encoding", "cp1252", "--out", tmp_path / "p.csv", "--json")
     assert json.loads(done.stdout)["notes"] == [said]
     done = run("generate", bare, "-t", "x3", "-n", 2, "--no-header", "--sep", ":", "--json")
-    assert json.loads(done.stdout)["columns"] == ["x0", "x1", "x2"]
+    assert [row["name"] for row in json.loads(done.stdout)["columns"]] == ["x0", "x1", "x2"]
     piped = CliRunner().invoke(app, ["generate", "-", "-t", "y", "-n", "2", "--json"], input=table.to_csv(index=False))
     assert json.loads(piped.stdout)["rows"] == {"trained": 48, "held_back": 12}

@@ -82,7 +82,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shell(code: str, folder: Path) -> None:
+def shell(code: str, folder: Path) -> str:
+    """What the commands print, stdout and stderr together."""
     env = os.environ | {
         "PATH": f"{folder / '.bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
@@ -90,8 +91,33 @@ def shell(code: str, folder: Path) -> None:
         "OMP_NUM_THREADS": "1",
     }
     command = ["bash", "-euo", "pipefail", "-c", code]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"{code}\n{done.stdout[-4000:]}"
+    return done.stdout
+
+
+SECONDS = re.compile(r"\(\d+\.\d\)")
+DECIMAL = re.compile(r"-?\d+\.\d+")
+COUNTS = re.compile(r"\d+(?= │| hidden units| parameters)")
+
+
+def assert_printed(printed: str, shown: str) -> None:
+    """What a page shows is what its commands print: words and counts alike, decimal numbers about so, for another
+    processor rounds otherwise; sizes of networks and seconds may be others."""
+    parts = [SECONDS.sub("(s)", text) for text in (printed, shown)]
+    words = [[COUNTS.sub("#", DECIMAL.sub("#", line)).split() for line in text.splitlines()] for text in parts]
+    assert words[0] == words[1]
+    numbers = [[float(value) for value in DECIMAL.findall(text)] for text in parts]
+    np.testing.assert_allclose(*numbers, rtol=0.05, atol=0.02)
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=name)
@@ -102,18 +128,21 @@ def test_every_block_runs(page: Path, checkout: Path, tmp_path: Path, monkeypatc
     names: dict = {"__name__": "snippet"}
     start = ROOT / "docs" / "start.md"
     elsewhere = {code for kind, code, _ in blocks(start) if kind == "shell"} if page != start else set()
-    for number, (kind, code, why) in enumerate(blocks(page)):
+    every = blocks(page)
+    for number, (kind, code, why) in enumerate(every):
         if why or kind not in RUN:
             continue
         if kind == "python":
             exec(compile(code, f"{name(page)}, block {number}", "exec"), names)
         elif code not in elsewhere:  # the first commands stand in README and start
-            shell(code, folder)
+            printed = shell(code, folder)
+            if every[number + 1 : number + 2] and every[number + 1][0] == "text":
+                assert_printed(printed, every[number + 1][1])
     if page == start:
         rows = pd.read_csv("examples/diabetes.csv").shape[0]
-        from_c = np.loadtxt("from_c.csv")
+        from_c = pd.read_csv("from_c.csv")["progression"]
         assert len(from_c) == rows
-        np.testing.assert_allclose(from_c, pd.read_csv("predictions.csv")["progression"], rtol=1e-4)
+        np.testing.assert_allclose(from_c, pd.read_csv("predictions.csv")["progression"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

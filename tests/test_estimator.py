@@ -14,6 +14,8 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import cross_val_score
 
 from netformer import NetFormerRegressor
+from netformer.errors import InputError
+from netformer.generation.estimator import repeats
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -121,12 +123,16 @@ def test_two_rows_are_enough_and_one_is_refused():
         NetFormerRegressor().fit(X[:1], [0.0])
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_missing_and_infinite_values_are_refused(friedman, bad):
+def test_infinite_values_are_refused_and_gaps_are_not(friedman):
     X, y = friedman[0].copy(), friedman[1]
-    X[3, 2] = bad
-    with pytest.raises(ValueError, match="contains"):
+    X[3, 2] = np.inf
+    with pytest.raises(ValueError, match="contains infinity"):
         NetFormerRegressor().fit(X, y)
+    X[3, 2], X[::5, 2] = 0.5, np.nan
+    fitted = NetFormerRegressor(random_state=0).fit(X, y)
+    assert fitted.score(X, y) > 0.8
+    without = NetFormerRegressor(random_state=0).fit(friedman[0], y)  # a gap at predict alone
+    assert np.isfinite(without.predict(X)).all()
 
 
 @pytest.mark.parametrize(
@@ -176,25 +182,10 @@ def test_the_deviation_covers_what_it_says_and_grows_away_from_the_rows(friedman
     inside = np.abs(predicted - y[120:]) < 1.645 * deviation
     assert 0.75 < inside.mean() <= 1.0
     assert (deviation >= fitted.noise_).all()
-    assert fitted.predict(X[120:] + 3.0, return_std=True)[1].mean() > 1.5 * deviation.mean()
+    assert fitted.predict(X[120:] + 3.0, return_std=True)[1].mean() > deviation.mean()  # at the edge of what was seen
 
 
-@pytest.mark.parametrize(
-    ("column", "message"),
-    [
-        (["Rome", "Oslo"] * 20, r"got city \((object|str|string)\); encode them"),
-        (pd.Categorical(["a", "b"] * 20), r"got city \(category\); encode them"),
-        (pd.date_range("2026-01-01", periods=40), r"got city \(datetime64.*\); encode them"),
-        ([1.0, None] * 20, r"missing value \(NaN\), city do"),
-    ],
-)
-def test_columns_that_cannot_be_read_are_named(column, message):
-    frame = pd.DataFrame({"x": np.arange(40.0), "city": column})
-    with pytest.raises(ValueError, match=message):
-        NetFormerRegressor().fit(frame, np.arange(40.0))
-
-
-def test_booleans_are_numbers_and_several_targets_are_not():
+def test_booleans_are_numbers():
     frame = pd.DataFrame({"x": np.arange(40.0) % 7, "old": np.arange(40) % 2 == 0})
     assert (
         NetFormerRegressor(random_state=0)
@@ -202,5 +193,51 @@ def test_booleans_are_numbers_and_several_targets_are_not():
         .score(frame, frame["x"] + 3.0 * frame["old"])
         > 0.95
     )
-    with pytest.raises(ValueError, match=r"y must be one target, got .40, 2.; see sklearn.multioutput"):
-        NetFormerRegressor().fit(frame, np.zeros((40, 2)))
+
+
+def test_several_targets_are_answered_at_once(friedman):
+    X, y = friedman
+    both = NetFormerRegressor(random_state=0, n_samples=3).fit(X, np.c_[y, X[:, 0]])
+    assert both.predict(X).shape == (len(X), 2)
+    alone = NetFormerRegressor(random_state=0, n_samples=3).fit(X, X[:, 0])
+    np.testing.assert_array_equal(both.predict(X)[:, 1], alone.predict(X))
+    assert both.predict(X, return_std=True)[1].shape == (len(X), 2)
+    frame = pd.DataFrame({"first": y, "second": X[:, 0]})
+    named = NetFormerRegressor(random_state=0, n_samples=3).fit(pd.DataFrame(X), frame)
+    np.testing.assert_allclose(named.predict(pd.DataFrame(X))[:, 0], both.predict(X)[:, 0], atol=0.1 * y.std())
+
+
+def test_weights_are_repetitions(friedman):
+    X, y = friedman[0][:100], friedman[1][:100]
+    weight = np.arange(100) % 3
+    weighted = NetFormerRegressor(random_state=0, n_samples=3).fit(X, y, weight).predict(X)
+    repeated = NetFormerRegressor(random_state=0, n_samples=3).fit(X.repeat(weight, 0), y.repeat(weight)).predict(X)
+    np.testing.assert_array_equal(weighted, repeated)
+    assert repeats(np.full(7, 0.3)).tolist() == [1] * 7
+    share = np.random.default_rng(0).random(50)
+    counts = repeats(share)
+    assert counts.sum() == 50
+    assert np.abs(np.cumsum(counts) - np.cumsum(share) / share.sum() * 50).max() <= 0.5 + 1e-9
+    assert repeats(np.array([1e6, 1.0, 0.0])).sum() == 3
+    with pytest.raises(InputError, match="sample_weight must be above 0 for at least 2 rows, found 1"):
+        NetFormerRegressor().fit(X, y, np.arange(100) == 4)
+
+
+def test_the_order_of_rows_changes_no_digit(friedman):
+    X, y = friedman
+    order = np.random.default_rng(0).permutation(len(y))
+    first, other = (NetFormerRegressor(random_state=0, n_samples=3).fit(X[at], y[at]) for at in (slice(None), order))
+    np.testing.assert_array_equal(first.predict(X), other.predict(X))
+
+
+def test_columns_left_out_stay_known_in_a_folder_and_the_target_keeps_its_name(tmp_path):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"id": range(60), "a": rng.normal(size=60), "town": rng.choice(["Ulm", "Bonn"], 60)})
+    fitted = NetFormerRegressor(n_samples=1, random_state=0).fit(table, table["a"].rename("price") ** 2)
+    fitted.save(tmp_path / "nets")
+    loaded = NetFormerRegressor.load(tmp_path / "nets")
+    assert loaded.feature_names_in_.tolist() == fitted.feature_names_in_.tolist() == ["id", "a", "town"]
+    assert (loaded.n_features_in_, loaded.network_.target) == (3, "price")
+    pd.testing.assert_frame_equal(loaded.columns_, fitted.columns_)
+    np.testing.assert_array_equal(loaded.predict(table[["town", "a"]]), fitted.predict(table))
+    assert fitted.to_bundle(["x", "z"], "y").columns == ("x", "z")

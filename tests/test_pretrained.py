@@ -75,7 +75,7 @@ def test_one_network_is_the_mode_and_no_seed_changes_it(model, table):
 
 def test_a_row_far_outside_is_read_as_one_at_the_edge(model, table):
     made = model.generate(*table, n_samples=4)
-    far, edge = np.full((1, 10), 1e6), table[0].mean(0) + 6 * table[0].std(0)
+    far, edge = np.full((1, 10), 1e6), table[0].max(0)
     np.testing.assert_allclose(made.predict(far), made.predict(edge[None]), rtol=1e-9)
     np.testing.assert_allclose(made.reading.high, edge, rtol=1e-9)
 

@@ -7,7 +7,10 @@ from sklearn.metrics import r2_score
 
 from netformer import NetFormer, NetFormerRegressor
 from netformer.errors import InputError
+from netformer.tables.columns import Column
+from netformer.tables.inputs import Input
 from netformer.tables.reading import CUT, Reading, read
+from netformer.tables.scaling import SQUASH
 
 GRID = 2.0**-20  # deviations: multiples of it stay exact 1e8 deviations away from 0
 FAR, SMALL, LARGE = 2.0**27, 2.0**-40, 2.0**40  # 1.3e8 deviations, units of 9e-13 and 1.1e12
@@ -62,17 +65,32 @@ def test_columns_are_standardised_and_answers_undone():
     rng = np.random.default_rng(0)
     X, y = rng.normal(5.0, 3.0, (200, 4)), rng.normal(-7.0, 0.1, 200)
     reading, z, t = read(X, y, ["a", "b", "c", "d"], "e")
-    np.testing.assert_allclose(reading.center, X.mean(0))
-    np.testing.assert_allclose(reading.scale, X.std(0))
-    np.testing.assert_allclose(z, (X - X.mean(0)) / X.std(0))
+    low, middle, high = np.quantile(X, [0.25, 0.5, 0.75], axis=0)
+    np.testing.assert_allclose(reading.center, middle)
+    np.testing.assert_allclose(reading.scale, (high - low) / 1.3489795)
+    r = (X - middle) / ((high - low) / 1.3489795)
+    s = r / np.sqrt(1 + (r / SQUASH) ** 2)
+    np.testing.assert_allclose(z, (s - s.mean(0)) / s.std(0), rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(t, (y - y.mean()) / y.std())
     np.testing.assert_allclose(reading.answer(t), y)
     assert (reading.columns, reading.target) == (("a", "b", "c", "d"), "e")
+    assert reading.input_names == reading.columns
     assert read(X, y)[0].columns == ("x0", "x1", "x2", "x3")
-    assert np.array_equal(reading.standardize(X), z)
-    np.testing.assert_allclose(
-        reading.standardize(np.array([reading.high + 1, reading.low - 1])), [[CUT], [-CUT]] * np.ones(4)
-    )
+    np.testing.assert_array_equal(reading.standardize(X), z)
+    beyond = reading.standardize(np.array([X.max(0) + 1, X.min(0) - 1e9]))
+    np.testing.assert_array_equal(beyond, reading.standardize(np.array([X.max(0), X.min(0)])))
+    assert reading.outside(np.array([X.max(0) + 1, X[0], X[1]])) == dict.fromkeys("abcd", 1)
+
+
+def test_one_wrong_cell_moves_no_other_row():
+    rng = np.random.default_rng(1)
+    X, y = rng.normal(size=(300, 2)), rng.normal(size=300)
+    wrong = X.copy()
+    wrong[7, 0] = 1e6
+    z, bent = read(X, y)[1], read(wrong, y)[1]
+    others = np.arange(300) != 7
+    assert np.abs(z - bent)[others].max() < 0.2
+    assert 4 < np.clip(bent, -CUT, CUT)[7, 0] <= CUT
 
 
 @pytest.mark.parametrize("value", [0.0, 2.5, 1e20, 1 / 3, 1e-300, -1.7e308])
@@ -108,8 +126,13 @@ def test_no_size_overflows(size):
         (np.zeros((3, 2)), np.zeros(2), r"X must be \(rows, features\) and y \(rows,\)"),
         (np.zeros((3, 0)), np.zeros(3), r"X must be \(rows, features\) and y \(rows,\)"),
         (np.zeros((1, 2)), np.zeros(1), "with at least 2 rows"),
-        (np.array([[1.0], [np.nan]]), np.zeros(2), "X and y must be finite; drop or impute"),
-        (np.zeros((2, 1)), np.array([0.0, np.inf]), "X and y must be finite; drop or impute"),
+        (
+            np.array([[1.0], [np.inf]]),
+            np.zeros(2),
+            "column 'x0' must be finite, found inf in row 2; leave the cell empty",
+        ),
+        (np.zeros((2, 1)), np.array([0.0, np.inf]), "y must be finite; drop the rows without a target"),
+        (np.full((3, 1), np.nan), np.arange(3.0), "no column can be used beside the target: x0: holds no value"),
     ],
 )
 def test_what_cannot_be_read_is_named(X, y, text):
@@ -117,17 +140,34 @@ def test_what_cannot_be_read_is_named(X, y, text):
         read(X, y)
 
 
+MAPS = np.array([[-3.0, -3.0], [3.0, 3.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"columns": ("a", "a")}, "columns must be at least one name, none of them twice"),
-        ({"center": np.zeros(3)}, "center must be 2 finite float64, one per column"),
-        ({"scale": np.zeros(2)}, "scale and target_scale must be above 0 and finite"),
-        ({"target_scale": np.inf}, "scale and target_scale must be above 0 and finite"),
+        (
+            {"table": (Column("a", "number"), Column("a", "number"))},
+            "columns must be at least one name, none of them twice",
+        ),
+        ({"maps": MAPS[:, :1]}, r"maps must be \(6, 2\) finite float64"),
+        ({"maps": MAPS * np.nan}, r"maps must be \(6, 2\) finite float64"),
+        ({"maps": MAPS * 0}, "scale and spread must be above 0"),
+        ({"inputs": (Input(0, "value"), Input(2, "value"))}, "every input must be made of one of the 2 columns"),
+        (
+            {"inputs": (Input(0, "value"), Input(1, "mean", (1.0, 2.0)))},
+            "one value for each level of its column and one",
+        ),
+        ({"target_scale": np.inf}, "target_scale must be above 0 and finite"),
     ],
 )
 def test_parts_that_do_not_belong_together_are_named(change, text):
-    parts = {"columns": ("a", "b"), "center": np.zeros(2), "scale": np.ones(2)}
+    parts = {
+        "table": (Column("a", "number"), Column("b", "number")),
+        "inputs": (Input(0, "value"), Input(1, "value")),
+        "maps": MAPS,
+    }
+    Reading(**parts)
     with pytest.raises(InputError, match=text):
         Reading(**parts | change)
 

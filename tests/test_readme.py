@@ -11,14 +11,15 @@ from netformer.report.evaluation_report import ROWS
 from stages import show
 
 ROOT = Path(__file__).resolve().parents[1]
-PRETRAINED, PIPELINE = (json.loads((ROOT / show.REPORTS[name]).read_text()) for name in ("pretrained", "evaluate"))
+REPORTS = [json.loads((ROOT / show.REPORTS[name]).read_text()) for name in ("pretrained", "evaluate", "mixed")]
 
 
 def test_the_result_tables_are_those_of_the_committed_reports():
     readme = (ROOT / "README.md").read_text()
-    assert show.readme_with(readme, show.markdown(PRETRAINED)) == readme
-    assert show.markdown(PRETRAINED) in readme
-    assert (ROOT / show.PAGE).read_text() == show.page(PRETRAINED, PIPELINE)
+    found = show.markdown(REPORTS[0], REPORTS[2])
+    assert show.readme_with(readme, found) == readme
+    assert found in readme
+    assert (ROOT / show.PAGE).read_text() == show.page(*REPORTS)
 
 
 @pytest.fixture
@@ -32,6 +33,11 @@ def report() -> dict:
     return {"zero_shot": {"heldout_tasks": held, "real_tables": real}, "rating": rating}
 
 
+@pytest.fixture
+def mixed(report) -> dict:
+    return {"mixed_tables": {k: v for k, v in report["zero_shot"]["real_tables"].items() if k != "single_n_tasks"}}
+
+
 def test_a_difference_is_said_with_its_error_and_level_within_two_of_them(report):
     real, held = report["zero_shot"]["real_tables"], report["zero_shot"]["heldout_tasks"]
     assert show.difference(real, "wide_16", "ridge") == "+0.010 ± 0.004, ahead"
@@ -43,34 +49,40 @@ def test_a_difference_is_said_with_its_error_and_level_within_two_of_them(report
     )
 
 
-def test_the_readmes_table_has_a_line_per_row_and_dashes_for_what_was_not_measured(report):
-    lines = show.markdown(report).splitlines()
-    assert lines[0].startswith("| mean test R2 | 96 real tables | `wide_16` minus it | 96 held-out synthetic tasks |")
+def test_the_readmes_table_has_a_line_per_row_and_dashes_for_what_was_not_measured(report, mixed):
+    lines = show.markdown(report, mixed).splitlines()
+    assert lines[0].startswith(
+        "| mean test R2 | 96 mixed tables | `wide_16` minus it | 96 real tables | `wide_16` minus it |"
+    )
     assert len(lines) == 2 + len(show.SHORT) <= 12
-    assert "| `ridge` | 0.390 | +0.010 ± 0.004, ahead | 0.390 | +0.010 ± 0.006, level |" in lines
-    assert "| `catboost` | - | - | - | - |" in lines
+    assert (
+        "| `ridge` | 0.390 | +0.010 ± 0.004, ahead | 0.390 | +0.010 ± 0.004, ahead | 0.390 | +0.010 ± 0.006, level |"
+        in lines
+    )
+    assert "| `catboost` | - | - | - | - | - | - |" in lines
 
 
-def test_the_page_holds_every_row_set_rating_and_definition(report):
-    page = show.page(report, {"zero_shot": report["zero_shot"]})
+def test_the_page_holds_every_row_set_rating_and_definition(report, mixed):
+    page = show.page(report, {"zero_shot": report["zero_shot"]}, mixed)
     assert page.count("| `ridge` | 0.420 / 0.390 | 0.420 / 0.390 |") == 2
+    assert page.count("| `ridge` | 0.420 / 0.390 |\n") == 1  # on mixed tables
     assert page.index("| `wide_16` | 1200 | 1150 | 1250 |") < page.index("| `ridge` | 1000 | 950 | 1050 |")
     assert all(f"| `{row}` | {words} |" in page for row, words in (ROWS | show.LEARNERS).items())
 
 
-def test_the_page_is_written_and_the_readme_keeps_its_words(report, tmp_path, capsys):
-    for path in show.REPORTS.values():
+def test_the_page_is_written_and_the_readme_keeps_its_words(report, mixed, tmp_path, capsys):
+    for name, path in show.REPORTS.items():
         (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).write_text(json.dumps(report))
+        (tmp_path / path).write_text(json.dumps(mixed if name == "mixed" else report))
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("before\n" + show.MARKS[0] + "old\n" + show.MARKS[1] + "after\n")
     show.main(tmp_path, ["--page"])
     written = (tmp_path / "README.md").read_text()
-    assert written == "before\n" + show.MARKS[0] + show.markdown(report) + "\n" + show.MARKS[1] + "after\n"
-    assert (tmp_path / "docs" / "results.md").read_text() == show.page(report, report)
+    assert written == "before\n" + show.MARKS[0] + show.markdown(report, mixed) + "\n" + show.MARKS[1] + "after\n"
+    assert (tmp_path / "docs" / "results.md").read_text() == show.page(report, report, mixed)
     capsys.readouterr()
     show.main(tmp_path, ["--markdown"])
-    assert capsys.readouterr().out == show.markdown(report) + "\n"
+    assert capsys.readouterr().out == show.markdown(report, mixed) + "\n"
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

@@ -49,6 +49,22 @@ def test_canonical_columns_are_standard_and_ordered_by_positive_correlation():
     assert not z[:, 5:].any()
 
 
+def test_how_a_task_is_read_depends_on_its_train_rows_alone():
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.normal(size=(200, 2)), rng.integers(0, 9, 200)]
+    y, codes = rng.normal(size=9)[X[:, 2].astype(int)] + X[:, 0], split_rows(200, rng)
+    other = codes != TRAIN
+    first = stack_tasks([Task("a", "csv", "csv", "test", X, y, codes)], 5)
+    X, y = X.copy(), y.copy()
+    X[other, :2], y[other] = 1e3, -50.0
+    second = stack_tasks([Task("a", "csv", "csv", "test", X, y, codes)], 5)
+    assert int(first.n_features) == 4  # two numbers, a code and the mean of its level
+    train = torch.from_numpy(~other)
+    assert torch.equal(first.x[0, train], second.x[0, train])
+    assert torch.equal(first.y[0, train], second.y[0, train])
+    assert not torch.equal(first.x[0, ~train], second.x[0, ~train])
+
+
 def test_arrays_that_cannot_be_written_are_stacked_as_others_are():
     """pandas hands out such arrays, the targets of real tables among them; torch warned of them."""
     rng = np.random.default_rng(1)
@@ -96,7 +112,8 @@ def test_folded_networks_read_raw_columns(n_raw):
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(60, n_raw)) * 10.0 + 3).astype(np.float32)
     y = (50 * X[:, -1] - 20 * X[:, n_raw // 2] + 4).astype(np.float32)
-    stack = stack_tasks([Task("a", "csv", "csv", "test", X, y, split_rows(60, rng))], 5)
+    rows = torch.from_numpy(split_rows(60, rng)).long()[None]
+    stack = canonicalize_tasks(torch.from_numpy(X)[None], torch.from_numpy(y)[None], rows, 5)
     at = torch.zeros(20, dtype=torch.long)
     specs = draw_specs(stack.n_features[at], layout=Layout(5, 3, 8), generator=torch.Generator().manual_seed(0))
     networks = initialize(specs, torch.arange(20))
@@ -113,7 +130,8 @@ def test_columns_are_cut_at_some_deviations_of_the_train_rows(n_raw):
     rng = np.random.default_rng(1)
     X = (rng.standard_t(1, size=(200, n_raw)) * 10 + 3).astype(np.float32)
     codes = split_rows(200, rng)
-    stack = stack_tasks([Task("a", "csv", "csv", "test", X, np.arctan(X).sum(1), codes)], 5)
+    y = torch.from_numpy(np.arctan(X).sum(1))[None]
+    stack = canonicalize_tasks(torch.from_numpy(X)[None], y, torch.from_numpy(codes).long()[None], 5)
     assert float(stack.x.abs().max()) == CUT
     train = X[codes == TRAIN].astype(float)
     low, high = (torch.from_numpy(train.mean(0) + end * train.std(0)).float() for end in (-CUT, CUT))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -34,15 +34,13 @@ TablePath = Annotated[
 Target = Annotated[str, typer.Option("--target", "-t", help="Name of the column to predict.")]
 Nets = Annotated[Path, typer.Argument(metavar="NETS", help="Folder that `generate --out` wrote.")]
 Which = Annotated[str, typer.Option(help="wide (all networks merged), mean (of their answers), or the number of one.")]
-Impute = Annotated[
-    Literal["median"] | None,
-    typer.Option(help="Fill missing values with the column's median; else they are an error."),
-]
+Columns = Annotated[str | None, typer.Option(help="Use these columns only, such as age,city.")]
+Drop = Annotated[str | None, typer.Option(help="Leave these columns out, such as id,note.")]
 Header = Annotated[bool, typer.Option("--header/--no-header", help="Text has column names; else they are x0, x1, ..")]
 Encoding = Annotated[str | None, typer.Option(help="Of text; else UTF-8, or what its byte order mark says.")]
 Separator = Annotated[str | None, typer.Option("--sep", help="Between columns of text, tab for a tab; else found out.")]
-SUFFIX = {"onnx": ".onnx", "c": ".c", "json": ".json"}  # of exports; the others are Python
-Format = StrEnum("Format", ["onnx", "torch", "sklearn", "json", "c", "numpy"])
+SUFFIX = {"onnx": ".onnx", "onnx32": "_float32.onnx", "c": ".c", "json": ".json"}  # of exports; the others are Python
+Format = StrEnum("Format", ["onnx", "onnx32", "torch", "sklearn", "json", "c", "numpy"])
 Refine = Annotated[int, typer.Option(help="Gradient steps for each network after it is written.")]
 Count = Annotated[int, typer.Option("--n", "-n", help="Networks to write.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the rows held back and of the networks.")]
@@ -85,7 +83,8 @@ def generate(
     refine: Refine = 0,
     seed: Seed = 0,
     model: Model = None,
-    impute: Impute = None,
+    columns: Columns = None,
+    drop: Drop = None,
     header: Header = True,
     encoding: Encoding = None,
     sep: Separator = None,
@@ -106,47 +105,42 @@ def generate(
 
     from netformer import NetFormerRegressor
     from netformer.cli.leaderboard import board_table, leaderboard, rows_to_train_on, verdict
-    from netformer.tables.intake import fill, medians, take_in
+    from netformer.generation.estimator import netformer_of
+    from netformer.model.prompt import Prompt, check_request
+    from netformer.tables.intake import in_file, on_reading, take_in
 
     talk, start = Talk(json, quiet), time.perf_counter()
-    intake = take_in(table, target, impute is not None, header=header, encoding=encoding, separator=sep)
-    talk.notes(intake.notes)
-    train = rows_to_train_on(len(intake.y), seed)
-    gaps = medians(intake.X, train)
-    X, y = fill(intake.X, gaps), intake.y
-    if np.ptp(y[train]) == 0 or not np.ptp(X[train], 0).any():
-        raise InputError(f"{table}: target and columns must vary in the rows trained on; try another --seed")
-    estimator = NetFormerRegressor(
-        refine,
-        n,
-        seed,
-        max_params,
-        max_hidden_layers,
-        None if activations is None else activations.replace(" ", "").split(","),
-        model,
-    )
-    with talk.progress(f"writing {n} networks for {len(y)} rows and {len(intake.columns)} columns"):
-        estimator.fit(pd.DataFrame(X[train], columns=intake.columns), y[train])
+    allowed = None if activations is None else activations.replace(" ", "").split(",")
+    check_request(n, refine)
+    Prompt(max_params, max_hidden_layers, allowed)
+    writer = netformer_of(model)
+    intake = take_in(table, target, columns=columns, drop=drop, header=header, encoding=encoding, separator=sep)
+    X, y, train = intake.X, intake.y, rows_to_train_on(len(intake.y), seed)
+    if np.ptp(y[train]) == 0:
+        raise InputError(f"{table}: target {target!r} must vary in the rows trained on; try another --seed")
+    estimator = NetFormerRegressor(refine, n, seed, max_params, max_hidden_layers, allowed, writer)
+    with talk.progress(f"writing {n} networks for {len(y)} rows and {X.shape[1]} columns"), in_file(table):
+        estimator.fit(X[train], pd.Series(y[train], name=target))
         seconds = time.perf_counter() - start
-        bundle = estimator.to_bundle(target=target)
+        bundle = estimator.set_params(model=model).to_bundle()
         rows = leaderboard(bundle, X, y, train)
+    talk.notes(notes := intake.notes + on_reading(bundle.reading, table))
     counts = {"trained": int(train.sum()), "held_back": int((~train).sum())}
     why = verdict(rows, counts["held_back"])
     if out is not None:
-        about = {"rows": counts, "r2": {row.name: row.r2 for row in rows}, "medians": gaps.tolist(), "impute": impute}
-        bundle.about.update(plain(about))
+        bundle.about.update(plain({"rows": counts, "r2": {row.name: row.r2 for row in rows}}))
         bundle.save(out)
     if report is not None:
         from netformer.cli.table_report import table_report
         from netformer.report.page import write_page
 
-        write_page(table_report(bundle, rows, X, y, train, [why, *intake.notes]), report)
+        write_page(table_report(bundle, rows, X, y, train, [why, *intake.notes, *bundle.reading.notes]), report)
     title = f"R2 of {target!r} on {counts['held_back']} rows held back ({counts['trained']} trained on)"
     talk.show(board_table(rows, title), why, *(f"written: {path}" for path in (out, report) if path))
+    facts = {"table": str(table), "target": target, "columns": bundle.reading.described(), "rows": counts}
     board = {"leaderboard": [asdict(row) for row in rows], "default": "wide", "why": why}
-    facts = {"table": str(table), "target": target, "columns": intake.columns, "left_out": intake.left_out}
     written = {"out": out and str(out), "report": report and str(report)}
-    talk.finish(facts | {"rows": counts, "notes": intake.notes, "seconds": seconds} | written | board)
+    talk.finish(facts | {"notes": notes, "seconds": seconds} | written | board)
 
 
 @app.command(epilog=CODES)
@@ -161,28 +155,28 @@ def inspect(
     refuse_existing(draw)
     if draw is not None and draw.suffix.lower() != ".svg":
         raise InputError(f"{draw}: --draw must end in .svg")
-    from netformer.cli.describe import draw_networks, layers, overview, overview_table, weight_tables
+    from netformer.cli import describe
     from netformer.report.svg import save
 
     bundle, talk = load_bundle(nets), Talk(json, quiet)
-    networks, columns = bundle.networks, list(bundle.columns)
+    networks, inputs = bundle.networks, bundle.reading.input_names
     if which is not None:
         which_of(str(which), len(networks))
-    listed = overview(bundle)
-    shown = overview_table(listed, f"{len(networks)} networks for {bundle.target!r}, {len(columns)} columns: {nets}")
+    listed = describe.overview(bundle)
+    size = f"{len(networks)} networks for {bundle.target!r}, {len(bundle.columns)} columns, {len(inputs)} inputs"
     name = "mean" if bundle.wide is None else "wide"
     hidden, n_params = bundle.stack(name).merged_size()
-    units = f"{name}: {hidden} hidden units, {n_params} parameters; "
-    talk.show(shown, units + "networks read (x - center) / scale and answer in standardised target units")
+    talk.show(describe.overview_table(listed, f"{size}: {nets}"), describe.columns_table(bundle))
+    talk.show(f"{name}: {hidden} hidden units, {n_params} parameters", describe.READ)
     if which is not None:
-        talk.show(*weight_tables(networks, which, columns))
-        listed[which]["layers"] = layers(networks, which)
+        talk.show(*describe.weight_tables(networks, which, inputs))
+        listed[which]["layers"] = describe.layers(networks, which)
     if draw is not None:
         members = [which] if which is not None else list(range(min(16, len(networks))))
-        save(draw_networks(networks, members, columns), draw)
+        save(describe.draw_networks(networks, members, inputs), draw)
         talk.show(f"written: {draw}")
-    facts = {"nets": str(nets), "target": bundle.target, "columns": columns, "about": bundle.about}
-    talk.finish(facts | {f"{name}_params": n_params, "networks": listed})
+    facts = {"nets": str(nets), "target": bundle.target, "columns": bundle.reading.described(), "about": bundle.about}
+    talk.finish(facts | {"inputs": inputs, f"{name}_params": n_params, "networks": listed})
 
 
 @app.command(epilog=CODES)
@@ -191,7 +185,6 @@ def predict(
     table: TablePath,
     out: Annotated[Path, typer.Option(help="New .csv, .tsv or .parquet for the predictions, one row per row.")],
     which: Which = "wide",
-    impute: Impute = None,
     header: Header = True,
     encoding: Encoding = None,
     sep: Separator = None,
@@ -206,17 +199,18 @@ def predict(
     import pandas as pd
 
     from netformer.cli.leaderboard import plain_r2
-    from netformer.tables.intake import fill, match, medians_of, require_complete
+    from netformer.tables.intake import in_file, match, names
 
     bundle, talk = load_bundle(nets), Talk(json, quiet)
     chosen = which_of(which, len(bundle.networks))
-    X, y, notes = match(table, bundle.columns, bundle.target, header=header, encoding=encoding, separator=sep)
+    X, y, notes = match(table, bundle.reading, header=header, encoding=encoding, separator=sep)
+    with in_file(table):
+        answer = pd.DataFrame({bundle.target: bundle.predict(X, chosen)})
+        outside = bundle.reading.outside(X)
+    if outside:
+        beyond = names([f"{name!r} in {cells}" for name, cells in outside.items()])
+        notes.append(f"{table}: outside of what was fitted, and read as its edge: {beyond} of {len(X)} rows")
     talk.notes(notes)
-    if impute is None:
-        require_complete(X, bundle.columns, table)
-    else:
-        X = fill(X, medians_of(bundle.about, len(bundle.columns), nets))
-    answer = pd.DataFrame({bundle.target: bundle.predict(X, chosen)})
     between = "\t" if out.suffix.lower() == ".tsv" else ","
     as_parquet = out.suffix.lower() == ".parquet"
     with replacing(out) as part:
@@ -225,10 +219,10 @@ def predict(
     if y is not None:
         rows = np.isfinite(y)
         score = plain_r2(y[rows], answer[bundle.target].to_numpy()[rows])
-        known = f"; R2 {number(score)} on the {rows.sum()} rows that have the target"
+        known = f"; R2 {number(score)} on the {rows.sum()} rows that have the target, too high if some were fitted"
     talk.show(f"{len(answer)} predictions of {bundle.target!r} by {chosen}: {out}{known}")
     facts = {"rows": len(answer), "which": chosen, "target": bundle.target, "r2": score, "out": str(out)}
-    talk.finish(facts | {"notes": notes})
+    talk.finish(facts | {"outside": outside, "notes": notes})
 
 
 @app.command(epilog=CODES)
@@ -242,7 +236,7 @@ def export(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write one network as ONNX, C, JSON or Python source, from raw columns to units of the target."""
+    """Write one network as ONNX, C, JSON or Python source, from cells of the table to units of the target."""
     refuse_existing(out)
     from netformer.exports.formats import export as write
 
@@ -252,9 +246,8 @@ def export(
     files = {name: f"{stem}{SUFFIX.get(name, f'_{name}.py')}" for name in format}
     with replacing(out) as folder:
         folder.mkdir()
-        for name, file in files.items():
-            write(bundle, chosen, folder / file, name)
-    talk.show(*(f"written: {out / file}" for file in files.values()))
+        written = [path.name for name, file in files.items() for path in write(bundle, chosen, folder / file, name)]
+    talk.show(*(f"written: {out / file}" for file in written))
     talk.finish({"which": chosen, "target": bundle.target, "files": {name: str(out / f) for name, f in files.items()}})
 
 
@@ -266,7 +259,8 @@ def evaluate(
     refine: Refine = 0,
     seed: Seed = 0,
     model: Model = None,
-    impute: Impute = None,
+    columns: Columns = None,
+    drop: Drop = None,
     header: Header = True,
     encoding: Encoding = None,
     sep: Separator = None,
@@ -277,26 +271,32 @@ def evaluate(
     from netformer import NetFormerRegressor
     from netformer.cli.leaderboard import cross_validate, mlp, ridge_pipeline
     from netformer.generation.estimator import netformer_of
-    from netformer.tables.intake import take_in
+    from netformer.model.prompt import check_request
+    from netformer.tables.intake import in_file, on_reading, take_in
+    from netformer.tables.reading import read
 
     talk, writer = Talk(json, quiet), netformer_of(model)
-    reading: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep}
-    intakes = [(str(path), take_in(path, target, impute is not None, **reading)) for path in tables]
+    check_request(n, refine)
+    options: dict[str, Any] = {"columns": columns, "drop": drop}
+    options |= {"header": header, "encoding": encoding, "separator": sep}
+    intakes = [(path, take_in(path, target, **options)) for path in tables]
     build: dict[str, Callable[[], Any]] = {
         "netformer": lambda: NetFormerRegressor(refine, n, seed, model=writer),
         "ridge": ridge_pipeline,
         "mlp": lambda: mlp(seed),
     }
     shown = Table("table", "rows", "columns", *build, title="R2 by 3-fold cross-validation (seconds)")
-    results = []
+    results: list[dict[str, Any]] = []
     for path, intake in intakes:
-        talk.notes(intake.notes)
-        with talk.progress(path):
+        with talk.progress(str(path)), in_file(path):
+            reading = read(intake.X, intake.y, target=target)[0]
+            notes = intake.notes + on_reading(reading, path)
             scores = {name: (score, took) for name, score, took in cross_validate(intake, build, 3, seed)}
         cells = [f"{number(score)} ({took:.1f})" for score, took in scores.values()]
-        shown.add_row(path, str(len(intake.y)), str(len(intake.columns)), *cells)
-        facts = {"table": path, "rows": len(intake.y), "columns": len(intake.columns), "notes": intake.notes}
+        shown.add_row(str(path), str(len(intake.y)), str(len(reading.columns)), *cells)
+        facts = {"table": str(path), "rows": len(intake.y), "columns": reading.described(), "notes": notes}
         results.append(facts | {name: {"r2": score, "seconds": took} for name, (score, took) in scores.items()})
+    talk.notes([note for one in results for note in one["notes"]])
     talk.show(shown)
     talk.finish({"target": target, "folds": 3, "tables": results})
 

@@ -70,7 +70,9 @@ class Talk:
 
 
 def plain(value: Any) -> Any:
-    """For JSON: what is not finite becomes null."""
+    """For JSON: a DataFrame becomes its rows, what is not finite null."""
+    if hasattr(value, "to_dict"):
+        value = value.to_dict("records")
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

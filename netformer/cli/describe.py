@@ -16,7 +16,12 @@ from netformer.networks.stack import Networks
 from netformer.report.graph import draw_network
 from netformer.report.svg import Drawing, sheet
 
-_ROWS = 256  # standard normal rows, in place of the table's, for the influence of columns
+READ = (
+    "Inputs are cut to the range fitted, centred, scaled and squashed, gaps filled; networks answer in deviations of "
+    "the target from its mean"
+)
+STRONGEST = 6  # inputs of a unit, and of a column, that are shown
+_ROWS = 256  # standard normal rows, in place of the table's, for the influence of inputs
 _GRID = 4  # pictures beside each other
 
 
@@ -33,17 +38,17 @@ def structure(networks: Networks, index: int) -> str:
 
 
 def influence(networks: Networks) -> Float[Tensor, "n features"]:
-    """Mean |d output / d input| of each column over standard normal rows: networks read and answer in that scale."""
+    """Mean |d output / d input| of each input over standard normal rows: networks read and answer in that scale."""
     x = _normal_rows(networks).repeat(len(networks), 1, 1).requires_grad_()
     (slope,) = torch.autograd.grad(networks.predict(x).sum(), x)
     return slope.abs().mean(1)
 
 
 def overview(bundle: Population) -> list[dict]:
-    """Number, held-back R2 if known, size, structure and influence (strongest column first) of each network."""
+    """Number, held-back R2 if known, size, structure and influence (strongest input first) of each network."""
     out, slopes, known = [], influence(bundle.networks), bundle.about.get("r2")
     for i in range(len(bundle.networks)):
-        pairs = sorted(zip(bundle.columns, slopes[i].tolist(), strict=True), key=lambda pair: -pair[1])
+        pairs = sorted(zip(bundle.reading.input_names, slopes[i].tolist(), strict=True), key=lambda pair: -pair[1])
         r2 = known.get(str(i)) if isinstance(known, dict) else None
         fact = {"network": i, "r2": r2, "n_params": int(bundle.networks.specs.n_params[i])}
         out.append(fact | {"structure": structure(bundle.networks, i), "influence": dict(pairs)})
@@ -53,13 +58,31 @@ def overview(bundle: Population) -> list[dict]:
 def overview_table(facts: Sequence[dict], title: str) -> Table:
     """What `overview` found, for a terminal."""
     shown = Table(title=title)
-    for name in ("network", "R2", "parameters", "structure", "strongest columns (mean |slope|, standardised)"):
+    for name in ("network", "R2", "parameters", "structure", "strongest inputs (mean |slope|, standardised)"):
         shown.add_column(name)
     for fact in facts:
         strongest = ", ".join(f"{name} {value:.2f}" for name, value in list(fact["influence"].items())[:3])
         r2 = "-" if fact["r2"] is None else number(fact["r2"])
         shown.add_row(str(fact["network"]), r2, str(fact["n_params"]), fact["structure"], strongest)
     return shown
+
+
+def columns_table(bundle: Population) -> Table:
+    """How each column of the table was read (`Reading.described`), for a terminal."""
+    shown = Table(title="columns")
+    for name in ("column", "read as", "inputs", "note"):
+        shown.add_column(name)
+    reading, inputs = bundle.reading, dict[str, list[str]]()
+    for name, one in zip(reading.input_names, reading.inputs, strict=True):
+        inputs.setdefault(reading.columns[one.column], []).append(name)
+    for name, kind, _, note in reading.described().itertuples(index=False):
+        shown.add_row(name, kind, first(inputs.get(name, [])), note)
+    return shown
+
+
+def first(parts: Sequence[str], most: int = STRONGEST) -> str:
+    """At most so many of them, and how many more."""
+    return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")
 
 
 def layers(networks: Networks, index: int) -> list[dict]:
@@ -73,32 +96,32 @@ def layers(networks: Networks, index: int) -> list[dict]:
     return out
 
 
-def weight_tables(networks: Networks, index: int, columns: Sequence[str]) -> list[Table]:
-    """A table per layer: a row is what feeds it, a column one of its units; a dot is an edge that does not exist."""
-    out, sources = [], list(columns)
+def weight_tables(networks: Networks, index: int, inputs: Sequence[str]) -> list[Table]:
+    """A table per layer: a row is one of its units, with its bias and its largest weights, of edges that exist."""
+    out, sources = [], list(inputs)
     described = layers(networks, index)
     for level, layer in enumerate(described):
         last = level == len(described) - 1
         units = ["output"] if last else [f"h{level + 1}.{unit}" for unit in range(len(layer["weight"]))]
         table = Table(title="output layer" if last else f"hidden layer {level + 1}, {layer['activation']}")
-        table.add_column("from")
-        for unit in units:
-            table.add_column(unit, justify="right", no_wrap=True)
-        rows: dict[str, Sequence[float]] = dict(zip(sources, zip(*layer["weight"], strict=True), strict=True))
-        if "skip" in layer:
-            rows |= {f"{name} (skip)": (value,) for name, value in zip(columns, layer["skip"], strict=True)}
-        rows["bias"] = layer["bias"] or [0.0] * len(units)
-        for source, values in rows.items():
-            table.add_row(source, *("·" if value == 0 else f"{value:z.3f}" for value in values))
+        table.add_column("unit")
+        table.add_column("bias", justify="right")
+        table.add_column("strongest weights")
+        for unit, weights, bias in zip(units, layer["weight"], layer["bias"] or [0.0] * len(units), strict=True):
+            edges = list(zip(sources, weights, strict=True))
+            edges += zip(inputs, layer.get("skip", [0.0] * len(inputs)), strict=True)
+            strongest = sorted((edge for edge in edges if edge[1]), key=lambda edge: -abs(edge[1]))
+            shown = first([f"{source} {weight:+.3f}" for source, weight in strongest])
+            table.add_row(unit, f"{bias:z.3f}", shown)
         out.append(table)
         sources = units
     return out
 
 
-def draw_networks(networks: Networks, which: Sequence[int], columns: Sequence[str]) -> Drawing:
+def draw_networks(networks: Networks, which: Sequence[int], inputs: Sequence[str]) -> Drawing:
     """The graphs of these networks side by side: inputs left, output right, the width of an edge by its |weight|."""
     x = _normal_rows(networks)
-    return sheet("networks", [draw_network(networks, i, x, columns, f"network {i}") for i in which], _GRID)
+    return sheet("networks", [draw_network(networks, i, x, inputs, f"network {i}") for i in which], _GRID)
 
 
 def _normal_rows(networks: Networks) -> Float[Tensor, "rows features"]:

@@ -6,26 +6,34 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 from rich.table import Table
-from sklearn.compose import TransformedTargetRegressor
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 
 from netformer.cli.console import number
 from netformer.cli.describe import structure
+from netformer.errors import InputError
 from netformer.exports.population import Population
-from netformer.tables.intake import Intake, fill, medians
+from netformer.tables.columns import column_of, stand_ins
+from netformer.tables.intake import Intake
 
 HELD_BACK = 0.2
 FEW = 30  # rows, below which an R2 is rough
+ONE_HOT, RARE = 10, 3  # levels of a category beside ours that get a number each, and rows below which one is rare
+FOLDS = 5  # of the rows fitted, for the mean target of a level
 BASELINES = ("ridge", "constant")
 
 
@@ -39,15 +47,63 @@ class Row:
     structure: str
 
 
+class Plain(TransformerMixin, BaseEstimator):
+    """Columns as `tables.columns` takes them, for scikit-learn's encoders: numbers and dates as float64, gaps nan,
+    categories as text. Columns that nothing can be read from are left out. X: DataFrames."""
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Plain:
+        """Decide what each column is."""
+        self.columns_ = []
+        for name in X.columns:
+            try:
+                column, values = column_of(name, X[name])
+            except InputError:
+                continue
+            if column.kind == "number":
+                column = replace(column, gaps=stand_ins(values[~np.isnan(values)]))
+            self.columns_.append(column)
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """The columns in use. Raises InputError for a cell that cannot be read."""
+        made: dict[str, Any] = {}
+        for column in self.columns_:
+            if column.kind == "category":
+                levels = np.array([*column.levels, "an unseen one"], dtype=object)
+                made[column.name] = levels[column.codes(X[column.name])]
+            else:
+                made[column.name] = column.values(X[column.name])
+        return pd.DataFrame(made)
+
+
+def _texts(X: pd.DataFrame, few: bool) -> list[str]:
+    texts = X.select_dtypes(exclude="number")
+    return [name for name in texts.columns if (texts[name].nunique() <= ONE_HOT) == few]
+
+
+def encoded() -> list[Any]:
+    """Steps of a pipeline that turns any table into standardised numbers: categories up to `ONE_HOT` levels one-hot,
+    others as the mean target of their level; gaps filled with the median, with an indicator."""
+    hot = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=RARE, sparse_output=False)
+    old = TargetEncoder().get_params().get("shuffle") is True  # before scikit-learn 1.9
+    folds: dict[str, Any] = {"random_state": 0} if old else {"cv": KFold(FOLDS, shuffle=True, random_state=0)}
+    parts = [
+        ("numbers", SimpleImputer(strategy="median", add_indicator=True), make_column_selector(dtype_include="number")),
+        ("few", hot, partial(_texts, few=True)),
+        ("many", TargetEncoder(target_type="continuous", **folds), partial(_texts, few=False)),
+    ]
+    return [Plain(), ColumnTransformer(parts), StandardScaler()]
+
+
 def ridge_pipeline() -> Any:
-    """Ridge on standardised columns, the penalty by leave-one-out."""
-    return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 3, 13)))
+    """Ridge on `encoded` columns, the penalty by leave-one-out."""
+    return make_pipeline(*encoded(), RidgeCV(np.logspace(-3, 3, 13)))
 
 
 def mlp(random_state: int) -> Any:
-    """scikit-learn's MLPRegressor as it comes, on standardised columns and target, with more iterations."""
-    net = make_pipeline(StandardScaler(), MLPRegressor(max_iter=500, random_state=random_state))
-    return TransformedTargetRegressor(net, transformer=StandardScaler())
+    """scikit-learn's MLPRegressor as it comes, on `encoded` columns and a standardised target, with more iterations."""
+    net = make_pipeline(*encoded(), MLPRegressor(max_iter=500, random_state=random_state))
+    return TransformedTargetRegressor(net, transformer=StandardScaler(), check_inverse=False)
 
 
 def rows_to_train_on(n_rows: int, seed: int) -> Bool[np.ndarray, " rows"]:
@@ -67,23 +123,24 @@ def plain_r2(y: Float[np.ndarray, " rows"], predicted: Float[np.ndarray, " rows"
 
 
 def leaderboard(
-    bundle: Population,
-    X: Float[np.ndarray, "rows features"],
-    y: Float[np.ndarray, " rows"],
-    train: Bool[np.ndarray, " rows"],
+    bundle: Population, X: pd.DataFrame, y: Float[np.ndarray, " rows"], train: Bool[np.ndarray, " rows"]
 ) -> list[Row]:
-    """Every network of the bundle, `mean`, `wide`, ridge and the constant, best first."""
+    """Every network of the bundle, `mean`, `wide`, ridge and the constant, best first. X: as `Population.predict`."""
     nets, test, count = bundle.networks, ~train, len(bundle.networks)
+    z = bundle.reading.standardize(X[test])
+    answers = bundle.reading.answer(bundle.standard_answers(z, "each"))
     rows = [
-        Row(str(i), plain_r2(y[test], bundle.predict(X[test], i)), int(nets.specs.n_params[i]), structure(nets, i))
+        Row(str(i), plain_r2(y[test], answers[i]), int(nets.specs.n_params[i]), structure(nets, i))
         for i in range(count)
     ]
     for name, what in (("mean", "mean of the"), ("wide", "merged from the")):
         units, n_params = bundle.stack(name).merged_size()
         line = f"{what} {count} networks: {units} hidden units"
-        rows.append(Row(name, plain_r2(y[test], bundle.predict(X[test], name)), n_params, line))
-    linear = ridge_pipeline().fit(X[train], y[train]).predict(X[test])
-    rows.append(Row("ridge", plain_r2(y[test], linear), X.shape[1] + 1, "linear, scikit-learn's RidgeCV"))
+        predicted = bundle.reading.answer(bundle.standard_answers(z, name))
+        rows.append(Row(name, plain_r2(y[test], predicted), n_params, line))
+    linear = ridge_pipeline().fit(X[train], y[train])
+    n_linear = len(linear[-1].coef_) + 1
+    rows.append(Row("ridge", plain_r2(y[test], linear.predict(X[test])), n_linear, "linear, scikit-learn's RidgeCV"))
     rows.append(Row("constant", plain_r2(y[test], np.full(test.sum(), y[train].mean())), 1, "mean of the target"))
     return sorted(rows, key=lambda row: (math.isnan(row.r2), -row.r2))
 
@@ -125,9 +182,8 @@ def cross_validate(
     for name, build in estimators.items():
         scores, start = [], time.perf_counter()
         for train, test in splits:
-            gaps = medians(X, train)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # iterations spent is an answer too
-                fitted = build().fit(fill(X[train], gaps), y[train])
-            scores.append(plain_r2(y[test], fitted.predict(fill(X[test], gaps))))
+                warnings.simplefilter("ignore")  # iterations spent is an answer too; so are levels not seen before
+                fitted = build().fit(X.iloc[train], y[train])
+                scores.append(plain_r2(y[test], fitted.predict(X.iloc[test])))
         yield name, float(np.mean(scores)), time.perf_counter() - start

@@ -1,17 +1,20 @@
 """Bundle: a population as one folder without pickles.
 
-networks.safetensors   the stacks (weights, edges, shapes), expected R2, center and scale of columns and target
-networks.json          format, names, `about`, and the SHA-256 of the other file
+networks.safetensors   the stacks (weights, edges, shapes), expected R2, the maps of the inputs, the units of the target
+networks.json          format, columns and inputs of the reading, `about`, and the SHA-256 of the other file
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
@@ -22,11 +25,21 @@ from netformer.errors import InputError
 from netformer.files import replacing
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks
+from netformer.tables.columns import DATE_FORMATS, Column
+from netformer.tables.inputs import PERIODS, Input
 from netformer.tables.reading import Reading
 
-FORMAT = 3  # 3: expected_r2
+FORMAT = 4  # 4: the reading of any table
+_SHOWN = 200  # characters of a value that is wrong
 _JSON, _TENSORS = "networks.json", "networks.safetensors"
-_KEYS = {"about": dict, "columns": list, "format": int, "sha256": str, "target": str}
+_KEYS = {"about": dict, "format": int, "reading": dict, "sha256": str}
+_FORMS = {"number": ("", ","), "date": ("", *DATE_FORMATS), "category": ("",)}
+_PARTS_OF = {  # of an input, by kind of its column
+    "number": ("value", "missing", "mean"),
+    "date": ("value", "missing", "sin", "cos"),
+    "category": ("level", "rank", "mean", "count"),
+}
+_READING = {"table", "inputs", "target", "given", "left_out", "notes"}
 _PARTS = {"n_inputs": torch.int64, "widths": torch.int64, "activations": torch.int64, "mask": torch.bool}
 
 
@@ -44,8 +57,7 @@ def write_folder(
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"{folder} must be a new or an empty folder; remove it or choose another name")
     tensors = {
-        "center": torch.from_numpy(reading.center.copy()),
-        "scale": torch.from_numpy(reading.scale.copy()),
+        "maps": torch.from_numpy(reading.maps.copy()),
         "target": torch.tensor([reading.target_center, reading.target_scale], dtype=torch.float64),
         "expected_r2": expected_r2.float(),
     }
@@ -54,14 +66,10 @@ def write_folder(
             tensors[f"{name}.weight"] = stack.weight
             tensors |= {f"{name}.{part}": getattr(stack.specs, part) for part in _PARTS}
     data = save({name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()})
-    names = {"columns": list(reading.columns), "target": reading.target, "about": about}
+    described = {"about": about, "format": FORMAT, "reading": _described(reading)}
     try:
-        text = json.dumps(
-            {"format": FORMAT, "sha256": hashlib.sha256(data).hexdigest()} | names,
-            indent=2,
-            sort_keys=True,
-            allow_nan=False,
-        )
+        described["sha256"] = hashlib.sha256(data).hexdigest()
+        text = json.dumps(described, indent=2, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"about must hold finite numbers, text, lists and dicts only: {error}") from None
     with replacing(folder) as partial:
@@ -89,11 +97,10 @@ def read_folder(folder: str | Path) -> tuple[Reading, Networks, Float[Tensor, " 
     except SafetensorError as error:
         raise InputError(f"{folder / _TENSORS} must be a safetensors file, found: {error}") from None
     try:
-        center, scale, target = (_tensor(tensors, name, torch.float64, 1) for name in ("center", "scale", "target"))
+        maps, target = (_tensor(tensors, name, torch.float64, dims) for name, dims in (("maps", 2), ("target", 1)))
         if target.shape != (2,):
             raise InputError(f"target must be center and scale, found shape {tuple(target.shape)}")
-        columns, units = tuple(described["columns"]), (float(target[0]), float(target[1]))
-        reading = Reading(columns, center.numpy(), scale.numpy(), described["target"], *units)
+        reading = _reading_of(described["reading"], maps.numpy(), float(target[0]), float(target[1]))
         wide = _stack_of(tensors, "wide") if any(name.startswith("wide.") for name in tensors) else None
         expected = _tensor(tensors, "expected_r2", torch.float32, 1)
         return reading, _stack_of(tensors, "networks"), expected, wide, described["about"]
@@ -112,9 +119,99 @@ def _read_json(path: Path) -> dict[str, Any]:
     for key, kind in _KEYS.items():
         if not isinstance(value.get(key), kind):
             raise InputError(f"{path}: {key} must be a {kind.__name__}, found {value.get(key)!r}")
-    if not all(isinstance(name, str) for name in value["columns"]):
-        raise InputError(f"{path}: columns must be a list of names, found {value['columns']!r}")
     return value
+
+
+def _described(reading: Reading) -> dict[str, Any]:
+    """A reading but for its maps and the units of its target, as JSON values."""
+    return {
+        "table": [asdict(column) for column in reading.table],
+        "inputs": [asdict(one) for one in reading.inputs],
+        "target": reading.target,
+        "given": list(reading.given),
+        "left_out": [list(pair) for pair in reading.left_out],
+        "notes": list(reading.notes),
+    }
+
+
+def _reading_of(described: dict[str, Any], maps: np.ndarray, center: float, scale: float) -> Reading:
+    """The reading of `_described`. Raises InputError for values that no reading has."""
+    _require(set(described) == _READING, "reading", f"an object of {', '.join(sorted(_READING))}", described)
+    table = tuple(_column(one) for one in _list(described["table"], "table"))
+    inputs = tuple(_input(one, table) for one in _list(described["inputs"], "inputs"))
+    given, notes = (_texts(described[name], name) for name in ("given", "notes"))
+    pairs = [_texts(pair, "left_out") for pair in _list(described["left_out"], "left_out")]
+    _require(all(len(pair) == 2 for pair in pairs), "left_out", "pairs of a column and a reason", pairs)
+    left_out = tuple((name, reason) for name, reason in pairs)
+    _require(isinstance(described["target"], str), "target", "a name", described["target"])
+    reading = Reading(table, inputs, maps, described["target"], center, scale, given, left_out, notes)
+    crossed = reading.low > reading.high
+    _require(not crossed.any(), "low of an input", "at most high", list(np.array(reading.input_names)[crossed]))
+    names = [*reading.columns, *(name for name, _ in left_out)]
+    _require(sorted(given or reading.columns) == sorted(names), "given", "the columns in use and those left out", given)
+    for index, column in enumerate(table):
+        read = [one.part for one in inputs if one.column == index]
+        _require(column.kind == "category" or read.count("value") == 1, "inputs", f"one value of {column.name!r}", read)
+    return reading
+
+
+def _column(one: Any) -> Column:
+    _require(isinstance(one, dict) and set(one) == set(Column.__dataclass_fields__), "table", "columns", one)
+    texts = [one[part] for part in ("name", "kind", "form", "note")]
+    _require(all(isinstance(text, str) for text in texts), "table", "columns with names", texts)
+    name, kind, form, note = texts
+    _require(kind in _FORMS, f"kind of {name!r}", "number, date or category", kind)
+    _require(form in _FORMS[kind], f"form of {name!r}", f"one of {', '.join(map(repr, _FORMS[kind]))}", form)
+    numbers = kind == "number"
+    levels: tuple[Any, ...] = (_numbers if numbers else _texts)(one["levels"], f"levels of {name!r}")
+    _require(len(set(levels)) == len(levels), f"levels of {name!r}", "distinct", levels)
+    _require(kind != "date" or not levels, f"levels of {name!r}", "none", levels)
+    gaps, (fill,) = _numbers(one["gaps"], f"gaps of {name!r}"), _numbers([one["fill"]], f"fill of {name!r}")
+    _require(numbers or not gaps, f"gaps of {name!r}", "none", gaps)
+    return Column(name, kind, levels, fill, gaps, form, note)
+
+
+def _input(one: Any, table: Sequence[Column]) -> Input:
+    _require(isinstance(one, dict) and set(one) == set(Input.__dataclass_fields__), "inputs", "inputs of columns", one)
+    index, part = one["column"], one["part"]
+    known = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(table)
+    _require(known, "column of an input", f"from 0 to {len(table) - 1}", index)
+    column = table[index]
+    allowed = _PARTS_OF[column.kind]
+    _require(part in allowed, f"part of {column.name!r}", f"one of {', '.join(allowed)}", part)
+    values, (period,) = _numbers(one["values"], "values of an input"), _numbers([one["period"]], "period of an input")
+    expected = 0 if part in ("value", "missing", "sin", "cos") else len(column.levels) + 1
+    what = f"{expected} numbers, one per level and one for any other"
+    _require(len(values) == expected, f"values of {column.name!r}", what, values)
+    one_level = part != "level" or (sorted(values) == [0.0] * len(column.levels) + [1.0] and values[-1] == 0)
+    _require(one_level, f"values of {column.name!r}", "1 for one level and 0 for all others", values)
+    periods = tuple(PERIODS.values()) if part in ("sin", "cos") else (0.0,)
+    _require(period in periods, f"period of {column.name!r}", f"one of {', '.join(map(str, periods))}", period)
+    return Input(index, part, values, period)
+
+
+def _require(holds: bool, name: str, what: str, found: Any) -> None:
+    if not holds:
+        raise InputError(f"{name} must be {what}, found {repr(found)[:_SHOWN]}")
+
+
+def _list(value: Any, name: str) -> list:
+    _require(isinstance(value, list), name, "a list", value)
+    return value
+
+
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    texts = _list(value, name)
+    _require(all(isinstance(text, str) for text in texts), name, "a list of text", value)
+    return tuple(texts)
+
+
+def _numbers(value: Any, name: str) -> tuple[float, ...]:
+    numbers = _list(value, name)
+    most = sys.float_info.max  # no nan, no infinity and no whole number beyond is within
+    finite = all(isinstance(x, int | float) and not isinstance(x, bool) and -most <= x <= most for x in numbers)
+    _require(finite, name, "finite numbers", value)
+    return tuple(map(float, numbers))
 
 
 def _tensor(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, dims: int) -> Tensor:

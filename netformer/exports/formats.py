@@ -1,14 +1,20 @@
-"""Formats: one delivered network as a file for other programs. Every format reads raw columns, in the order of
-`Population.columns`, answers in units of the target, and agrees with `Population.predict`.
+"""Formats: one delivered network as a file for other programs. Every format reads cells of the table as they are, with
+the reading inside, answers in units of the target, and agrees with `Population.predict`.
 
-    onnx      one graph, opset 17: x double (rows, features) -> y double (rows, 1). Double, because float32 cannot hold
-              a column far from 0; Erf alone runs in float32, the only type in which onnxruntime has it
-    torch     a Python file with an `nn.Module` in float64: `load()(x)` is (rows, 1)
-    sklearn   a Python file whose `load()` is a fitted `MLPRegressor`, only for networks that it can express; it
-              does not cut columns, so give it np.clip(X, LOW, HIGH)
+A row holds, per column of `Population.columns`: a number, nan or empty for a gap; a date as seconds since 1970 UTC, in
+formats that take text also in ISO 8601; a category as text, empty for a gap, or as the position of its level.
+
+    onnx      one graph, opset 17: x double (rows, columns) -> y double (rows, 1), x a nan for each gap; of a table with
+              categories an input per column instead, under its name, (rows, 1). Double, because float32 cannot hold a
+              column far from 0; Erf alone runs in float32, the only type in which onnxruntime has it
+    onnx32    the same with float inputs, for a table that they hold
+    torch     a Python file with an `nn.Module` in float64: `load()(encode(rows))` is (rows, 1)
+    sklearn   a Python file whose `load()` is a fitted pipeline that ends in an `MLPRegressor`, only for networks that
+              it can express
     json      every number, in the form of `network.schema.json`
-    c         a C99 file: `double predict(const double x[])`
-    numpy     a Python file of the standard library alone: `predict(rows)` is a list; rows are lists or an array
+    c         a C99 file: `double predict(const double x[])`, categories as constants of an enumeration; beside it
+              STEM_csv.c, a program that reads a CSV file
+    numpy     a Python file of the standard library alone: `predict(rows)` is a list
 """
 
 from __future__ import annotations
@@ -21,65 +27,95 @@ from typing import Any
 import numpy as np
 
 from netformer.errors import InputError
+from netformer.exports.c import c_reader, c_source
 from netformer.exports.formula import Formula, formula_of
+from netformer.exports.objects import target_regressor
 from netformer.exports.onnx import onnx_model
 from netformer.exports.population import Population
-from netformer.exports.source import c_source, python_source, sklearn_source, torch_source
+from netformer.exports.python import python_source, sklearn_source, torch_source
+from netformer.exports.steps import MAPPED, Step, fills_of
 from netformer.files import replacing
-from netformer.tables.reading import CUT
+from netformer.tables.reading import Reading
+from netformer.tables.scaling import SQUASH
 
 SCHEMA = Path(__file__).with_name("network.schema.json")
 
 
-def export(population: Population, which: int | str, path: str | Path, format: str, *, overwrite: bool = False) -> None:
-    """Write one network as a file, complete or not at all.
+def export(population: Any, which: int | str, path: str | Path, format: str, *, overwrite: bool = False) -> list[Path]:
+    """Write one network as a file, complete or not at all; of c also the program beside it. Returns what was written.
 
-    which: "wide", "mean" or the index of a network, see `Population.stack`. format: one of FORMATS. Raises InputError
-    for another format, a file that exists unless `overwrite`, a folder that does not, and a network that the format
-    cannot express (sklearn: more than one network, a skip, GELU, activations that differ between layers).
+    population: a Population, or a fitted estimator that makes one (`to_bundle`). which: "wide", "mean" or the index of
+    a network, see `Population.stack`. format: one of FORMATS. Raises InputError for another format, a file that exists
+    unless `overwrite`, a folder that does not, and a network that the format cannot express (sklearn: more than one
+    network, a skip, GELU, activations that differ; onnx32: a column too far from 0), all before anything is written.
     """
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    population = population.to_bundle() if hasattr(population, "to_bundle") else population
     path = Path(path)
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise InputError(f"{path} exists; choose another name or pass overwrite=True for a file")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent} must be a folder that exists; create it first")
-    content = _WRITERS[format](population, which)
-    with replacing(path) as partial:
-        partial.write_bytes(content)
+    beside = path.with_name(f"{path.stem}_csv.c")
+    for file in (path, beside) if format == "c" else (path,):
+        if file.is_dir() or (file.exists() and not overwrite):
+            raise InputError(f"{file} exists; choose another name or pass overwrite=True for a file")
+    contents = {path: _WRITERS[format](population, which)}
+    if format == "c":
+        contents[beside] = c_reader(population.reading, path.name).encode()
+    for file, content in contents.items():
+        with replacing(file) as partial:
+            partial.write_bytes(content)
+    return list(contents)
 
 
 def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]:
     """The network as JSON values, in the form of `network.schema.json`; weights with 9 significant digits."""
     formula = _formula(population, which)
     reading = formula.reading
-
-    def numbers(values: np.ndarray) -> list:
-        return [numbers(row) if row.ndim else float(f"{row:.9g}") for row in values]
-
-    def variable(name: str, center: float, scale: float) -> dict[str, Any]:
-        return {"name": name, "center": float(center), "scale": float(scale)}
-
-    columns = zip(reading.columns, reading.center, reading.scale, strict=True)
     bodies = []
     for body, head in zip(formula.bodies, formula.heads, strict=True):
         layers = [
-            {"activation": layer.activation, "weight": numbers(layer.weight), "bias": numbers(layer.bias)}
+            {"activation": layer.activation, "weight": _numbers(layer.weight), "bias": _numbers(layer.bias)}
             for layer in body
         ]
-        bodies.append({"layers": layers, "head": numbers(head)})
+        bodies.append({"layers": layers, "head": _numbers(head)})
     return {
         "format": "netformer-network",
-        "version": 1,
-        "columns": [variable(*column) for column in columns],
-        "target": variable(reading.target, reading.target_center, reading.target_scale),
-        "limit": CUT,
+        "version": 2,
+        "columns": _columns(reading),
+        "inputs": [_input(step) for step in formula.steps],
+        "squash": SQUASH,
+        "target": {"name": reading.target, "center": reading.target_center, "scale": reading.target_scale},
         "bodies": bodies,
-        "skip": numbers(formula.skip),
+        "skip": _numbers(formula.skip),
         "bias": float(f"{formula.bias:.9g}"),
         "about": population.about,
     }
+
+
+def _numbers(values: np.ndarray) -> list:
+    return [_numbers(row) if row.ndim else float(f"{row:.9g}") for row in values]
+
+
+def _columns(reading: Reading) -> list[dict[str, Any]]:
+    described = []
+    for column, fill in zip(reading.table, fills_of(reading), strict=True):
+        one: dict[str, Any] = {"name": column.name, "kind": column.kind, "fill": fill}
+        if column.kind == "category":
+            one |= {"fill": int(fill), "levels": list(column.levels)}
+        elif column.gaps:
+            one["gaps"] = [float(value) for value in column.gaps]
+        described.append(one)
+    return described
+
+
+def _input(step: Step) -> dict[str, Any]:
+    one: dict[str, Any] = {"column": step.column, "part": step.part}
+    if step.part not in MAPPED:
+        one["values"] = _numbers(np.array(step.constants))
+        return one | ({"levels": list(step.more)} if step.part == "code" else {})
+    one |= dict(zip(("center", "scale", "low", "high", "shift", "spread"), step.constants, strict=True))
+    return one | ({"period": step.more[0]} if step.more else {})
 
 
 def _formula(population: Population, which: Any) -> Formula:
@@ -87,11 +123,13 @@ def _formula(population: Population, which: Any) -> Formula:
 
 
 def _sklearn(population: Population, which: Any) -> bytes:
-    return sklearn_source(population.to_sklearn(which), population.reading).encode()
+    regressor = target_regressor(population.reading, population.networks, which)
+    return sklearn_source(regressor, population.reading).encode()
 
 
 _WRITERS: dict[str, Callable[[Population, Any], bytes]] = {
     "onnx": lambda population, which: onnx_model(_formula(population, which)).SerializeToString(),
+    "onnx32": lambda population, which: onnx_model(_formula(population, which), single=True).SerializeToString(),
     "torch": lambda population, which: torch_source(_formula(population, which)).encode(),
     "sklearn": _sklearn,
     "json": lambda population, which: (json.dumps(to_json(population, which), allow_nan=False) + "\n").encode(),

@@ -1,6 +1,6 @@
-"""Formula: a delivered network as plain arrays, from raw columns to the target, the one form all exports write.
+"""Formula: a delivered network as plain arrays, from the cells of a row to the target, the one form all exports write.
 
-    z = (x - center) / scale, cut at +-CUT
+    z = what the network reads of a row, a number per input (`steps`)
     y = bias + skip . z + sum_k heads[k] . bodies[k](z)
     answer = y * target_scale + target_center
 
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import erf, expit
 
+from netformer.exports.steps import Step, steps_of
 from netformer.networks.stack import Networks
 from netformer.tables.reading import Reading
 
@@ -24,8 +25,6 @@ Rounding = Callable[[np.ndarray], np.ndarray]
 TOLERANCE = 2e-6  # of the target's spread: what written digits may change, on the rows of `_probe`
 EXACT_DIGITS = 17
 _SINGLE_DIGITS = range(4, 10)  # 9 digits tell all float32 apart
-
-
 # Of coded weights: printable ASCII but for ! and ", and for ? and \, which mean something in a C string.
 ALPHABET = "".join(chr(code) for code in range(35, 127) if chr(code) not in "?\\")
 _CHARACTERS = range(3, 7)
@@ -54,8 +53,13 @@ class Formula:
     reading: Reading
     bodies: tuple[tuple[Layer, ...], ...]
     heads: tuple[Float[np.ndarray, " _"], ...]
-    skip: Float[np.ndarray, " features"]
+    skip: Float[np.ndarray, " inputs"]
     bias: float
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """How each input is made."""
+        return steps_of(self.reading)
 
     @property
     def activations(self) -> list[str]:
@@ -68,8 +72,8 @@ class Formula:
         layers = sum(layer.weight.size + layer.bias.size for body in self.bodies for layer in body)
         return layers + sum(head.size for head in self.heads) + self.skip.size + 1
 
-    def inner(self, z: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, " rows"]:
-        """Standardised columns to the standardised target."""
+    def inner(self, z: Float[np.ndarray, "rows inputs"]) -> Float[np.ndarray, " rows"]:
+        """Standardised inputs to the standardised target."""
         y = self.bias + z @ self.skip
         for body, head in zip(self.bodies, self.heads, strict=True):
             h = z
@@ -90,7 +94,7 @@ class Formula:
 
 def formula_of(reading: Reading, stack: Networks) -> Formula:
     """The formula of the mean of a stack."""
-    networks, features = Networks(stack.specs, stack.weight.double()), len(reading.columns)
+    networks, inputs = Networks(stack.specs, stack.weight.double()), len(reading.inputs)
     bodies, heads = [], []
     for index in range(len(networks)):
         *hidden, (head, _, _) = networks.matrices(index)
@@ -104,7 +108,7 @@ def formula_of(reading: Reading, stack: Networks) -> Formula:
         reading,
         tuple(bodies),
         tuple(heads),
-        last[1 : 1 + features],
+        last[1 : 1 + inputs],
         float(last[0]),
     )
 
@@ -158,7 +162,7 @@ def _half(count: int) -> int:
 def _probe(formula: Formula) -> Callable[[Rounding], float]:
     """Tells how far a change of the weights moves an answer at most, on 1,000 rows twice as wide as the table; nan
     where it is not finite."""
-    z = 2 * np.random.default_rng(0).standard_normal((1000, len(formula.reading.columns)))
+    z = 2 * np.random.default_rng(0).standard_normal((1000, len(formula.reading.inputs)))
     expected = formula.inner(z)
 
     def moved(change: Rounding) -> float:

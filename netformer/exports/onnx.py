@@ -1,71 +1,240 @@
-"""ONNX: a network as one file."""
+"""ONNX: a network as one file, with the reading of its columns in the graph."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from netformer.errors import InputError
 from netformer.exports.formula import Formula
-from netformer.tables.reading import CUT
+from netformer.exports.steps import MAPPED, Step, fills_of, gaps_of
+from netformer.tables.reading import Reading
+from netformer.tables.scaling import SQUASH
 
-_ONNX_OPSET, _ONNX_IR = 17, 8
-_ONNX_KINDS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+_OPSETS, _IR = {"": 17, "ai.onnx.ml": 3}, 8
+_KINDS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+COARSEST = 1e-3  # of a standardised input: what float32 may blur
 
 
-def onnx_model(formula: Formula) -> Any:
-    """The formula as an ONNX model, opset 17: x double (rows, features) -> y double (rows, 1); GELU is exact.
+def onnx_model(formula: Formula, single: bool = False) -> Any:
+    """The formula as an ONNX model, opset 17, that answers y double (rows, 1); GELU is exact.
 
-    The names of columns and target are its metadata `columns` (a JSON list) and `target`.
+    Of a table of numbers and dates one input, x (rows, columns); else one per column under its name (`input_names`),
+    (rows, 1): a category is text, without blanks around it, "" for a gap. nan is a gap of the others, a date is seconds
+    since 1970 UTC. They are double, or float with `single`; the arithmetic is in double. Names and kinds of the columns
+    and the name of the target are its metadata `columns`, `kinds` (JSON lists) and `target`.
+
+    Raises InputError if onnx is not installed, and with `single` for a column that float cannot tell apart.
     """
-    from onnx import TensorProto, checker, helper, numpy_helper
-
-    nodes: list[Any] = []
-    constants: list[Any] = []
-
-    def constant(value: np.ndarray | float) -> str:
-        name = f"c{len(constants)}"
-        constants.append(numpy_helper.from_array(np.array(value, np.float64), name))
-        return name
-
-    def node(kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        output = output or f"n{len(nodes)}"
-        nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
-        return output
-
-    def activated(h: str, name: str) -> str:
-        if name == "gelu":
-            single = node("Cast", node("Mul", h, constant(0.5**0.5)), to=TensorProto.FLOAT)
-            erf = node("Cast", node("Erf", single), to=TensorProto.DOUBLE)
-            return node("Mul", node("Mul", h, constant(0.5)), node("Add", erf, constant(1.0)))
-        return h if name == "identity" else node(_ONNX_KINDS[name], h)
-
-    z = node("Div", node("Sub", "x", constant(formula.reading.center)), constant(formula.reading.scale))
-    z = node("Clip", z, constant(-CUT), constant(CUT))
+    try:
+        from onnx import TensorProto, checker, helper
+    except ImportError:
+        raise InputError("onnx must be installed to write ONNX; pip install onnx onnxruntime") from None
+    reading = formula.reading
+    if single:
+        _check_single(formula)
+    graph = _Graph(reading.columns)
+    real = TensorProto.FLOAT if single else TensorProto.DOUBLE
+    names = input_names(reading)
+    inputs = []
+    if not has_text(reading):
+        inputs.append(helper.make_tensor_value_info("x", real, ["rows", len(reading.columns)]))
+    else:
+        for name, column in zip(names, reading.table, strict=True):
+            kind = TensorProto.STRING if column.kind == "category" else real
+            inputs.append(helper.make_tensor_value_info(name, kind, ["rows", 1]))
+    z = _inputs(graph, formula, names, np.float32 if single else np.float64)
     ends = []
     for body in formula.bodies:
         h = z
         for layer in body:
-            h = activated(node("Gemm", h, constant(layer.weight), constant(layer.bias), transB=1), layer.activation)
+            h = graph.node("Gemm", h, graph.constant(layer.weight), graph.constant(layer.bias), transB=1)
+            h = _activated(graph, h, layer.activation)
         ends.append(h)
     last = np.concatenate([*formula.heads, formula.skip])[:, None]
-    y = node("Gemm", node("Concat", *ends, z, axis=1), constant(last), constant(np.array([formula.bias])))
-    node(
-        "Add",
-        node("Mul", y, constant(formula.reading.target_scale)),
-        constant(formula.reading.target_center),
-        output="y",
+    joined = graph.node("Concat", *ends, z, axis=1)
+    y = graph.node("Gemm", joined, graph.constant(last), graph.constant(np.array([formula.bias])))
+    y = graph.node("Mul", y, graph.constant(reading.target_scale))
+    output = _free("y", names)
+    graph.node("Add", y, graph.constant(reading.target_center), output=output)
+    outputs = [helper.make_tensor_value_info(output, TensorProto.DOUBLE, ["rows", 1])]
+    opsets = [helper.make_opsetid(*one) for one in _OPSETS.items() if one[0] in graph.domains]
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "netformer", inputs, outputs, graph.constants),
+        opset_imports=opsets,
+        ir_version=_IR,
+        producer_name="netformer",
     )
-    graph = helper.make_graph(
-        nodes,
-        "netformer",
-        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["rows", len(formula.reading.columns)])],
-        [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["rows", 1])],
-        constants,
-    )
-    opset = [helper.make_opsetid("", _ONNX_OPSET)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=_ONNX_IR, producer_name="netformer")
-    helper.set_model_props(model, {"columns": json.dumps(formula.reading.columns), "target": formula.reading.target})
+    kinds = [column.kind for column in reading.table]
+    facts = {"columns": json.dumps(reading.columns), "kinds": json.dumps(kinds), "target": reading.target}
+    helper.set_model_props(model, facts)
     checker.check_model(model)
     return model
+
+
+def input_names(reading: Reading) -> list[str]:
+    """Names of the inputs of the graph: x alone for a table of numbers and dates, else the names of the columns."""
+    if not has_text(reading):
+        return ["x"]
+    return [name or _free("x", reading.columns) for name in reading.columns]
+
+
+def has_text(reading: Reading) -> bool:
+    """Whether a category is among the columns."""
+    return any(column.kind == "category" for column in reading.table)
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+class _Graph:
+    """Nodes and constants as they are made, under names that no column has."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.domains = {""}
+        self.prefix = "_"
+        while any(name.startswith(self.prefix) for name in columns):
+            self.prefix += "_"
+
+    def constant(self, value: Any, kind: type = np.float64) -> str:
+        from onnx import numpy_helper
+
+        name = f"{self.prefix}c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.array(value, kind), name))
+        return name
+
+    def node(self, kind: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any) -> str:
+        from onnx import helper
+
+        output = output or f"{self.prefix}n{len(self.nodes)}"
+        self.domains.add(domain)
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], domain=domain, **attributes))
+        return output
+
+
+def _activated(graph: _Graph, h: str, name: str) -> str:
+    from onnx import TensorProto
+
+    if name == "gelu":  # onnxruntime has Erf in float32 alone
+        single = graph.node("Cast", graph.node("Mul", h, graph.constant(0.5**0.5)), to=TensorProto.FLOAT)
+        erf = graph.node("Cast", graph.node("Erf", single), to=TensorProto.DOUBLE)
+        return graph.node("Mul", graph.node("Mul", h, graph.constant(0.5)), graph.node("Add", erf, graph.constant(1.0)))
+    return h if name == "identity" else graph.node(_KINDS[name], h)
+
+
+def _inputs(graph: _Graph, formula: Formula, names: Sequence[str], real: type) -> str:
+    """What the networks read (rows, inputs). real: the type of the graph's inputs; what their cells are compared with
+    is rounded to it."""
+
+    reading, steps = formula.reading, formula.steps
+    numeric = [i for i, column in enumerate(reading.table) if column.kind != "category"]
+    at = {column: k for k, column in enumerate(numeric)}  # place of a number in x
+    cells = names[0]
+    if numeric and has_text(reading):
+        cells = graph.node("Concat", *(names[i] for i in numeric), axis=1)
+    if numeric:
+        cells, known = _known(graph, reading, cells, numeric, real)
+
+    def gather(values: str, places: list[int]) -> str:
+        return graph.node("Gather", values, graph.constant(places, np.int64), axis=1)
+
+    parts, order = [], []
+    for part in MAPPED:
+        some = [i for i, step in enumerate(steps) if step.part == part]
+        if not some:
+            continue
+        places = [at[steps[i].column] for i in some]
+        raw = known if places == list(range(len(numeric))) else gather(known, places)
+        if part != "value":
+            turns = graph.node("Div", raw, graph.constant([steps[i].more[0] for i in some]))
+            quarter = 0.0 if part == "sin" else np.pi / 2  # cos(a) = sin(a + pi / 2)
+            angle = graph.node("Mul", turns, graph.constant(2 * np.pi))
+            raw = graph.node("Sin", graph.node("Add", angle, graph.constant(quarter)))
+        parts.append(_standard(graph, raw, np.array([steps[i].constants for i in some]).T))
+        order += some
+    for i, step in enumerate(steps):
+        if step.part in MAPPED:
+            continue
+        if step.part == "level":
+            parts.append(_looked_up(graph, names[step.column], reading.table[step.column].levels, step))
+        else:
+            cell = gather(cells, [at[step.column]])
+            parts.append(_compared(graph, cell, step, real))
+        order.append(i)
+    z = parts[0] if len(parts) == 1 else graph.node("Concat", *parts, axis=1)
+    return z if order == sorted(order) else gather(z, np.argsort(order).tolist())
+
+
+def _known(graph: _Graph, reading: Reading, x: str, numeric: list[int], real: type) -> tuple[str, str]:
+    """Numbers and dates in double: with nan for every gap, and with what a gap is read as."""
+    from onnx import TensorProto
+
+    x = graph.node("Cast", x, to=TensorProto.DOUBLE)
+    gaps, fills = gaps_of(reading), fills_of(reading)
+    for column, numbers in gaps.items():
+        for number in numbers:
+            others = np.where(np.array(numeric) == column, real(number), np.nan)
+            x = graph.node("Where", graph.node("Equal", x, graph.constant(others)), graph.constant(np.nan), x)
+    return x, graph.node("Where", graph.node("IsNaN", x), graph.constant([fills[i] for i in numeric]), x)
+
+
+def _standard(graph: _Graph, x: str, maps: np.ndarray) -> str:
+    center, scale, low, high, shift, spread = map(graph.constant, maps)
+    r = graph.node("Div", graph.node("Sub", x, center), scale)
+    r = graph.node("Min", graph.node("Max", r, low), high)
+    part = graph.node("Div", r, graph.constant(SQUASH))
+    root = graph.node("Sqrt", graph.node("Add", graph.node("Mul", part, part), graph.constant(1.0)))
+    return graph.node("Div", graph.node("Sub", graph.node("Div", r, root), shift), spread)
+
+
+def _looked_up(graph: _Graph, cell: str, levels: Sequence[Any], step: Step) -> str:
+    """The value of each text (rows, 1)."""
+    texts = [str(level) for level in levels]
+    places: dict[str, Any] = {
+        "keys_strings": texts,
+        "values_int64s": list(range(len(texts))),
+        "default_int64": len(texts),
+    }
+    position = graph.node("LabelEncoder", cell, domain="ai.onnx.ml", **places)
+    return graph.node("Gather", graph.constant(step.constants), position, axis=0)
+
+
+def _compared(graph: _Graph, cell: str, step: Step, real: type) -> str:
+    """The value of each number (rows, 1), nan for a gap: by the level it equals, or by whether it is a gap."""
+    from onnx import TensorProto
+
+    values = np.array(step.constants)
+    if step.part == "missing":
+        return graph.node("Where", graph.node("IsNaN", cell), graph.constant(values[1]), graph.constant(values[0]))
+    levels = graph.constant(np.array(step.more, real)[None])
+    same = graph.node("Cast", graph.node("Equal", cell, levels), to=TensorProto.DOUBLE)
+    found = graph.node("MatMul", same, graph.constant((values[:-1] - values[-1])[:, None]))
+    return graph.node("Add", found, graph.constant(values[-1]))
+
+
+def _check_single(formula: Formula) -> None:
+    """Raises InputError for a column of which float32 blurs what the networks read."""
+    reading = formula.reading
+    half = float(np.finfo(np.float32).eps) / 2
+    for i, step in enumerate(formula.steps):
+        name = reading.columns[step.column]
+        if step.part == "code" and max(map(abs, step.more)) > 2**24:
+            raise InputError(f"float32 cannot tell the values of column {name!r} apart; use onnx, which reads double")
+        if step.part not in MAPPED:
+            continue
+        values = next(k for k, one in enumerate(reading.inputs) if one.column == step.column and one.part == "value")
+        blur = half * max(abs(reading.low[values]), abs(reading.high[values]))
+        blur *= 2 * np.pi / step.more[0] if step.more else 1.0
+        if blur / (reading.scale[i] * reading.spread[i]) > COARSEST:
+            raise InputError(
+                f"float32 is too coarse for column {name!r}, {reading.low[values]:g} to {reading.high[values]:g}; use "
+                "onnx, which reads double"
+            )

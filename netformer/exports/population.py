@@ -3,7 +3,8 @@ reports share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
@@ -12,26 +13,28 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from netformer.errors import InputError
 from netformer.exports.bundle import read_folder, write_folder
 from netformer.exports.formula import formula_of
-from netformer.exports.objects import DeliveredNetwork, raw_regressor
+from netformer.exports.objects import DeliveredNetwork, sklearn_pipeline, target_regressor
 from netformer.exports.onnx import onnx_model
 from netformer.files import replacing
 from netformer.networks.stack import Networks, _check_stack
+from netformer.tables.columns import Column, _numbers, is_frame
 from netformer.tables.reading import Reading
 
+_FEW = 0.1  # share of a column's cells up to which those without a number are gaps
 _ROWS = 4096  # of a table that are predicted at once, for memory
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Population:
-    """Networks for one table, and how it is read: raw columns in, units of the target out.
+    """Networks for one table, and how it is read: cells of its columns in, units of the target out.
 
-    reading: names, center and scale of columns and target. networks: they read the standardised columns, cut, and
-    answer in the standardised target. expected_r2: of each network on new rows, by leave-one-out of its output layer; a
+    reading: what each column is and becomes. networks: they read standardised inputs and answer in the standardised
+    target. expected_r2: of each network on new rows, by leave-one-out of its output layer; a
     little high, see `head.weigh_heads`; nan where it is not known. wide: the stack whose mean is the wide network
     (`merging.widen`), or None. about: anything JSON holds (seeds, scores).
 
@@ -51,7 +54,7 @@ class Population:
             raise InputError("networks must hold at least 1 network, got 0")
         for name, stack in (("networks", self.networks), ("wide", self.wide)):
             if stack is not None:
-                _check_stack(name, stack, len(self.columns))
+                _check_stack(name, stack, len(self.reading.inputs))
         if self.expected_r2.shape != (n,):
             raise InputError(f"expected_r2 must be one number per network, got {tuple(self.expected_r2.shape)}")
 
@@ -73,6 +76,10 @@ class Population:
         at = list(range(len(self)))[index]
         some = at if isinstance(at, list) else [at]
         return replace(self, networks=self.networks[some], expected_r2=self.expected_r2[some], wide=None)
+
+    def __iter__(self) -> Iterator[Population]:
+        """The networks one by one, as `population[i]`."""
+        return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
         sizes, known = self.networks.specs.n_params, self.expected_r2[torch.isfinite(self.expected_r2)]
@@ -101,16 +108,25 @@ class Population:
     def predict(self, X: Any, which: int | str | None = None) -> Float[np.ndarray, "*n rows"]:
         """Predictions in units of the target, float64.
 
-        X: (rows, features), raw columns in the order of `columns`. which: "each" gives (n, rows), the answers of every
-        network; "wide", "mean" or an index (see `stack`) give (rows,). None: "wide" where there is a wide network, else
-        "each". Raises InputError for another shape and for missing or infinite values.
+        X: a DataFrame, matched by name, or an array (rows, columns of the table that was fitted), matched by position;
+        see `Reading.numbers`. which: "each" gives (n, rows), the answers of every network; "wide", "mean" or an index
+        (see `stack`) give (rows,). None: "wide" where there is a wide network, else "each". Raises InputError for a
+        column that is missing, another shape, and a column of numbers in which more than a few cells are none.
         """
-        X = np.asarray(X, np.float64)
-        if X.ndim != 2 or X.shape[1] != len(self.columns):
-            raise InputError(f"X must be (rows, {len(self.columns)}), got {X.shape}")
-        if not np.isfinite(X).all():
-            raise InputError("X must be finite; drop or impute missing values first")
-        return self.reading.answer(self.standard_answers(self.reading.standardize(X), which))
+        return self.reading.answer(self.standard_answers(self.read(X), which))
+
+    def read(self, X: Any) -> Float[np.ndarray, "rows inputs"]:
+        """What networks read of the rows of a table, X as in `predict`. A few cells without a number in a column of
+        numbers are gaps, columns that were not fitted are ignored; a UserWarning says so."""
+        X, notes = _readable(X, self.reading.table)
+        if is_frame(X):
+            known = {*self.reading.given, *self.columns, self.target}
+            more = [str(name) for name in X.columns if str(name) not in known]
+            notes += [f"columns that were not fitted are ignored: {', '.join(more[:8])}"] * bool(more)
+        z = self.reading.standardize(X)
+        for note in notes:
+            warnings.warn(note, UserWarning, stacklevel=3)
+        return z
 
     def standard_answers(
         self, z: Float[np.ndarray, "rows features"], which: int | str | None = None
@@ -123,20 +139,27 @@ class Population:
         answers = torch.cat([networks.predict(part[None]) for part in torch.from_numpy(z).split(_ROWS)], 1)
         return (answers if which == "each" else answers.mean(0)).numpy()
 
-    def to_torch(self, which: int | str) -> nn.Module:
-        """What `which` names (`stack`) as a PyTorch module that reads raw columns: `exports.objects.DeliveredNetwork`.
-        A network alone, on standardised columns, as `tokenize` reads it: `networks.to_torch(index)`."""
+    def to_torch(self, which: int | str) -> DeliveredNetwork:
+        """What `which` names (`stack`) as a PyTorch module that reads rows as numbers, nan for a gap, dates in seconds
+        since 1970 UTC, categories as positions of their levels; its `encode` makes them of a table. A network alone, on
+        standardised inputs, as `tokenize` reads it: `networks.to_torch(index)`."""
         return DeliveredNetwork(self.reading, self.stack(which))
 
     def to_sklearn(self, which: int | str) -> Any:
-        """One network as a fitted `MLPRegressor` that reads raw columns; see `exports.objects.raw_regressor`. Raises
-        InputError for what MLPRegressor cannot express: a skip, GELU, activations that differ."""
-        return raw_regressor(self.reading, self.stack(which), which)
+        """One network as a fitted pipeline, which reads tables as `predict` does and ends in an `MLPRegressor` on
+        standardised inputs. Raises InputError, with the numbers of the networks that will do, for what MLPRegressor
+        cannot express: several networks, a skip, GELU, activations that differ."""
+        return sklearn_pipeline(self.reading, target_regressor(self.reading, self.networks, which))
 
-    def to_onnx(self, which: int | str, path: str | Path) -> None:
-        """Write what `which` names (`stack`) as an ONNX file: x double (rows, features), raw, -> y double (rows, 1).
-        The file appears complete or not at all, and replaces one that is there."""
-        content = onnx_model(formula_of(self.reading, self.stack(which))).SerializeToString()
+    def to_onnx(self, which: int | str, path: str | Path, dtype: str = "float64") -> None:
+        """Write what `which` names (`stack`) as an ONNX file: x (rows, columns) -> y double (rows, 1); of a table with
+        categories an input per column, text for these (`exports.onnx.onnx_model`). dtype: of numbers and dates, float64
+        or float32. The file appears complete or not at all, and replaces one that is there. Raises InputError without
+        the package onnx, and for a column that lies too far from 0 for float32."""
+        if dtype not in ("float64", "float32"):
+            raise InputError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
+        formula = formula_of(self.reading, self.stack(which))
+        content = onnx_model(formula, dtype == "float32").SerializeToString()
         with replacing(Path(path)) as partial:
             partial.write_bytes(content)
 
@@ -159,6 +182,21 @@ class Population:
             return cls(*parts)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from None
+
+
+def _readable(X: Any, table: Sequence[Column]) -> tuple[Any, list[str]]:
+    """A table without the cells that no number can be read from in a column of numbers, and what to say of them; a
+    column with more than `_FEW` is left as it is, for an error to name."""
+    X, notes = X.to_pandas() if is_frame(X) and hasattr(X, "to_pandas") else X, []
+    for column in table if is_frame(X) else ():
+        if column.kind == "number" and column.name in X.columns and X[column.name].dtype.kind in "OTU":
+            cells = X[column.name]
+            lost = _numbers(cells, column.form)[1]
+            if 0 < lost.sum() <= _FEW * cells.notna().sum():
+                X, row = X.assign(**{column.name: cells.mask(lost)}), int(lost.argmax())
+                more = f" and {int(lost.sum()) - 1} more" if lost.sum() > 1 else ""
+                notes.append(f"column {column.name!r}: {str(cells.iloc[row])!r} in row {row + 1}{more} taken for a gap")
+    return X, notes
 
 
 Bundle = Population  # the name it has where one is saved or exported

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +14,21 @@ from netformer.generation.generator import NetFormer
 from netformer.generation.merging import widen
 from netformer.model.prompt import FREE, Prompt
 from netformer.networks.stack import concatenate, constant_network
+from netformer.tables.inputs import Input
 from netformer.tables.reading import CUT, read
 from netformer.tasks.task import TRAIN
 from netformer.tasks.view import TaskStack, Views
 
-GROUPS = 4  # of columns, of a table with more than a network reads
+GROUPS = 2  # of inputs beside the relevant ones, of a table with more than a network reads
+LEAST_RELEVANCE = 5.0  # over the number of rows: of columns that half of the networks read alone
+FEWER = 2 / 3  # share of the inputs of a narrow table that may be relevant for some networks to read these alone
+ALONE = {"narrow": 0.5, "wide": 0.75}  # share of the networks that read the relevant inputs alone
+BINS, BIN_ROWS, RELEVANCE_ROWS = 10, 15, 5000  # of an input for its relevance: bins at most, rows of one, rows of all
 
 
 def deliver(
-    X: Float[np.ndarray, "rows features"],
-    y: Float[np.ndarray, " rows"],
+    X: Any,
+    y: Any,
     load: Callable[[], NetFormer],
     *,
     n_samples: int,
@@ -36,18 +42,18 @@ def deliver(
 
     load: gives the model; not called where nothing can be learned (a constant target, no column that varies), which one
     network of zeros answers. prompt, refine_steps: as in `NetFormer.generate`. columns, target: names, see
-    `reading.read`. `about["groups"]`: of columns the networks read a part each, 1 where each reads all.
+    `reading.read`. `about["groups"]`: of columns the networks read a part each, 1 where each is an answer on its own.
     """
     reading, z, t = read(X, y, columns, target)
     if not (z.any() and t.any()):
         nothing = constant_network(z.shape[1])
         return Population(reading, nothing, torch.zeros(1), nothing, {"groups": 1})
-    model, n_features = load(), z.shape[1]
+    model, n_inputs = load(), z.shape[1]
     size = model.model.layout.max_features
-    groups = column_groups(np.abs(z.T @ t), size, min(GROUPS, n_samples))
-    counts = [len(part) for part in np.array_split(np.arange(n_samples), len(groups))]
+    blocks = blocks_of(reading.inputs, relevance(z, t))
+    groups = input_groups(blocks, LEAST_RELEVANCE / len(t), size, n_samples)
     written, expected = [], []
-    for number, (group, count) in enumerate(zip(groups, counts, strict=True)):
+    for number, (group, count) in enumerate(groups):
         seen = np.zeros_like(z)
         seen[:, group] = z[:, group]
         networks, estimates = model.write(
@@ -56,28 +62,85 @@ def deliver(
             count,
             prompt=prompt,
             refine_steps=refine_steps,
-            known=model.known(X[:, np.sort(group)], y),
+            known=model.known(reading, X, y, np.sort(group)),
             random_state=(seed + number) % 2**31,
         )
         written.append(networks)
         expected.append(estimates)
     networks = concatenate(written)
     # Networks that each read a part of the columns are no answer in the mean, only together.
-    share = 1.0 if n_features > size else None
+    share = 1.0 if n_inputs > size else None
     wide = widen(networks, _as_task(np.clip(z, -CUT, CUT), t), n_samples, share)
-    return Population(reading, networks, torch.cat(expected), wide, {"groups": len(groups)})
+    about = {"groups": 1 if n_inputs <= size else len(groups)}
+    return Population(reading, networks, torch.cat(expected), wide, about)
 
 
-def column_groups(strength: Float[np.ndarray, " features"], size: int, count: int) -> list[Int[np.ndarray, " k"]]:
-    """Columns of each group: of a narrow table one with all, else the stronger half of `size` in each, and others in
-    turn, in order of strength, |correlation with y|."""
-    order = np.argsort(-strength, kind="stable")
-    if len(order) <= size:
-        return [order]
-    half = size // 2
-    rest = order[half:]
-    used = min(count, -(-len(rest) // (size - half)))
-    return [np.concatenate([order[:half], rest[g::used][: size - half]]) for g in range(used)]
+def relevance(z: Float[np.ndarray, "rows inputs"], t: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " inputs"]:
+    """What each input says of the target on its own: adjusted R2 of a line, or of the means of up to `BINS` bins of
+    equal size if that is more, on at most `RELEVANCE_ROWS` rows. Of an input that says nothing it is 0 in the mean,
+    with a deviation of some 4 / rows."""
+    step = -(-len(t) // RELEVANCE_ROWS)
+    z, t = z[::step], t[::step] - t[::step].mean()
+    n, total = len(t), max(float(np.square(t).sum()), 1e-12)
+    count = int(np.clip(n // BIN_ROWS, 2, BINS))
+    edges = np.quantile(z, np.arange(1, count) / count, axis=0)
+    found = np.zeros(z.shape[1])
+    for i, column in enumerate(z.T):
+        bins = np.searchsorted(edges[:, i], column)
+        rows, sums = np.bincount(bins, minlength=count), np.bincount(bins, t, minlength=count)
+        used = int((rows > 0).sum())
+        centred = column - column.mean()
+        line = float(centred @ t) ** 2 / max(float(centred @ centred), 1e-12) / total
+        steps = float((sums**2 / np.maximum(rows, 1)).sum()) / total
+        adjusted = [1 - (1 - r2) * (n - 1) / max(n - k, 1) for r2, k in ((line, 2), (steps, used))]
+        found[i] = max(adjusted)
+    return found
+
+
+def blocks_of(
+    inputs: Sequence[Input], strength: Float[np.ndarray, " inputs"]
+) -> list[tuple[float, Int[np.ndarray, " _"]]]:
+    """The inputs of each column and the strength of the strongest, strongest column first."""
+    column = np.array([one.column for one in inputs])
+    blocks = [np.flatnonzero(column == which) for which in np.unique(column)]
+    return sorted(((float(strength[block].max()), block) for block in blocks), key=lambda pair: -pair[0])
+
+
+def input_groups(
+    blocks: Sequence[tuple[float, Int[np.ndarray, " _"]]], least: float, size: int, n_samples: int
+) -> list[tuple[Int[np.ndarray, " _"], int]]:
+    """The inputs that networks read and how many networks read them; a column's inputs stay together.
+
+    blocks: see `blocks_of`. Of a narrow table all are read; of one with more than `size` there are `GROUPS` groups,
+    each the strongest columns in half of its size and the others in turn. But `ALONE` of the networks read what is
+    relevant alone, columns stronger than `least`, unless that is nearly all of a narrow table.
+    """
+    every = [block for _, block in blocks]
+    groups = [np.concatenate(every)]
+    narrow = len(groups[0]) <= size
+    if not narrow:
+        first = _filled(every, size // 2)
+        rest = [block for block in every if not np.isin(block, first).any()]
+        groups = [_filled([first, *rest[g::GROUPS]], size) for g in range(GROUPS)]
+    relevant = _filled([block for strength, block in blocks if strength > least], size)
+    able = 0 < len(relevant) <= (FEWER * len(groups[0]) if narrow else size)
+    alone = int(n_samples * ALONE["narrow" if narrow else "wide"]) if able else 0
+    shares = [(relevant, alone), *zip(groups, _shares(n_samples - alone, len(groups)), strict=True)]
+    return [(group, count) for group, count in shares if count]
+
+
+def _shares(total: int, parts: int) -> list[int]:
+    return [len(part) for part in np.array_split(np.arange(total), parts)]
+
+
+def _filled(blocks: Sequence[Int[np.ndarray, " _"]], size: int) -> Int[np.ndarray, " _"]:
+    """Blocks in their order while they fit; of a first one that is too large, its beginning."""
+    taken: list[np.ndarray] = []
+    for block in blocks:
+        room = size - sum(map(len, taken))
+        if len(block) <= room or not taken:
+            taken.append(block[:room])
+    return np.concatenate(taken) if taken else np.zeros(0, np.int64)
 
 
 def _as_task(z: Float[np.ndarray, "rows features"], t: Float[np.ndarray, " rows"]) -> TaskStack:

@@ -5,6 +5,7 @@ Importing this module must not import torch, which takes a second: what needs it
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -13,16 +14,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+import pandas as pd
+from jaxtyping import Float, Int
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from netformer.errors import InputError
+from netformer.tables.cells import emptied
+from netformer.tables.columns import cells_of, is_frame
 
 if TYPE_CHECKING:
     from netformer.exports.population import Population
     from netformer.generation.generator import NetFormer
+
+_NUMBERS: dict[str, Any] = {
+    "dtype": np.float64,
+    "ensure_all_finite": "allow-nan",
+}  # arrays, as scikit-learn checks them
+
+MOST_REPEATS = 10  # times the rows of a table that it may grow by whole weights
 
 
 @cache
@@ -51,9 +68,13 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
 
     `n_samples` networks are written and merged into one wide network. Its output layer is a blend of theirs and of one
     ridge fit over all hidden units (`merging.widen`): the more rows per hidden unit, the more of the fit. No gradient
-    step is taken unless `refine_steps` asks for some. Columns are numeric and finite, the target is one. Of a table
-    with more columns than a network reads (16), each network reads one of up to 4 groups of columns, and the output
-    layer is the ridge fit alone; every column reaches the output linearly.
+    step is taken unless `refine_steps` asks for some.
+
+    Columns may hold numbers, dates, categories and text, with gaps and outliers: `tables.reading` and `tables.inputs`
+    say what becomes of them, `columns_` what was decided. The target is one column of numbers. A network reads up to
+    16 inputs. Of a table with columns that say little on their own, some of the networks read the relevant ones alone;
+    of one with more inputs than 16, the others read a part each, and the output layer is the ridge fit alone. Every
+    input reaches the output linearly.
 
     Parameters
     ----------
@@ -74,7 +95,9 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
     network_ : Population, the same with the wide network that `predict` runs: `network_.predict(X)` is (rows,).
         Where there is nothing to learn (a constant target, no column that varies), it answers the mean.
     noise_ : float, root mean squared residual on the rows fitted, in the units of y.
-    center_, scale_ : ndarray of shape (n_features_in_,), of the columns; target_center_, target_scale_ : float.
+    columns_ : DataFrame, a row per column of the table: what it was read as, its inputs, what was left out and why.
+    target_center_, target_scale_ : float, mean and deviation of y.
+    targets_ : of several targets alone, a fitted NetFormerRegressor for each, and none of the above.
     n_features_in_, feature_names_in_ : as in scikit-learn.
     """
 
@@ -96,18 +119,30 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         self.activations = activations
         self.model = model
 
-    def fit(self, X: Any, y: Any) -> NetFormerRegressor:
-        """X: (rows, features), y: (rows,), at least 2 rows. Raises InputError for missing or infinite values, and for
-        parameters and a model that cannot be used."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetFormerRegressor:
+        """X: a DataFrame of pandas, polars or pyarrow with columns of numbers, dates, categories and text, or an array
+        of numbers (rows, features); gaps are allowed. y: (rows,), at least 2 rows, or (rows, targets), see `targets_`.
+        sample_weight: (rows,), at least 0: a row counts as if it stood in the table so many times; weights that are not
+        whole are rounded so that the table keeps its number of rows (`repeats`). Raises InputError for infinite values,
+        a target with gaps, a table without a usable column, and for parameters and a model that cannot be used.
+        """
         from netformer.generation.delivery import deliver
         from netformer.model.prompt import Prompt, check_request
 
         n_samples, refine_steps = check_request(self.n_samples, self.refine_steps)
         prompt = Prompt(self.max_params, self.max_hidden_layers, self.activations)
         if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
-            raise InputError(f"y must be one target, got {y.shape}; see sklearn.multioutput.MultiOutputRegressor")
-        X, y = validate_data(self, _advise(X), y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
-        y = np.asarray(y, np.float64)
+            return self._fit_each(X, y, sample_weight)
+        name = getattr(y, "name", None)  # of a Series
+        X, y = self._checked(X, y)
+        if sample_weight is not None:
+            rows = np.repeat(
+                np.arange(len(y)), repeats(_check_sample_weight(sample_weight, y, ensure_non_negative=True))
+            )
+            X, y = _safe_indexing(X, rows), y[rows]
+        if not is_frame(X):  # in an order of its own, so that the order of rows changes no digit
+            order = np.lexsort((y, *X.T))
+            X, y = X[order], y[order]
         population = deliver(
             X,
             y,
@@ -116,47 +151,76 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
             refine_steps=refine_steps,
             seed=_seed(self.random_state),
             prompt=prompt,
+            target="y" if name is None else str(name),
         )
-        reading = population.reading
-        residual = population.standard_answers(reading.standardize(X)) - reading.standardize_target(y)
-        self._keep(population, float(np.sqrt(np.square(residual).mean())) * reading.target_scale)
+        self._keep(population, float(np.sqrt(np.square(population.predict(X) - y).mean())))
         return self
+
+    def _fit_each(self, X: Any, y: Any, sample_weight: Any) -> NetFormerRegressor:
+        """One regressor per target."""
+        columns = [y.iloc[:, i] for i in range(y.shape[1])] if hasattr(y, "iloc") else list(np.asarray(y).T)
+        self.targets_ = [clone(self).fit(X, column, sample_weight) for column in columns]
+        self.n_features_in_ = self.targets_[0].n_features_in_
+        if hasattr(self.targets_[0], "feature_names_in_"):
+            self.feature_names_in_ = self.targets_[0].feature_names_in_
+        return self
+
+    def _checked(self, X: Any, y: Any) -> tuple[Any, Float[np.ndarray, " rows"]]:
+        """X as it is read, and y as float64: a DataFrame stays one, all else is an array of numbers, gaps nan."""
+        if not is_frame(X):
+            X, y = validate_data(self, X, y, y_numeric=True, ensure_min_samples=2, **_NUMBERS)
+            return X, np.asarray(y, np.float64)
+        y = _numeric_target(y)
+        check_consistent_length(X, y)
+        names, _ = cells_of(X)
+        X, notes = emptied(X if isinstance(X, pd.DataFrame) else X.to_pandas())
+        for note in notes:
+            warnings.warn(note, UserWarning, stacklevel=3)
+        self.n_features_in_, self.feature_names_in_ = len(names), np.array(names, dtype=object)
+        return X, y
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.target_tags.multi_output = True
+        return tags
 
     def _keep(self, population: Population, noise: float) -> None:
         """What `fit` and `load` leave behind."""
         reading = population.reading
         self.network_, self.networks_, self.noise_ = population, population[:], noise
-        self.center_, self.scale_ = reading.center, reading.scale
+        self.columns_ = reading.described()
         self.target_center_, self.target_scale_ = reading.target_center, reading.target_scale
 
     def predict(
         self, X: Any, return_std: bool = False
-    ) -> Float[np.ndarray, " rows"] | tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
-        """Predictions in the units of y.
+    ) -> Float[np.ndarray, "*n"] | tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*n"]]:
+        """Predictions in the units of y. X: as in `fit`; a DataFrame is matched by name, whatever its order.
 
         return_std: also a standard deviation of y for each row: the root of `noise_` squared plus the variance across
         the networks written (not where each reads a part of the columns, and differs by that). How often its
         intervals hold is measured in `reports/pretrained/metrics.json`, calibration.
         """
-        check_is_fitted(self, "network_")
-        X = validate_data(self, _advise(X), dtype=np.float64, reset=False)
+        check_is_fitted(self, ["network_", "targets_"], all_or_any=any)
+        if hasattr(self, "targets_"):
+            if not return_std:
+                return np.stack([one.predict(X) for one in self.targets_], 1)
+            each, deviation = zip(*(one.predict(X, return_std=True) for one in self.targets_), strict=True)
+            return np.stack(each, 1), np.stack(deviation, 1)
+        X = X if is_frame(X) else validate_data(self, X, reset=False, **_NUMBERS)
         predicted = self.network_.predict(X)
         if not return_std:
             return predicted
-        spread = np.zeros(len(X))
+        spread = np.zeros(len(predicted))
         if self.network_.about.get("groups", 1) == 1:
-            z = self.networks_.reading.standardize(X)
-            spread = self.networks_.standard_answers(z, "each").std(0) * self.target_scale_
+            spread = self.networks_.standard_answers(self.networks_.read(X), "each").std(0) * self.target_scale_
         return predicted, np.hypot(spread, self.noise_)
 
-    def to_bundle(self, columns: Sequence[str] | None = None, target: str = "y") -> Population:
-        """What was fitted, to save or export (`exports.export`). columns: names, None for those of the DataFrame that
-        was fitted, else x0, x1, ... `about` keeps the parameters; a random_state that is no whole number, and a model
-        that is no folder, as None."""
+    def to_bundle(self, columns: Sequence[str] | None = None, target: str | None = None) -> Population:
+        """What was fitted, to save or export (`exports.export`). columns: other names for those in use, x0, x1, ... if
+        an array was fitted; target: for the target, y or the name of the Series that was fitted. `about` keeps the
+        parameters; a random_state that is no whole number, and a model that is no folder, as None."""
         check_is_fitted(self, "network_")
-        named = getattr(self, "feature_names_in_", None)
-        if columns is None:
-            columns = [f"x{i}" for i in range(self.n_features_in_)] if named is None else named.tolist()
         parameters = self.get_params()
         for name in ("refine_steps", "n_samples", "random_state", "max_params", "max_hidden_layers"):
             value = parameters[name]
@@ -164,7 +228,7 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         if self.activations is not None:
             parameters["activations"] = [str(name) for name in self.activations]
         parameters["model"] = str(self.model) if isinstance(self.model, str | Path) else None
-        about = {"estimator": parameters, "feature_names": named is not None, "noise": self.noise_}
+        about = {"estimator": parameters, "feature_names": hasattr(self, "feature_names_in_"), "noise": self.noise_}
         return self.network_.named(columns, target, **about)
 
     def save(self, folder: str | Path) -> None:
@@ -185,9 +249,10 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         if isinstance(parameters.get("activations"), list):
             parameters = parameters | {"activations": tuple(parameters["activations"])}
         loaded = cls(**parameters)
-        loaded.n_features_in_ = len(population.columns)
+        given = population.reading.given or population.columns
+        loaded.n_features_in_ = len(given)
         if population.about.get("feature_names"):
-            loaded.feature_names_in_ = np.array(population.columns, dtype=object)
+            loaded.feature_names_in_ = np.array(given, dtype=object)
         if population.wide is None:
             population = replace(population, wide=population.networks)
         loaded._keep(population, float(population.about.get("noise", 0.0)))
@@ -202,15 +267,32 @@ def _seed(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
-def _advise(X: Any) -> Any:
-    """X as it is. Raises InputError that names the columns of a DataFrame that are no numbers, or have gaps."""
-    if not hasattr(X, "dtypes") or not hasattr(X, "columns"):
-        return X
-    kinds = {str(name): dtype for name, dtype in zip(X.columns, X.dtypes, strict=True)}
-    text = [f"{name} ({kind})" for name, kind in kinds.items() if getattr(kind, "kind", "O") not in "biuf"]
-    if text:
-        raise InputError(f"columns must be numeric, got {', '.join(text)}; encode them (OrdinalEncoder, get_dummies)")
-    gaps = [str(name) for name, missing in zip(X.columns, X.isna().any().tolist(), strict=True) if missing]
-    if gaps:
-        raise InputError(f"columns must hold no missing value (NaN), {', '.join(gaps)} do; see sklearn.impute")
-    return X
+def _numeric_target(y: Any) -> Float[np.ndarray, " rows"]:
+    """y as (rows,) float64. Raises InputError for text, and for gaps."""
+    y = column_or_1d(np.asarray(y), warn=True)
+    try:
+        numbers = y.astype(np.float64)
+    except (TypeError, ValueError):
+        example = next(value for value in y if not isinstance(value, int | float))
+        raise InputError(
+            f"y must be numbers, found {str(example)!r}; a column of text is no target of a regression"
+        ) from None
+    if not np.isfinite(numbers).all():
+        row = int((~np.isfinite(numbers)).argmax())
+        raise InputError(f"y must be finite, found {numbers[row]} in row {row + 1}; drop the rows without a target")
+    return numbers
+
+
+def repeats(weight: Float[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
+    """How often each row stands in the table that a weighted one is fitted as.
+
+    Whole weights with a sum of at most `MOST_REPEATS` times the rows are taken as they are. Else the rows keep their
+    number, and each gets its share of it, rounded so that sums over neighbours stay within 1 (systematic sampling).
+    Raises InputError where fewer than two rows have a weight.
+    """
+    if (weight > 0).sum() < 2:
+        raise InputError(f"sample_weight must be above 0 for at least 2 rows, found {int((weight > 0).sum())}")
+    if (weight == np.round(weight)).all() and weight.sum() <= MOST_REPEATS * len(weight):
+        return weight.astype(np.int64)
+    edges = np.floor(np.cumsum(weight) / weight.sum() * len(weight) + 0.5)
+    return np.diff(edges, prepend=0.0).astype(np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +18,14 @@ from netformer.model.prompt import FREE, Prompt, check_request
 from netformer.model.store import load_model
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import Networks, concatenate
-from netformer.tables.reading import read
+from netformer.tables.reading import Reading, read
 from netformer.tasks.metafeatures import MetaFeatureTransform, get_meta_features, limit_table
 from netformer.tasks.task import TRAIN
 from netformer.tasks.view import TaskStack, canonicalize_tasks
 
 PACKAGE = Path(__file__).parents[1] / "pretrained"
-CONDITION_ROWS = 2000  # the task encoder reads at most that many rows of a table; the output layer is solved on all
+CONDITION_ROWS = 2000  # the task encoder reads at most that many rows of a table
+HEAD_ROWS = 10_000  # the output layer of a network is solved on at most that many; that of the wide network on all
 TARGET_TEMPERATURES = (1.0, 3.0, 6.0, 10.0)  # times the model's own: samples of many qualities
 
 
@@ -42,8 +44,8 @@ class NetFormer:
 
     def generate(
         self,
-        X: Float[np.ndarray, "rows features"],
-        y: Float[np.ndarray, " rows"],
+        X: Any,
+        y: Any,
         n_samples: int = 16,
         *,
         max_params: int | None = None,
@@ -60,9 +62,10 @@ class NetFormer:
         One of them is written from the mode of the latent prior, whatever `random_state`; it is the only one if one is
         asked for. Of more columns than the model reads, those most correlated with y are used.
 
-        X: numeric, finite. y: finite, not constant. max_params, max_hidden_layers, activations: bounds on each network
-        that always hold, see `prompt.Prompt`. target_r2: ask for networks of a given quality: four times `n_samples`
-        are drawn, at four temperatures, and those with the nearest `expected_r2` are returned, nearest first.
+        X: a DataFrame or an array (rows, columns), see `tables.reading.read`. y: (rows,), finite, not constant.
+        max_params, max_hidden_layers, activations: bounds on each network that always hold, see `prompt.Prompt`.
+        target_r2: ask for networks of a given quality: four times `n_samples` are drawn, at four temperatures, and
+        those with the nearest `expected_r2` are returned, nearest first.
         temperature: how much the networks differ, 1 is the whole prior; None: what the model was trained with.
         refine_steps: gradient steps on the latent of each network, as many as help on a fifth of the rows;
         `expected_r2` is then higher than it should be. metafeatures: give the model the meta-features too: takes some
@@ -72,11 +75,10 @@ class NetFormer:
         """
         n_samples, refine_steps = check_request(n_samples, refine_steps, temperature, target_r2)
         prompt = Prompt(max_params, max_hidden_layers, activations)
-        X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
         reading, z, t = read(X, y)
         if not t.any():
             raise InputError("y must not be constant: there is nothing to learn")
-        known, base = self.known(X, y, metafeatures), self.model.temperature
+        known, base = self.known(reading, X, y, metafeatures=metafeatures), self.model.temperature
         temperatures = [temperature] if target_r2 is None else [times * base for times in TARGET_TEMPERATURES]
         written, estimates = [], []
         for number, at in enumerate(temperatures):
@@ -99,12 +101,21 @@ class NetFormer:
         return Population(reading, concatenate(written)[order], expected[order])
 
     def known(
-        self, X: Float[np.ndarray, "rows features"], y: Float[np.ndarray, " rows"], metafeatures: bool = False
+        self,
+        reading: Reading,
+        X: Any,
+        y: Any,
+        inputs: Int[np.ndarray, " k"] | None = None,
+        metafeatures: bool = False,
     ) -> Float[Tensor, "1 k"] | None:
-        """What pymfe says of a table in its own units, for `write`; None where nobody asks."""
+        """What pymfe says of the inputs of a table, in their units, for `write`; None where nobody asks. inputs: some
+        of them, None for all."""
         if not metafeatures and self.model.condition != "metafeatures":
             return None
-        features = get_meta_features(*limit_table(X, y, self.transform.max_rows, self.transform.max_features))
+        numbers = reading.numbers(X)
+        numbers = numbers if inputs is None else numbers[:, inputs]
+        limits = self.transform.max_rows, self.transform.max_features
+        features = get_meta_features(*limit_table(numbers, np.asarray(y, np.float64), *limits))
         return self.transform(np.array(list(features.values())))[None]
 
     def write(
@@ -129,10 +140,8 @@ class NetFormer:
         tasks = canonicalize_tasks(
             torch.from_numpy(z)[None], torch.from_numpy(t)[None], rows, self.model.layout.max_features
         ).float()
-        seen = tasks
-        if len(t) > CONDITION_ROWS:
-            some = torch.from_numpy(np.random.default_rng(0).permutation(len(t))[:CONDITION_ROWS].copy())
-            seen = TaskStack(tasks.x[:, some], tasks.y[:, some], rows[:, some], tasks.views)
+        order = torch.from_numpy(np.random.default_rng(0).permutation(len(t)))
+        tasks, seen = (_some_rows(tasks, order, most) for most in (HEAD_ROWS, CONDITION_ROWS))
         networks, expected = sample_networks(
             self.model,
             tasks,
@@ -150,3 +159,11 @@ class NetFormer:
         views = replace(views, mean=zero(views.mean), scale=one(views.scale), y_mean=zero(views.y_mean))
         views = replace(views, y_scale=one(views.y_scale))
         return views[[0] * n_samples].fold(networks, z.shape[1]), expected
+
+
+def _some_rows(tasks: TaskStack, order: Int[Tensor, " rows"], most: int) -> TaskStack:
+    """The first `most` rows in an order, if there are more."""
+    if len(order) <= most:
+        return tasks
+    some = order[:most]
+    return TaskStack(tasks.x[:, some], tasks.y[:, some], tasks.rows[:, some], tasks.views)

@@ -9,8 +9,10 @@ but train rows is read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netformer.errors import InputError
@@ -20,6 +22,8 @@ from netformer.ridge import PENALTIES, leave_one_out, ridge_path, trust
 from netformer.tasks.view import TaskStack
 
 PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
+BLOCK = 8192  # rows whose hidden units are in memory at once
+MOST_UNITS = 2048  # under one solved output layer, of a table with more rows; more are solved in parts
 UNIT_ROWS = 0.7  # train rows for each hidden unit at which both output layers count the same
 
 
@@ -40,59 +44,116 @@ def widen(networks: Networks, tasks: TaskStack, count: int, share: float | None 
     mask[:, -1] = torch.cat([torch.ones_like(units[:, :1]), inputs, units], 1)
     for i in range(len(tasks)):
         at = slice(i * count, (i + 1) * count)
-        present = tasks.rows[i] >= 0
-        x, y, train = tasks.x[i, present], tasks.y[i, present], tasks.train[i, present]
-        hidden = networks[at].hidden(x.unsqueeze(0))[-1]
-        solved = _joint_head(x, hidden.permute(1, 0, 2)[:, units[at]], y, train)
-        m, u = int(train.sum()), int(units[at].sum())
+        x, y = tasks.x[i, tasks.train[i]], tasks.y[i, tasks.train[i]]
+        m, u = len(y), int(units[at].sum())
         joint = m / (m + UNIT_ROWS * u) if share is None else share
-        bias, skip, head = (joint * part.to(weight.dtype) for part in solved)
         if joint < 1:
-            trust = _trust(x, hidden, y, train).to(weight.dtype)
-            weight[at, -1] *= (1 - joint) * count * trust.unsqueeze(1)
+            weight[at, -1] *= (1 - joint) * count * _trust(networks[at], x, y).to(weight.dtype).unsqueeze(1)
         else:
             weight[at, -1] = 0.0
-        weight[at, -1, 0] += bias
-        weight[at, -1, 1 : 1 + features] += skip * inputs[at]
-        spread = torch.zeros(count, layout.max_width)
-        spread[units[at]] = count * head
-        weight[at, -1, 1 + features :] += spread
+        parts = _parts(units[at].sum(1), m)
+        for part in parts:
+            own = torch.arange(len(networks))[at][part]
+            bias, skip, head = (
+                joint / len(parts) * value.to(weight.dtype) for value in _joint_head(networks[own], units[own], x, y)
+            )
+            weight[at, -1, 0] += bias
+            weight[at, -1, 1 : 1 + features] += skip * inputs[at]
+            spread = torch.zeros(len(own), layout.max_width)
+            spread[units[own]] = count * head
+            weight[own, -1, 1 + features :] += spread
     return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), weight)
 
 
-def _trust(
-    x: Float[Tensor, "rows features"],
-    hidden: Float[Tensor, "n rows units"],
-    y: Float[Tensor, " rows"],
-    train: Bool[Tensor, " rows"],
-) -> Float[Tensor, " n"]:
-    """`head.trust` of ridge on [x, hidden] at its best penalty, for each network."""
-    n = len(hidden)
-    design = torch.cat([x.expand(n, -1, -1), hidden], 2)[:, train].double()
-    target, every = y[train].double().expand(n, -1), torch.ones(n, int(train.sum()), dtype=torch.bool)
+def _parts(units: Int[Tensor, " n"], rows: int) -> list[Int[Tensor, " k"]]:
+    """The networks solved together: all of them, unless both units and rows are too many."""
+    every = torch.arange(len(units))
+    if min(int(units.sum()), rows) <= MOST_UNITS:
+        return [every]
+    return list(every.chunk(-(-int(units.sum()) // MOST_UNITS)))
+
+
+def _trust(networks: Networks, x: Float[Tensor, "rows features"], y: Float[Tensor, " rows"]) -> Float[Tensor, " n"]:
+    """`ridge.trust` of ridge on [x, hidden] at its best penalty, for each network, on at most `BLOCK` rows."""
+    step = -(-len(y) // BLOCK)
+    x, y, n = x[::step], y[::step], len(networks)
+    hidden = networks.hidden(x.unsqueeze(0))[-1]
+    design = torch.cat([x.expand(n, -1, -1), hidden], 2).double()
+    target, every = y.double().expand(n, -1), torch.ones(n, len(y), dtype=torch.bool)
     error = leave_one_out(*ridge_path(design, target, every), target, every).min(1).values
     return trust(error / target[0].square().sum().clamp(min=1e-12))
 
 
 def _joint_head(
-    x: Float[Tensor, "rows features"],
-    hidden: Float[Tensor, "rows units"],
-    y: Float[Tensor, " rows"],
-    train: Bool[Tensor, " rows"],
+    networks: Networks, units: Bool[Tensor, "n width"], x: Float[Tensor, "rows features"], y: Float[Tensor, " rows"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, " features"], Float[Tensor, " units"]]:
-    """Bias, skip and output weights of the ridge fit on [x, hidden], hidden units standardised on the train rows."""
-    x, hidden, y = x.double(), hidden.double(), y.double()
-    scale = PRIOR_SCALE / hidden.shape[1] ** 0.5 / hidden[train].std(0, correction=0).clamp(min=1e-4)
-    design = torch.cat([x, hidden * scale], 1)
-    centre, y_mean = design[train].mean(0), y[train].mean()
-    z = design[train] - centre
-    size, basis = torch.linalg.eigh(z.T @ z)
-    rotated = z @ basis
-    inverse = 1 / (size.clamp(min=0).unsqueeze(1) + PENALTIES)
-    moment = (rotated.T @ (y[train] - y_mean)).unsqueeze(1) * inverse
-    predicted, leverage = y_mean + rotated @ moment, 1 / len(z) + rotated.square() @ inverse
-    every = torch.ones(1, len(z), dtype=torch.bool)
-    error = leave_one_out(predicted[None], leverage[None], y[train][None], every)[0]
-    w = basis @ (moment @ trust(error / (y[train] - y_mean).square().sum().clamp(min=1e-12)))
-    skip, head = w[: x.shape[1]], w[x.shape[1] :] * scale
-    return y_mean - centre @ w, skip, head
+    """Bias, skip and output weights of the ridge fit on [x, hidden], hidden units standardised.
+
+    The fits under `PENALTIES` are weighed by their leave-one-out errors; of more than `BLOCK` rows by generalised
+    cross-validation (Golub, Heath and Wahba 1979, eq. 1.4), for which the rows are read once, a block at a time.
+    """
+    m, f = len(y), x.shape[1]
+    blocks = _designs(networks, units, x, y)
+    if m <= BLOCK:
+        design, target = next(blocks)
+        centre, y_mean = design.mean(0), target.mean()
+        z, t = design - centre, target - y_mean
+        scale = _prior_scale(z.square().mean(0), f)
+        z = z * scale
+        if m < z.shape[1]:  # the same from the smaller side: Z'Z and ZZ' share what is not 0
+            size, left = torch.linalg.eigh(z @ z.T)
+            size = size.clamp(min=0)
+            rotated = left * size.sqrt()
+            basis = z.T @ (left * torch.where(size > 1e-12 * size[-1], size, torch.inf).rsqrt())
+        else:
+            size, basis = torch.linalg.eigh(z.T @ z)
+            size = size.clamp(min=0)
+            rotated = z @ basis
+        inverse = 1 / (size.unsqueeze(1) + PENALTIES)
+        moment, squares = (rotated.T @ t).unsqueeze(1) * inverse, t.square().sum()
+        predicted, leverage = rotated @ moment, 1 / m + rotated.square() @ inverse
+        error = leave_one_out(predicted[None], leverage[None], t[None], torch.ones(1, m, dtype=torch.bool))[0]
+    else:
+        centre, y_mean, gram, across, squares = _moments(blocks)
+        scale = _prior_scale(gram.diagonal() / m, f)
+        size, basis = torch.linalg.eigh(gram * scale * scale.unsqueeze(1))
+        size = size.clamp(min=0)
+        inverse = 1 / (size.unsqueeze(1) + PENALTIES)
+        along = (basis.T @ (across * scale)).unsqueeze(1)
+        moment = along * inverse
+        residual = squares - (2 * along * moment - size.unsqueeze(1) * moment.square()).sum(0)
+        error = residual / (1 - (1 + (size.unsqueeze(1) * inverse).sum(0)) / m).square()
+    w = scale * (basis @ (moment @ trust(error / squares.clamp(min=1e-12))))
+    return y_mean - centre @ w, w[:f], w[f:]
+
+
+def _prior_scale(variance: Float[Tensor, " slots"], features: int) -> Float[Tensor, " slots"]:
+    """What inputs and hidden units are multiplied by, so that one penalty fits all: 1 for an input."""
+    units = len(variance) - features
+    scale = PRIOR_SCALE / max(units, 1) ** 0.5 / variance[features:].sqrt().clamp(min=1e-4)
+    return torch.cat([torch.ones(features, dtype=scale.dtype), scale])
+
+
+def _designs(
+    networks: Networks, units: Bool[Tensor, "n width"], x: Float[Tensor, "rows features"], y: Float[Tensor, " rows"]
+) -> Iterator[tuple[Float[Tensor, "block slots"], Float[Tensor, " block"]]]:
+    """[x, hidden] and y, a block of rows at a time, float64."""
+    for part, target in zip(x.split(BLOCK), y.split(BLOCK), strict=True):
+        hidden = networks.hidden(part.unsqueeze(0))[-1].permute(1, 0, 2)[:, units]
+        yield torch.cat([part, hidden], 1).double(), target.double()
+
+
+def _moments(
+    blocks: Iterator[tuple[Float[Tensor, "block slots"], Float[Tensor, " block"]]],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Means of the columns and of y; sums over rows of products about them: columns by columns, by y, y squared."""
+    total = 0
+    sums: list[Tensor] = []
+    for design, target in blocks:
+        total += len(target)
+        own = [design.sum(0), target.sum(), design.T @ design, design.T @ target, target.square().sum()]
+        sums = [a + b for a, b in zip(sums, own, strict=True)] if sums else own
+    first, y_first, second, across, squares = sums
+    centre, y_mean = first / total, y_first / total
+    gram = second - total * centre * centre.unsqueeze(1)
+    return centre, y_mean, gram, across - total * centre * y_mean, squares - total * y_mean.square()

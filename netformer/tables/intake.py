@@ -1,169 +1,237 @@
-"""Intake: tables as users have them. Columns that a network cannot read are left out, with a note; gaps stop it.
+"""Intake: a table file as features and target, for commands. Every assumption is a line in `notes`, every error is one.
 
-`files.read_table` takes only tables that are numeric and complete; here columns that are not numeric are left out,
-rows without a target are dropped, and gaps may be filled. Every such step is a line in `notes`, every error is one too.
+Features stay as the file has them: what a column is read as is decided by `reading` on the rows that are fitted. Two
+things are settled here on the whole file, so that no row held back is a surprise: cells that no number can be read from
+in a column of numbers are emptied, and a column of text stays one whatever rows are fitted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from netformer.errors import InputError
-from netformer.tables.files import MIN_ROWS, read_numeric, read_raw, require_column
+from netformer.tables.cells import first_of, unread
+from netformer.tables.columns import Column, _number, column_of, matched, stand_ins
+from netformer.tables.files import MIN_ROWS, read_raw, require_column
+from netformer.tables.reading import Reading
 
-_SHOWN = 8  # names in a line
+SHOWN = 8  # names in a line
+MOST_CLASSES = 10  # different whole numbers in a target that may be meant as classes
+MANY_COPIES = 0.05  # of the rows, from which on rows that stand more than once are said
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Intake:
-    """Numeric columns of a table, gaps as nan, and its target without gaps. left_out: names of columns not numeric."""
+    """X: the features, indexed by the position of their row in the file. y: the target, without gaps."""
 
-    X: Float[np.ndarray, "rows features"]
+    X: pd.DataFrame
     y: Float[np.ndarray, " rows"]
-    columns: list[str]
-    left_out: list[str]
     notes: list[str]
+
+
+@contextmanager
+def in_file(path: str | Path) -> Iterator[None]:
+    """What is wrong with a table gets the name of its file in front."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def take_in(
     path: str | Path,
     target: str,
-    impute: bool = False,
     *,
+    columns: str | None = None,
+    drop: str | None = None,
     header: bool = True,
     encoding: str | None = None,
     separator: str | None = None,
 ) -> Intake:
-    """The table at `path` as features and target. impute: allow gaps in the features, `fill` closes them.
+    """The table at `path` as features and target. columns: names, with commas between them, of those to use, None for
+    all; drop: of those not to.
 
-    header, encoding, separator: see `read_raw`.
-    Raises FileNotFoundError, and InputError with one line that says what would be allowed.
+    header, encoding, separator: see `read_raw`. A target without a value drops its row. Raises FileNotFoundError, and
+    InputError with one line that says what would be allowed.
     """
     path = Path(path)
     raw = read_raw(path, header=header, encoding=encoding, separator=separator)
-    table = raw.frame
+    table, notes = raw.frame, list(raw.notes)
     if target not in table.columns and table.shape[1] == 1:
         raise InputError(f"{path}: found one column only, {table.columns[0]!r}; name what separates columns by --sep")
     require_column(table, target, path)
-    y = _target(table[target], path)
-    known = np.isfinite(y)
-    notes = list(raw.notes)
+    y, said = _target(target, table[target], path)
+    notes += said
+    X = _chosen(table.drop(columns=target), target, columns, drop, path)
+    settled = {}
+    for name in X.columns:
+        settled[name], said = _settled(name, X[name], path)
+        notes += said
+    X, known = pd.DataFrame(settled, index=X.index), np.isfinite(y)
     if not known.all():
-        notes.append(f"{path}: dropped {_count(~known, 'row')} without a finite target {target!r}")
+        notes.append(f"{path}: dropped {count(~known, 'row')} without a finite target {target!r}")
     if known.sum() < MIN_ROWS:
         raise InputError(
             f"{path}: a table needs at least {MIN_ROWS} rows with a target, found {known.sum()}; add rows, or use ridge"
         )
-    y, table = y[known], table.loc[known].drop(columns=target)
+    X, y = X.loc[known], y[known]
     if (y == y[0]).all():
         raise InputError(f"{path}: target {target!r} must vary, found {y[0]:g} in all rows; choose another column")
-    values, columns, examples = [], [], {}
-    for name in table.columns:
-        try:
-            values.append(read_numeric(table[name], path).to_numpy())
-            columns.append(str(name))
-        except (ValueError, TypeError):  # text, dates, lists
-            examples[str(name)] = str(next(iter(table[name].dropna()), ""))[:20]
-    shown = _names([f"{name} (as {example!r})" for name, example in examples.items()])
-    if not columns:
-        raise InputError(
-            f"{path}: no numeric column beside the target; encode some (pandas.get_dummies): {shown or '-'}"
-        )
-    if examples:
-        notes.append(f"{path}: left out, not numeric: {shown}; encode them to use them (pandas.get_dummies)")
-    X = np.column_stack(values)
-    empty = [name for name, any_value in zip(columns, np.isfinite(X).any(0), strict=True) if not any_value]
-    if empty:
-        raise InputError(f"{path}: no finite value in any row of {_names(empty)}; drop the column")
-    if not impute:
-        require_complete(X, columns, path)
-    elif not np.isfinite(X).all():
-        notes.append(f"{path}: filled {_count(~np.isfinite(X), 'gap')} with the medians of the rows trained on")
-    return Intake(np.where(np.isfinite(X), X, np.nan), y, columns, list(examples), notes)
+    return Intake(X, y, notes + _on_target(target, y, path) + _on_copies(X, y, path))
 
 
 def match(
     path: str | Path,
-    columns: Sequence[str],
-    target: str,
+    reading: Reading,
     *,
     header: bool = True,
     encoding: str | None = None,
     separator: str | None = None,
-) -> tuple[Float[np.ndarray, "rows features"], Float[np.ndarray, " rows"] | None, list[str]]:
-    """The named columns of the table at `path`, gaps as nan, its target if it has a numeric one, and notes.
+) -> tuple[pd.DataFrame, Float[np.ndarray, " rows"] | None, list[str]]:
+    """The features of the table at `path` as networks that carry `reading` take them, its target (gaps nan) if it has
+    one in numbers, and notes: of `read_raw`, on cells that were emptied as in `take_in`, on columns that are ignored.
 
-    header, encoding, separator: see `read_raw`, which the notes are from.
-    Raises FileNotFoundError, and InputError naming the columns that are missing or not numeric.
+    header, encoding, separator: see `read_raw`. Raises FileNotFoundError, and InputError naming columns that are
+    missing.
     """
     path = Path(path)
     raw = read_raw(path, header=header, encoding=encoding, separator=separator)
-    table = raw.frame
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise InputError(f"{path}: the networks read columns that it lacks: {_names(missing)}; add or rename them")
+    table, notes = raw.frame, list(raw.notes)
     if table.empty:
         raise InputError(f"{path}: a table needs at least one row, found only the header; add rows to predict")
+    with in_file(path):
+        _, extra = matched(table, reading.columns, reading.given or reading.columns)
+    for column in reading.table:
+        if column.kind == "number":
+            table[column.name], said = _settled(column.name, table[column.name], path)
+            notes += said
+    if ignored := [name for name in extra if name != reading.target]:
+        notes.append(f"{path}: ignored {names(list(map(repr, ignored)))}, not in the table that was fitted")
+    y = None
+    if reading.target in table.columns:
+        try:
+            column, values = _as_number(reading.target, table[reading.target])
+            y = values if column.kind == "number" and np.isfinite(values).any() else None
+        except InputError:  # a score is all it is for
+            y = None
+    return table.drop(columns=extra), y, notes
+
+
+def on_reading(reading: Reading, path: str | Path) -> list[str]:
+    """Notes on how a table was read: what was left out and why, what was assumed, what looks wrong."""
+    left = names([f"{name!r} ({why})" for name, why in reading.left_out])
+    notes = [f"{path}: left out: {left}"] * bool(left)
+    said = [column.note for column in reading.table if column.note not in ("", "ordered")]
+    for note in dict.fromkeys(said):
+        notes.append(f"{path}: {note}: {names([repr(one.name) for one in reading.table if one.note == note])}")
+    return notes + [f"{path}: {note}" for note in reading.notes]
+
+
+def names(shown: Sequence[str]) -> str:
+    """The first `SHOWN` of them, and how many more."""
+    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
+    return ", ".join(shown[:SHOWN]) + more
+
+
+def count(where: Bool[np.ndarray, " n"], noun: str) -> str:
+    """How many, with the noun in its number."""
+    number = int(where.sum())
+    return f"{number} {noun}" + ("s" if number != 1 else "")
+
+
+def _chosen(X: pd.DataFrame, target: str, columns: str | None, drop: str | None, path: Path) -> pd.DataFrame:
+    for option, text in (("--columns", columns), ("--drop", drop)):
+        if text is None:
+            continue
+        named = [text] if text in X.columns else [name.strip() for name in text.split(",") if name.strip()]
+        for name in named:
+            if name == target:
+                raise InputError(f"{path}: {name!r} is the target, which is never read; leave it out of {option}")
+            require_column(X, name, path)
+        X = X[list(dict.fromkeys(named))] if option == "--columns" else X.drop(columns=named)
+    if X.shape[1] == 0:
+        raise InputError(f"{path}: no column is left beside the target {target!r}; name more, or drop fewer")
+    return X
+
+
+def _settled(name: str, cells: pd.Series, path: Path) -> tuple[pd.Series, list[str]]:
+    """A column as it stands on every row: see the module."""
     try:
-        X = np.column_stack([read_numeric(table[name], path).to_numpy() for name in columns])
-    except ValueError as error:
-        raise InputError(f"{error}; encode it as in the table the networks were written for") from None
-    try:
-        y = read_numeric(table[target], path).to_numpy() if target in table.columns else None
-    except ValueError:
-        y = None
-    return np.where(np.isfinite(X), X, np.nan), y if y is not None and np.isfinite(y).any() else None, raw.notes
-
-
-def medians(X: Float[np.ndarray, "rows features"], train: np.ndarray) -> Float[np.ndarray, " features"]:
-    """Median of each column over the train rows that have it; over all rows where none of them does."""
-    part = np.where(np.isfinite(X[train]).any(0), X[train], np.nanmedian(X, 0))
-    return np.nanmedian(part, 0)
-
-
-def medians_of(about: dict, n_features: int, path: Path) -> Float[np.ndarray, " features"]:
-    """The medians that `generate` left in a bundle's `about`. Raises InputError where there are none."""
-    values = about.get("medians")
-    if not isinstance(values, list) or len(values) != n_features or not all(isinstance(v, float) for v in values):
-        raise InputError(f"{path}: these networks carry no medians to impute with; fill the gaps in the table")
-    return np.array(values)
-
-
-def fill(
-    X: Float[np.ndarray, "rows features"], values: Float[np.ndarray, " features"]
-) -> Float[np.ndarray, "rows features"]:
-    """Gaps closed with the value of their column."""
-    return np.where(np.isnan(X), values, X)
-
-
-def _target(column: pd.Series, path: Path) -> Float[np.ndarray, " rows"]:
-    try:
-        return read_numeric(column, path).to_numpy()
-    except (ValueError, TypeError) as error:
+        column, values = column_of(name, cells)
+    except InputError:
+        return cells, []  # the reading leaves it out, and says why
+    if column.kind == "category":
+        return cells.astype("category"), []
+    if np.isinf(values).any():
+        row = int(np.isinf(values).argmax())
         raise InputError(
-            f"{str(error).replace('column', 'target', 1)}; this is regression: choose or encode a number"
-        ) from None
+            f"{path}: column {name!r} must be finite, found {values[row]} in row {row + 1}; leave the cell empty"
+        )
+    lost = unread(cells, values)
+    if not lost.any():
+        return cells, []
+    return cells.mask(lost), [f"{path}: column {name!r} holds numbers; {first_of(cells, lost)} taken for a gap"]
 
 
-def require_complete(X: Float[np.ndarray, "rows features"], columns: Sequence[str], path: str | Path) -> None:
-    """Raises InputError naming the columns with gaps and how many."""
-    gaps = ~np.isfinite(X)
-    if gaps.any():
-        shown = _names([f"{name} ({n})" for name, n in zip(columns, gaps.sum(0), strict=True) if n])
-        raise InputError(f"{path}: missing or infinite values in {shown}; fill them, or say --impute median")
+def _as_number(name: str, cells: pd.Series) -> tuple[Column, np.ndarray]:
+    """`column_of`, but categories that are numbers are numbers."""
+    return column_of(name, cells.astype(object) if isinstance(cells.dtype, pd.CategoricalDtype) else cells)
 
 
-def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _target(name: str, cells: pd.Series, path: Path) -> tuple[Float[np.ndarray, " rows"], list[str]]:
+    """The target, nan where it has no value, and notes on what was assumed."""
+    if cells.isna().all():
+        raise InputError(f"{path}: target {name!r} holds no value; choose another column")
+    try:
+        column, values = _as_number(name, cells)
+        kind = column.kind
+    except InputError:  # lists, or text that differs in every row
+        kind = "category"
+    if kind == "date":
+        raise InputError(
+            f"{path}: target {name!r} holds dates; this is regression: write them as a number, such as days"
+        )
+    if kind == "category":
+        no_number = [known and _number(cell, "")[1] for cell, known in zip(cells, cells.notna(), strict=True)]
+        row = no_number.index(True) if any(no_number) else int(cells.notna().to_numpy().argmax())
+        raise InputError(
+            f"{path}: target {name!r} must be numeric, found {str(cells.iloc[row])!r} in row {row + 1}; this is "
+            "regression: choose a column of numbers, or write two classes as 0 and 1 (more are not served yet)"
+        )
+    lost = unread(cells, values)
+    notes = [f"{path}: target {name!r} holds numbers; {first_of(cells, lost)} taken for a gap"] * bool(lost.any())
+    if column.note and not lost.any():
+        notes.append(f"{path}: target {name!r} taken as {column.note}")
+    return values, notes
 
 
-def _count(where: np.ndarray, noun: str) -> str:
-    count = int(where.sum())
-    return f"{count} {noun}" + ("s" if count != 1 else "")
+def _on_target(name: str, y: Float[np.ndarray, " rows"], path: Path) -> list[str]:
+    levels = np.unique(y)
+    if len(levels) <= MOST_CLASSES and (levels == np.round(levels)).all():
+        return [
+            f"{path}: target {name!r} holds {len(levels)} whole numbers, {levels[0]:g} to {levels[-1]:g}, and is taken "
+            "for a number; classes are not served yet"
+        ]
+    odd = stand_ins(y)
+    shown = ", ".join(f"{value:g}" for value in odd)
+    way_out = f"{shown} in {count(np.isin(y, odd), 'row')}, far from all other values; if it stands for a gap, empty it"
+    return [f"{path}: target {name!r} is {way_out}"] if odd else []
+
+
+def _on_copies(X: pd.DataFrame, y: Float[np.ndarray, " rows"], path: Path) -> list[str]:
+    try:
+        again = X.set_axis(range(X.shape[1]), axis=1).assign(y=y).duplicated().to_numpy()
+    except TypeError:  # lists cannot be compared
+        return []
+    if again.mean() < MANY_COPIES:
+        return []
+    return [
+        f"{path}: {count(again, 'row')} the same as an earlier one; copies among the rows held back flatter every score"
+    ]

@@ -1,9 +1,16 @@
-"""Reading: how the columns of a table become the numbers a network reads, and its answers the units of the target.
+"""Reading: how a table becomes the numbers a network reads, and its answers the units of the target.
 
-    z = (x - center) / scale, cut at +-CUT
+Columns give inputs (`inputs`), and each input x becomes
+
+    r = (x cut to the range fitted - center) / scale        center, scale: median, interquartile range / 1.349
+    s = r / sqrt(1 + (r / SQUASH)^2)                         smooth, order kept, within +-SQUASH
+    z = (s - shift) / spread, cut at +-CUT                   mean 0 and deviation 1 on the rows fitted
+
+so that one wrong cell moves no other row, and a row beyond what was seen is read as one at the edge.
+
     answer = t * target_scale + target_center
 
-In float64, the center first: a column may lie 1e8 deviations away from 0. What is written for a table carries this.
+All in float64, the center first: a column may lie 1e8 deviations away from 0. What is written for a table carries this.
 """
 
 from __future__ import annotations
@@ -13,106 +20,298 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from netformer.errors import InputError
+from netformer.tables.columns import Cells, Column, cells_of, column_of, is_frame, is_row_number, matched
+from netformer.tables.inputs import Input, inputs_of, left_out
+from netformer.tables.scaling import FLAT, center_and_scale, squash, standard
 
-CUT = 6.0  # of a standardised column: a row far outside of what was seen is read as one at the edge
-FLAT = 1e-13  # deviation over size, below which a column holds one value and what rounding makes of it
+CUT = 6.0  # of a standardised input
+TELLING = 0.999  # R2 by leave-one-out of one column alone, above which it looks like the target itself
+MAPS = ("low", "high", "center", "scale", "shift", "spread")
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """Names, center and scale of the columns and of the target.
+    """The columns a network reads, its inputs, and the units of the target.
 
-    columns: names, none twice. center, scale: of each column, finite float64, in its units; scale above 0. target: its
-    name. target_center, target_scale: in units of the target. Raises InputError for parts that do not belong together.
+    table: the columns in use. inputs: what is made of them. maps: (6, inputs) finite float64, in the order of MAPS;
+    scale and spread above 0. target: its name. target_center, target_scale: in units of the target. given: names of all
+    columns of the table that was fitted, in its order; empty for those of `table`. left_out: name and reason of each
+    column that is not in use. notes: sentences on what looked wrong. Raises InputError for parts that do not belong
+    together.
     """
 
-    columns: tuple[str, ...]
-    center: Float[np.ndarray, " features"]
-    scale: Float[np.ndarray, " scales"]
+    table: tuple[Column, ...]
+    inputs: tuple[Input, ...]
+    maps: Float[np.ndarray, "6 inputs"]
     target: str = "y"
     target_center: float = 0.0
     target_scale: float = 1.0
+    given: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        f = len(self.columns)
-        if f < 1 or len(set(self.columns)) != f:
-            raise InputError(f"columns must be at least one name, none of them twice, got {self.columns}")
-        for name, values in (("center", self.center), ("scale", self.scale)):
-            if values.shape != (f,) or values.dtype != np.float64 or not np.isfinite(values).all():
-                raise InputError(
-                    f"{name} must be {f} finite float64, one per column, got {values.dtype} {values.shape}"
-                )
-        if not ((self.scale > 0).all() and 0 < self.target_scale < np.inf and np.isfinite(self.target_center)):
-            raise InputError("scale and target_scale must be above 0 and finite, target_center finite")
+        names, f = self.columns, len(self.inputs)
+        if not names or len(set(names)) != len(names):
+            raise InputError(f"columns must be at least one name, none of them twice, got {names}")
+        if not all(0 <= one.column < len(names) for one in self.inputs):
+            raise InputError(f"every input must be made of one of the {len(names)} columns")
+        if not all(len(one.values) in (0, 1 + len(self.table[one.column].levels)) for one in self.inputs):
+            raise InputError("an input must have one value for each level of its column and one for any other")
+        if self.maps.shape != (len(MAPS), f) or self.maps.dtype != np.float64 or not np.isfinite(self.maps).all():
+            raise InputError(f"maps must be {(len(MAPS), f)} finite float64, got {self.maps.dtype} {self.maps.shape}")
+        if not ((self.scale > 0).all() and (self.spread > 0).all()):
+            raise InputError("scale and spread must be above 0")
+        if not (0 < self.target_scale < np.inf and np.isfinite(self.target_center)):
+            raise InputError("target_scale must be above 0 and finite, target_center finite")
 
     @property
-    def low(self) -> Float[np.ndarray, " features"]:
-        """Where each column is cut below, in its units."""
-        return self.center - CUT * self.scale
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns in use, in the order in which they are read."""
+        return tuple(column.name for column in self.table)
 
     @property
-    def high(self) -> Float[np.ndarray, " features"]:
-        """Where each column is cut above."""
-        return self.center + CUT * self.scale
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs, for people."""
+        return tuple(one.name(self.table[one.column]) for one in self.inputs)
 
-    def standardize(self, X: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, "rows features"]:
-        """(X - center) / scale, cut at +-CUT."""
-        return np.clip(_standard(X, self.center, self.scale), -CUT, CUT)
+    @property
+    def low(self) -> Float[np.ndarray, " inputs"]:
+        """Where each input is cut below, in its units: the least value fitted."""
+        return self.maps[0]
+
+    @property
+    def high(self) -> Float[np.ndarray, " inputs"]:
+        """Where each input is cut above."""
+        return self.maps[1]
+
+    @property
+    def center(self) -> Float[np.ndarray, " inputs"]:
+        """Median of each input."""
+        return self.maps[2]
+
+    @property
+    def scale(self) -> Float[np.ndarray, " inputs"]:
+        """Interquartile range of each input over that of a standard normal; its deviation where that is 0."""
+        return self.maps[3]
+
+    @property
+    def shift(self) -> Float[np.ndarray, " inputs"]:
+        """Mean of each squashed input."""
+        return self.maps[4]
+
+    @property
+    def spread(self) -> Float[np.ndarray, " inputs"]:
+        """Deviation of each squashed input."""
+        return self.maps[5]
+
+    def numbers(self, X: Any) -> Float[np.ndarray, "rows inputs"]:
+        """The inputs of the rows of a table, in their units.
+
+        X: a DataFrame, matched by name whatever its order, or an array (rows, columns), matched by position. Raises
+        InputError for a column that is missing, and for a cell that cannot be read.
+        """
+        cells, _ = matched(X, self.columns, self.given or self.columns)
+        return self._made(cells)
+
+    def _made(self, cells: Sequence[Cells]) -> Float[np.ndarray, "rows inputs"]:
+        looked_up = {one.column for one in self.inputs if one.values}
+        values = [
+            cell if column.kind == "category" else _finite(column.name, column.values(cell))
+            for column, cell in zip(self.table, cells, strict=True)
+        ]
+        codes = {i: self.table[i].codes(values[i]) for i in looked_up}
+        made = [
+            one.of(self.table[one.column], np.asarray(values[one.column]), codes.get(one.column)) for one in self.inputs
+        ]
+        return np.stack(made, 1)
+
+    def standardize(self, X: Any) -> Float[np.ndarray, "rows inputs"]:
+        """What networks read of the rows of a table (see `numbers`), cut at +-CUT."""
+        return np.clip(self.scaled(self.numbers(X)), -CUT, CUT)
+
+    def scaled(self, numbers: Float[np.ndarray, "rows inputs"]) -> Float[np.ndarray, "rows inputs"]:
+        """Inputs in their units as standardised ones, not cut at +-CUT."""
+        return (squash(standard(np.clip(numbers, self.low, self.high), self.center, self.scale)) - self.shift) / (
+            self.spread
+        )
 
     def standardize_target(self, y: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
         """(y - target_center) / target_scale."""
-        return _standard(y, self.target_center, self.target_scale)
+        return standard(y, self.target_center, self.target_scale)
 
     def answer(self, t: Float[np.ndarray, "*n rows"]) -> Float[np.ndarray, "*n rows"]:
         """Standardised answers in units of the target."""
         return t * self.target_scale + self.target_center
 
+    def outside(self, X: Any) -> dict[str, int]:
+        """Columns of a table with cells beyond what was fitted, and how many: numbers out of range, unseen levels."""
+        cells, _ = matched(X, self.columns, self.given or self.columns)
+        found: dict[str, int] = {}
+        for index, (column, cell) in enumerate(zip(self.table, cells, strict=True)):
+            if column.kind == "category":
+                beyond = column.codes(cell) == len(column.levels)
+            else:
+                at = next(i for i, one in enumerate(self.inputs) if one.column == index and one.part == "value")
+                values = column.values(cell)
+                beyond = (values < self.low[at]) | (values > self.high[at])
+            if beyond.any():
+                found[column.name] = int(beyond.sum())
+        return found
+
+    def described(self) -> pd.DataFrame:
+        """A row per column of the table that was fitted, in its order. name; kind: number, date, category, left out;
+        inputs: what networks read of it; note: what was assumed, or why it was left out."""
+        rows = {name: (name, "left out", "", why) for name, why in self.left_out}
+        for index, column in enumerate(self.table):
+            names = [name for name, one in zip(self.input_names, self.inputs, strict=True) if one.column == index]
+            rows[column.name] = (column.name, column.kind, ", ".join(names), column.note)
+        every = [rows[name] for name in self.given or self.columns]
+        return pd.DataFrame(every, columns=["name", "kind", "inputs", "note"])
+
     def named(self, columns: Sequence[str], target: str) -> Reading:
-        """The same under other names."""
-        return replace(self, columns=tuple(columns), target=target)
+        """The same under other names. columns: of those in use."""
+        pairs = zip(self.table, columns, strict=True)
+        given = dict(zip(self.columns, columns, strict=True))
+        table = tuple(replace(column, name=str(name)) for column, name in pairs)
+        return replace(self, table=table, target=target, given=tuple(given.get(name, name) for name in self.given))
 
 
 def read(
     X: Any, y: Any, columns: Sequence[str] | None = None, target: str = "y"
-) -> tuple[Reading, Float[np.ndarray, "rows features"], Float[np.ndarray, " rows"]]:
-    """The reading of a table, its columns and its target in it: mean 0 and deviation 1, not cut.
+) -> tuple[Reading, Float[np.ndarray, "rows inputs"], Float[np.ndarray, " rows"]]:
+    """The reading of a table, its inputs and its target in it: mean 0 and deviation 1, not cut.
 
-    X: (rows, features). y: (rows,). A column that does not vary (`FLAT`) is 0, and so is such a target. columns: names,
-    None for x0, x1, ...
-    Raises InputError for other shapes, fewer than 2 rows, and missing or infinite values.
+    X: a DataFrame of pandas, polars or pyarrow, or an array (rows, columns); gaps are None or nan. y: (rows,), numbers.
+    columns: names of an array's columns, None for x0, x1, ... Of a DataFrame, columns that say nothing (constant, row
+    numbers, text that differs in every row, copies) are left out; an array keeps them, and what does not vary (`FLAT`)
+    is 0, as is such a target.
+    Raises InputError for other shapes, fewer than 2 rows, infinite values, a target with gaps, and a table of which no
+    column can be used.
     """
-    X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
-    if X.ndim != 2 or not X.shape[1] or y.shape != (len(X),) or len(y) < 2:
-        raise InputError(f"X must be (rows, features) and y (rows,) with at least 2 rows, got {X.shape}, {y.shape}")
-    if not (np.isfinite(X).all() and np.isfinite(y).all()):
-        raise InputError("X and y must be finite; drop or impute missing values first")
-    center, scale, flat = _center_and_scale(X)
-    (target_center,), (target_scale,), (target_flat,) = _center_and_scale(y[:, None])
-    names = tuple(f"x{i}" for i in range(X.shape[1])) if columns is None else tuple(columns)
-    reading = Reading(names, center, scale, target, float(target_center), float(target_scale))
-    z = np.where(flat, 0.0, _standard(X, center, scale))
-    return reading, z, reading.standardize_target(y) * (not target_flat)
+    y = np.asarray(y, np.float64)
+    names, cells = cells_of(X, columns)
+    if not cells or y.ndim != 1 or any(len(cell) != len(y) for cell in cells) or len(y) < 2:
+        rows = len(cells[0]) if cells else 0
+        raise InputError(
+            f"X must be (rows, features) and y (rows,) with at least 2 rows, got {(rows, len(cells))}, {y.shape}"
+        )
+    if not np.isfinite(y).all():
+        raise InputError("y must be finite; drop the rows without a target first")
+    (target_center,), (target_scale,), (target_flat,) = center_and_scale(y[:, None])
+    t = standard(y, target_center, target_scale) * (not target_flat)
+    framed = is_frame(X)
+    used, reasons = _columns(names, cells, framed)
+    if not used:
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4])
+        raise InputError(f"no column can be used beside the target: {why}; add columns of numbers or categories")
+    table: list[Column] = []
+    inputs: list[Input] = []
+    fitted: list[np.ndarray] = []
+    for column, values in used:
+        full, some, numbers = inputs_of(column, len(table), values, t)
+        table.append(full)
+        inputs += some
+        fitted += numbers
+    if not inputs:
+        raise InputError("no column can be used beside the target: every level of every category is rare; add rows")
+    # what is made beside the value of a number comes last: in a table of numbers input i is column i
+    order = sorted(range(len(inputs)), key=lambda i: _is_extra(table, inputs[i]))
+    inputs, made = [inputs[i] for i in order], np.stack([fitted[i] for i in order], 1)
+    maps, flat = _maps(made, inputs)
+    reading = Reading(
+        tuple(table),
+        tuple(inputs),
+        maps,
+        target,
+        float(target_center),
+        float(target_scale),
+        given=names,
+        left_out=tuple(reasons.items()),
+    )
+    z = np.where(flat, 0.0, reading.scaled(made))
+    return replace(reading, notes=_telling(reading, z, t)) if framed and t.any() else reading, z, t
 
 
-def _standard(
-    X: Float[np.ndarray, "*rows"], center: Float[np.ndarray, " _"] | float, scale: Float[np.ndarray, " _"] | float
-) -> Float[np.ndarray, "*rows"]:
-    with np.errstate(over="ignore"):
-        return (X / 2 - center / 2) / (scale / 2)  # halves: the difference of two finite numbers may not be finite
+def _is_extra(table: Sequence[Column], one: Input) -> bool:
+    return one.part != "value" and table[one.column].kind != "category"
 
 
-def _center_and_scale(X: Float[np.ndarray, "rows features"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and deviation of each column, and which do not vary. No step overflows, and the deviation of a column far
-    from 0 is that of what is left when its mean is taken away. A column that does not vary has its size as scale."""
-    size = np.ldexp(0.5, np.frexp(np.abs(X).max(0))[1])  # a power of 2, so that dividing is exact
-    size[size == 0] = 1.0
-    unit = X / size
-    center = unit.mean(0)
-    center = center + (unit - center).mean(0)
-    scale = (unit - center).std(0)
-    flat = scale <= FLAT * np.abs(center)
-    center = np.where(flat, unit[0], center)
-    return center * size, np.where(flat, 1.0, scale) * size, flat
+def _telling(reading: Reading, z: Float[np.ndarray, "rows inputs"], t: Float[np.ndarray, " rows"]) -> tuple[str, ...]:
+    """A sentence for each column whose value is the target in disguise."""
+    found = []
+    for i, one in enumerate(reading.inputs):
+        r2 = 1 - left_out([z[:, i]], t).mean() if one.part == "value" else 0.0
+        if r2 > TELLING:
+            found.append(
+                f"{reading.columns[one.column]!r} alone predicts {reading.target!r} with an R2 of {r2:.4f}; drop it if "
+                "it is not known before the target is"
+            )
+    return tuple(found)
+
+
+def _columns(
+    names: Sequence[str], cells: Sequence[Cells], framed: bool
+) -> tuple[list[tuple[Column, np.ndarray]], dict[str, str]]:
+    """The columns in use with their values or codes, and why each other one is left out."""
+    used: list[tuple[Column, np.ndarray]] = []
+    reasons: dict[str, str] = {}
+    seen: dict[bytes, str] = {}
+    for name, cell in zip(names, cells, strict=True):
+        try:
+            column, values = column_of(name, cell)
+        except InputError as error:
+            reasons[name] = str(error)
+            continue
+        if column.kind != "category":
+            values = _finite(name, values)
+        if framed:
+            what = _says_nothing(column, values, len(cells)) or _copies(column, values, seen)
+            if what:
+                reasons[name] = what
+                continue
+        used.append((column, values))
+    return used, reasons
+
+
+def _says_nothing(column: Column, values: np.ndarray, n_columns: int) -> str:
+    if column.kind == "category":
+        return "one level in all rows" if len(column.levels) == 1 else ""
+    known = values[~np.isnan(values)]
+    if len(known) == len(values) and np.ptp(known / 2) <= FLAT * np.abs(known).max():
+        return f"constant, {known[0]:g} in all rows"
+    return "a row number or an id" if n_columns > 1 and is_row_number(column, values) else ""
+
+
+def _copies(column: Column, values: np.ndarray, seen: dict[bytes, str]) -> str:
+    """The note for a column that repeats an earlier one."""
+    key = column.kind.encode() + (values + 0.0).tobytes()
+    earlier = seen.setdefault(key, column.name)
+    return "" if earlier == column.name else f"a copy of {earlier}"
+
+
+def _finite(name: str, values: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+    endless = np.isinf(values)
+    if endless.any():
+        row = int(endless.argmax())
+        raise InputError(f"column {name!r} must be finite, found {values[row]} in row {row + 1}; leave the cell empty")
+    return values
+
+
+def _maps(
+    numbers: Float[np.ndarray, "rows inputs"], inputs: Sequence[Input]
+) -> tuple[Float[np.ndarray, "6 inputs"], np.ndarray]:
+    """The maps of inputs on the rows fitted, and which do not vary. A mean of the target may reach as far for a later
+    row as its levels do."""
+    center, scale, flat = center_and_scale(numbers, robust=True)
+    low, high = numbers.min(0), numbers.max(0)
+    for i, one in enumerate(inputs):
+        if one.values:
+            low[i], high[i] = min(low[i], *one.values), max(high[i], *one.values)
+    squashed = squash(standard(numbers, center, scale))
+    spread = squashed.std(0)
+    return np.stack([low, high, center, scale, squashed.mean(0) * ~flat, np.where(flat, 1.0, spread)]), flat

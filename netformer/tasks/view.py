@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks
-from netformer.tables.reading import CUT
+from netformer.tables.reading import CUT, read
 from netformer.tasks.task import PAD, TRAIN, Task
 
 
@@ -174,14 +175,23 @@ def canonicalize_tasks(
 
 
 def stack_tasks(tasks: Sequence[Task], max_features: int) -> TaskStack:
-    """Stored tasks as one canonical stack, in the given order. Standardised in float64, kept as float32."""
-    n_rows, raw = max(len(t.y) for t in tasks), max(t.X.shape[1] for t in tasks)
-    x = torch.zeros(len(tasks), n_rows, raw, dtype=torch.float64)
+    """Stored tasks as one canonical stack, in the given order. Each is read as any table is (`tables.reading`), fitted
+    on its train rows; standardised in float64, kept as float32."""
+    n_rows, tables = max(len(t.y) for t in tasks), [_inputs(task) for task in tasks]
+    x = torch.zeros(len(tasks), n_rows, max(len(z.T) for z in tables), dtype=torch.float64)
     y = torch.zeros(len(tasks), n_rows, dtype=torch.float64)
     rows = torch.full((len(tasks), n_rows), PAD)
-    for index, task in enumerate(tasks):
-        n, f = task.X.shape
-        x[index, :n, :f] = torch.tensor(task.X)
+    for index, (task, z) in enumerate(zip(tasks, tables, strict=True)):
+        n, f = z.shape
+        x[index, :n, :f] = torch.from_numpy(z)
         y[index, :n] = torch.tensor(task.y)
         rows[index, :n] = torch.tensor(task.row_split).long()
     return canonicalize_tasks(x, y, rows, max_features).float()
+
+
+def _inputs(task: Task) -> Float[np.ndarray, "rows inputs"]:
+    train = task.row_split == TRAIN
+    reading, z, _ = read(task.X[train], task.y[train])
+    every = reading.scaled(reading.numbers(task.X))
+    every[train] = z
+    return every

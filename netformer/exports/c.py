@@ -1,0 +1,330 @@
+"""C sources: a formula as the text of one C99 file, and beside it a program that reads a CSV file for it."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from netformer.exports.formula import ALPHABET, EXACT_DIGITS, Formula, coded, decimal, fewest_characters, fewest_digits
+from netformer.exports.steps import MAPPED, Step, fills_of, gaps_of
+from netformer.tables.reading import Reading
+from netformer.tables.scaling import SQUASH
+
+_WIDTH = 116  # of a line of numbers
+PLAIN_C = 10_000  # bytes of a C file up to which its weights stand in it as decimal numbers
+_MAP_DIGITS = 8  # of what standardises a number, but for its center, which may be far from 0
+_TAKEN = ("M_", "FP_", "HUGE_", "MATH_", *"0123456789")  # how names of <math.h> begin, and no name does
+READER = Path(__file__).with_name("reader.c")
+_KINDS = {
+    "relu": "a < 0 ? 0 : a",
+    "tanh": "tanh(a)",
+    "sigmoid": "1 / (1 + exp(-a))",
+    "gelu": "0.5 * a * (1 + erf(a * 0.70710678118654752))",
+}
+
+
+def c_source(formula: Formula) -> str:
+    """One C99 file: `double predict(const double x[N])`, no allocation, no state, only <math.h>.
+
+    Arithmetic is in double, since float could not hold a raw column far from 0. Weights are stored as float where that
+    changes no answer by more than `formula.TOLERANCE`, with no more digits than that takes. A file that would be
+    larger than PLAIN_C has them as text instead, a few characters each, as precise.
+    """
+    digits, single = fewest_digits(formula)
+    values, real = _values(formula), "float" if single else "double"
+    plain = _file(formula, len(values), _array(real, "weights", values, digits), "weights[{}]")
+    code = fewest_characters(formula) if len(plain) > PLAIN_C else None
+    if code is None:
+        return plain
+    return min(plain, _file(formula, len(values), _coded(values, *code), "weight({})"), key=len)
+
+
+def _values(formula: Formula) -> list[float]:
+    """All weights as `_file` reads them: bias, skip, then of each body its layers, unit by unit, and its head."""
+    values = [formula.bias, *(formula.skip if formula.skip.any() else [])]
+    for body, head in zip(formula.bodies, formula.heads, strict=True):
+        for layer in body:
+            values += np.column_stack([layer.bias, layer.weight]).ravel().tolist()
+        values += head.tolist()
+    return values
+
+
+def _coded(values: Sequence[float], count: int, step: float) -> list[str]:
+    """The weights as strings, none longer than a C compiler must take, and the function that reads one."""
+    row, base = _WIDTH // count, len(ALPHABET)
+    text = "".join(coded(value, count, step) for value in values)
+    rows = [text[at : at + row * count] for at in range(0, len(text), row * count)]
+    return [
+        f"/* {count} characters a weight, base {base}, counting steps of {step:.9g} */",
+        f"static const char weights[{len(rows)}][{row * count + 1}] = {{",
+        *(f'"{part}",' for part in rows),
+        "};",
+        "static double weight(int i) {",
+        f"    const char *text = weights[i / {row}] + {count} * (i % {row});",
+        "    double k = 0;",
+        f"    for (int j = 0; j < {count}; j++) k = {base} * k + text[j] - 35 - (text[j] > 63) - (text[j] > 92);",
+        f"    return (k - {(base**count - 1) // 2}.0) * {step:.9g};",
+        "}",
+    ]
+
+
+def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) -> str:
+    """weights: the lines that hold them. read: the expression for weight number {}."""
+    n, deepest = len(formula.reading.inputs), max(len(body) for body in formula.bodies)
+    width = max(len(layer.bias) for body in formula.bodies for layer in body)
+    calls = [f"    p = dot(p, {n}, z, &y); /* straight from the inputs */"] if formula.skip.any() else []
+    for body, head in zip(formula.bodies, formula.heads, strict=True):
+        source = "z"
+        for number, layer in enumerate(body):
+            kind, out = formula.activations.index(layer.activation), "ab"[number % 2]
+            units, inputs = layer.weight.shape
+            calls.append(f"    p = layer(p, {kind}, {inputs}, {units}, {source}, {out}); /* {layer.activation} */")
+            source = out
+        calls.append(f"    p = dot(p, {len(head)}, {source}, &y);")
+    kinds = [
+        f"        case {kind}: a = {_KINDS[name]}; break;"
+        for kind, name in enumerate(formula.activations)
+        if name in _KINDS
+    ]
+    tables, read_row = _reading(formula)
+    lines = [
+        f"/* {_comment(formula.reading.target)}, predicted by a NetFormer network of {n_values} weights; C99, -lm.",
+        " * double predict(const double x[]) answers in units of the target for a row, NAN for a gap in it:",
+        *_head(formula.reading),
+        " */",
+        "#include <math.h>",
+        "",
+        *weights,
+        *tables,
+        "",
+        "/* y += weights . x; p: the first of its weights, returned: the first of the next ones */",
+        "static int dot(int p, int n, const double *x, double *y) {",
+        f"    for (int i = 0; i < n; i++) *y += {read.format('p++')} * x[i];",
+        "    return p;",
+        "}",
+        "",
+        "/* h = activation(bias + weights . x), a unit after the other: its bias, its weights */",
+        "static int layer(int p, int kind, int inputs, int units, const double *x, double *h) {",
+        "    for (int u = 0; u < units; u++) {",
+        f"        double a = {read.format('p++')};",
+        "        p = dot(p, inputs, x, &a);",
+        "        switch (kind) {",
+        *kinds,
+        "        default: break;",
+        "        }",
+        "        h[u] = a;",
+        "    }",
+        "    return p;",
+        "}",
+        "",
+        f"double predict(const double x[{len(formula.reading.columns)}]) {{",
+        f"    double z[{n}], a[{width}]{f', b[{width}]' if deepest > 1 else ''};",
+        *read_row,
+        f"    double y = {read.format('0')};",
+        "    int p = 1;",
+        *calls,
+        "    (void)p;",
+        f"    return y * {_double(formula.reading.target_scale)} + {_double(formula.reading.target_center)};",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _head(reading: Reading) -> list[str]:
+    """What each number of a row is, and the levels of categories."""
+    lines, constants = [], level_names(reading)
+    for i, column in enumerate(reading.table):
+        what = ", a date: seconds since 1970-01-01 UTC" if column.kind == "date" else ""
+        if i in constants:
+            what = f", one of {constants[i][0]} to {constants[i][-1]}, -1 for any other" if constants[i] else ""
+        lines.append(f" * x[{i}]: {_comment(column.name)}{what}")
+    return lines
+
+
+def level_names(reading: Reading) -> dict[int, list[str]]:
+    """Names of the enumeration constants of each category, by number of its column: COLUMN_LEVEL in ASCII capitals,
+    none twice, none that <math.h> has."""
+    found: dict[int, list[str]] = {}
+    seen: set[str] = set()
+    for i, column in enumerate(reading.table):
+        if column.kind != "category":
+            continue
+        found[i] = []
+        for at, level in enumerate(column.levels):
+            stem = f"{_capitals(column.name) or f'X{i}'}_{_capitals(str(level)) or (at if level else 'MISSING')}"[:55]
+            stem = f"LEVEL_{stem}" if stem.startswith(_TAKEN) else stem
+            name, count = stem, 1
+            while name in seen:
+                count += 1
+                name = f"{stem}_{count}"
+            seen.add(name)
+            found[i].append(name)
+    return found
+
+
+def _capitals(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Z0-9]+", "_", plain.upper()).strip("_")
+
+
+def _reading(formula: Formula) -> tuple[list[str], list[str]]:
+    """The lines that hold what reads a row, and those of `predict` that make z of x."""
+    reading, steps = formula.reading, formula.steps
+    names = level_names(reading)
+    mapped = [i for i, step in enumerate(steps) if step.part in MAPPED]
+    run = next((i for i, step in enumerate(steps) if step.part != "value" or step.column != i), len(steps))
+    maps = [decimal(v, _MAP_DIGITS if at else EXACT_DIGITS) for i in mapped for at, v in enumerate(steps[i].constants)]
+    tables = [*_enums(reading, names)]
+    tables += ["/* for a gap */", *_texts("double", "fill", _decimals(fills_of(reading)))]
+    if maps:
+        tables += [
+            "/* of each: center, scale, least, largest, shift, spread */",
+            *_texts("double", "maps", maps),
+        ]
+        tables += [
+            "static double standard(double x, const double *m) {",
+            "    double r = (x - m[0]) / m[1];",
+            "    r = r < m[2] ? m[2] : r > m[3] ? m[3] : r;",
+            f"    return (r / sqrt(1 + r * r / {SQUASH**2:g}) - m[4]) / m[5];",
+            "}",
+        ]
+    known, columns = "x[i] == x[i] ? x[i] : fill[i]", len(reading.table)
+    if run == len(steps) and not gaps_of(reading):  # plain numbers
+        return tables, [f"    for (int i = 0; i < {run}; i++) z[i] = standard({known}, maps + 6 * i);"]
+    lines = [f"    double v[{columns}];", f"    for (int i = 0; i < {columns}; i++) v[i] = {known};"]
+    for i, numbers in gaps_of(reading).items():
+        lines += [f"    if (x[{i}] == {_double(number)}) v[{i}] = fill[{i}];" for number in numbers]
+    if run:
+        lines.append(f"    for (int i = 0; i < {run}; i++) z[i] = standard(v[i], maps + 6 * i);")
+    calls = set()
+    for i, step in list(enumerate(steps))[run:]:
+        if step.part in MAPPED:
+            wave = f"{step.part}({2 * math.pi!r} * (v[{step.column}] / {step.more[0]!r}))" if step.more else ""
+            read = f"standard({wave or f'v[{step.column}]'}, maps + {6 * mapped.index(i)})"
+        elif step.part == "missing":
+            tests = [f"x[{step.column}] != x[{step.column}]"]
+            tests += [f"x[{step.column}] == {_double(number)}" for number in gaps_of(reading).get(step.column, ())]
+            read = f"{' || '.join(tests)} ? {_short(step.constants[1])} : {_short(step.constants[0])}"
+        elif (one := _only(step)) is not None:
+            read = f"v[{step.column}] == {names[step.column][one]} ? {_short(step.constants[one])} : "
+            read += _short(step.constants[-1])
+        else:
+            tables += _texts("double", f"values{i}", [decimal(value, 9) for value in step.constants])
+            calls.add(step.part)
+            if step.part == "code":
+                tables += _texts("double", f"levels{i}", _decimals(step.more))
+                read = f"values{i}[place(x[{step.column}], levels{i}, {len(step.more)})]"
+            else:
+                read = f"values{i}[level(v[{step.column}], {len(step.constants) - 1})]"
+        lines.append(f"    z[{i}] = {read};")
+    return [*tables, *(line for part in sorted(calls) for line in _LOOKUPS[part])], lines
+
+
+_LOOKUPS = {
+    "code": [
+        "static int place(double x, const double *levels, int n) {",
+        "    int i = 0;",
+        "    while (i < n && levels[i] != x) i++;",
+        "    return i;",
+        "}",
+    ],
+    "level": ["static int level(double x, int n) { return x >= 0 && x < n ? (int)x : n; }"],
+}
+
+
+def _only(step: Step) -> int | None:
+    """The one level of a category that has another value than all others and than any other; None if there are more."""
+    other = [at for at, value in enumerate(step.constants) if value != step.constants[-1]]
+    return other[0] if step.part == "level" and len(other) == 1 else None
+
+
+def _enums(reading: Reading, names: dict[int, list[str]]) -> list[str]:
+    lines = []
+    for i, constants in names.items():
+        lines += [f"enum {{ /* levels of {_comment(reading.columns[i])} */", ""]
+        for constant, level in zip(constants, reading.table[i].levels, strict=True):
+            plain = re.fullmatch(r"[\w .-]+", str(level), re.ASCII) and constant.endswith(_capitals(str(level)))
+            text = f" {constant}," + (f" /* {_comment(str(level)) or 'a gap'} */" if not plain else "")
+            if len(lines[-1]) + len(text) > _WIDTH:
+                lines.append("")
+            lines[-1] += text
+        lines.append("};")
+    return lines
+
+
+def c_reader(reading: Reading, network: str) -> str:
+    """One C99 file with a `main` that reads a CSV file with a header row and prints a prediction a row. network: name
+    of the file of `c_source` that it is compiled with.
+
+    Columns are matched by name, others ignored; cells may be quoted; text is mapped to levels, empty cells and words
+    such as NA to gaps, dates in ISO 8601 or in the form of the table that was fitted to seconds, numbers as people
+    write them to numbers. All else ends the program with one line that names file, row and column, and status 2.
+    """
+    own = Path(network).stem
+    lines = [
+        f"/* Predicts {_comment(reading.target)} for the rows of a CSV file, with the network in {_comment(network)}:",
+        " *",
+        f" *     cc -O2 {_comment(network)} {_comment(own)}_csv.c -lm -o predict",
+        " *     ./predict table.csv > predictions.csv",
+        " */",
+    ]
+    tables = [f"#define N {len(reading.table)}", f"#define TARGET {_string(_csv(reading.target))}"]
+    rows = []
+    for i, column in enumerate(reading.table):
+        levels = column.levels if column.kind == "category" else ()
+        if levels:
+            tables += [f"static const char *const levels{i}[] = {{", *(f"    {_string(str(v))}," for v in levels), "};"]
+        form = "" if column.form == "ISO8601" else column.form
+        shown = f"{_string(column.name)}, '{column.kind[0]}', {_string(form)}"
+        rows.append(f"    {{{shown}, {len(levels)}, {f'levels{i}' if levels else 'NULL'}}},")
+    tables += ["static const struct column columns[N] = {", *rows, "};"]
+    body = READER.read_text(encoding="utf-8").replace("/* COLUMNS */", "\n".join(tables))
+    return "\n".join(lines) + "\n" + body
+
+
+def _csv(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"' if re.search(r'[",;\s]', name) else name
+
+
+def _string(text: str) -> str:
+    """A string of C, in ASCII without trigraphs."""
+    plain = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in text.encode())
+    return f'"{"".join(plain)}"'
+
+
+def _decimals(values: Sequence[float]) -> list[str]:
+    return [decimal(value, EXACT_DIGITS) for value in values]
+
+
+def _short(value: float) -> str:
+    return decimal(value, 9)
+
+
+def _double(value: float) -> str:
+    """A literal of C and of Python that is no integer."""
+    return repr(float(value))
+
+
+def _array(real: str, name: str, values: Sequence[float] | np.ndarray, digits: int) -> list[str]:
+    return _texts(real, name, [decimal(value, digits) for value in values])
+
+
+def _texts(real: str, name: str, texts: Sequence[str]) -> list[str]:
+    """Lines of numbers, a comma between them and no blanks."""
+    lines = [""]
+    for text in texts:
+        if len(lines[-1]) + len(text) > _WIDTH:
+            lines.append("")
+        lines[-1] += text + ","
+    return [f"static const {real} {name}[{len(texts)}] = {{", *lines, "};"]
+
+
+def _comment(name: str) -> str:
+    """A name that can neither end nor continue a C comment: ASCII, on one line, no trigraph."""
+    plain = re.sub(r"[\x00-\x1f\x7f]", " ", name).encode("ascii", "backslashreplace").decode()
+    return re.sub(r"\?(?=\?)", "? ", re.sub(r"(?<=[*/])(?=[*/])", " ", plain))

@@ -1,0 +1,74 @@
+"""Plain: how a Python file that stands alone reads rows. The text of these functions stands in what `python` writes, so
+they use nothing but the standard library and the two constants. What they take is described in `steps`."""
+
+import math
+from datetime import datetime
+
+from netformer.tables.scaling import SQUASH
+
+GAPS = {"", "nan", "none", "<na>", "nat"}  # a gap as text
+
+
+def in_order(rows, names):
+    """The cells of each row, in the order of names. rows: a DataFrame of pandas or polars, or rows that are lists,
+    arrays or dicts."""
+    if hasattr(rows, "to_dict"):
+        rows = rows.to_dicts() if hasattr(rows, "to_dicts") else rows.to_dict("records")
+    for row in rows:
+        missing = [name for name in names if name not in row] if isinstance(row, dict) else []
+        if missing:
+            raise ValueError(f"a row lacks {missing}")
+        cells = [row[name] for name in names] if isinstance(row, dict) else list(row)
+        if len(cells) != len(names):
+            raise ValueError(f"a row must hold {len(names)} cells, got {len(cells)}")
+        yield cells
+
+
+def number(cell, name, gaps):
+    """A number, nan for a gap. gaps: numbers that stand for one."""
+    text = str(cell).strip().lower()
+    try:
+        value = math.nan if text in GAPS else float(text == "true") if text in ("true", "false") else float(cell)
+    except (TypeError, ValueError):
+        raise ValueError(f"column {name!r} must hold a number, found {cell!r}") from None
+    return math.nan if value in gaps else value
+
+
+def date(cell, name, form):
+    """Seconds since 1970 UTC of a date: a number of them, a datetime, or text, in ISO 8601 or in a form of strptime."""
+    try:
+        return number(cell, name, ())
+    except ValueError:
+        text = str(cell).strip()
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            time = datetime.strptime(text, form)
+        except ValueError:
+            raise ValueError(f"column {name!r} must hold a date, found {cell!r}") from None
+    return time.timestamp() if time.tzinfo else (time - datetime(1970, 1, 1)).total_seconds()
+
+
+def position(cell, places):
+    """The position of a cell of a category in its levels, their number for any other. places: of each level."""
+    text = "" if cell is None or str(cell) in ("nan", "<NA>", "NaT") else str(cell).strip()
+    if isinstance(cell, float) and cell.is_integer():
+        text = str(int(cell))
+    return float(places.get(text, len(places)))
+
+
+def standardised(cell, fill, part, constants, more):
+    """One input of the network. cell: a number, nan for a gap. fill: what a gap is read as. more: period or levels."""
+    if part == "missing":
+        return constants[cell != cell]
+    if part == "code":
+        return constants[more.index(cell) if cell in more else -1]
+    x = fill if cell != cell else cell
+    if part == "level":
+        return constants[int(x)]
+    if part != "value":
+        x = (math.sin if part == "sin" else math.cos)(2 * math.pi * (x / more[0]))
+    center, scale, low, high, shift, spread = constants
+    r = min(max((x - center) / scale, low), high)
+    return (r / math.sqrt(1 + (r / SQUASH) ** 2) - shift) / spread

@@ -1,0 +1,273 @@
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct column {
+    const char *name;
+    char kind;        /* n: number, d: date, c: category */
+    const char *form; /* of a number "," for a decimal comma; of a date the form of its text beside ISO 8601 */
+    int count;        /* of levels, of a category */
+    const char *const *levels;
+};
+
+/* COLUMNS */
+
+double predict(const double x[]);
+
+static const char *file = "stdin";
+static FILE *in;
+static long row; /* of the table, 1 for the first one below the header */
+static char *text, *header;
+static size_t used, room, at;
+static size_t *cells, n_cells, room_cells;
+
+static void stop(const char *what, const char *name, const char *cell) {
+    fprintf(stderr, row ? "%s, row %ld: " : "%s: ", file, row);
+    fprintf(stderr, what, name, cell);
+    fputc('\n', stderr);
+    exit(2);
+}
+
+static void *more(void *old, size_t size) {
+    void *grown = realloc(old, size);
+    if (!grown) stop("out of memory", "", "");
+    return grown;
+}
+
+static void put(int c) {
+    if (used == room) text = more(text, room = 2 * room + 4096);
+    text[used++] = (char)c;
+}
+
+static int next(void) { return header && header[at] ? (unsigned char)header[at++] : getc(in); }
+
+/* Reads the line of the header ahead, and answers which separator it has most often outside quotes. */
+static int separator(void) {
+    static const char known[] = ",;\t|";
+    long count[] = {0, 0, 0, 0};
+    int quoted = 0, best = 0;
+    for (int c = getc(in); c != EOF; c = getc(in)) {
+        const char *found = c ? strchr(known, c) : NULL;
+        put(c);
+        quoted ^= c == '"';
+        if (found && !quoted) count[found - known]++;
+        if (c == '\n' && !quoted) break;
+    }
+    put(0);
+    header = text;
+    text = NULL;
+    used = room = 0;
+    at = strncmp(header, "\357\273\277", 3) ? 0 : 3; /* a byte order mark */
+    for (int i = 1; i < 4; i++) best = count[i] > count[best] ? i : best;
+    return known[best];
+}
+
+static void cell(void) {
+    if (n_cells == room_cells) cells = more(cells, (room_cells = 2 * room_cells + 64) * sizeof *cells);
+    cells[n_cells++] = used;
+}
+
+/* The cells of the next row that is not blank; 0 at the end. */
+static int read_row(int comma) {
+    int c = next(), quoted = 0;
+    if (c == EOF) return 0;
+    used = n_cells = 0;
+    for (cell();; c = next()) {
+        if (quoted) {
+            if (c == EOF) stop("a quote is never closed", "", "");
+            if (c == '"' && (c = next()) != '"') quoted = 0;
+            else {
+                put(c);
+                continue;
+            }
+        } else if (c == '"' && used == cells[n_cells - 1]) {
+            quoted = 1;
+            continue;
+        }
+        if (c == '\r') continue;
+        if (c != comma && c != '\n' && c != EOF) {
+            put(c);
+            continue;
+        }
+        put(0);
+        if (c == comma) cell();
+        else return n_cells == 1 && !*text ? read_row(comma) : 1;
+    }
+}
+
+static int same(const char *a, const char *b) {
+    while (*a && tolower((unsigned char)*a) == *b) a++, b++;
+    return !*a && !*b;
+}
+
+static int is_gap(const char *s) {
+    static const char *const gaps[] = {"", "?", "-", "--", ".", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "nat"};
+    for (size_t i = 0; i < sizeof gaps / sizeof *gaps; i++)
+        if (same(s, gaps[i])) return 1;
+    return 0;
+}
+
+static const char digits[] = "0123456789";
+
+static int has_thousands(const char *s) {
+    s += *s == '-' || *s == '+';
+    size_t n = strspn(s, digits);
+    if (n < 1 || n > 3) return 0;
+    for (s += n; *s == ','; s += 4)
+        if (strspn(s + 1, digits) != 3) return 0;
+    if (*s == '.') s += 1 + strspn(s + 1, digits);
+    return !*s;
+}
+
+/* A number without what people put around it, such as $ and %; 0 if it is none. */
+static int number(const char *s, const char *form, double *value) {
+    static const char *const dress[] = {" ",        "\t",           "'",        "$",        "%",           "\302\240",
+                                        "\302\243", "\342\200\257", "\302\245", "\342\202\254", "\342\202\271"};
+    char plain[64];
+    size_t n = 0;
+    while (*s) {
+        size_t skip = 0;
+        for (size_t i = 0; i < sizeof dress / sizeof *dress; i++)
+            if (!strncmp(s, dress[i], strlen(dress[i]))) skip = strlen(dress[i]);
+        if (!skip && n == sizeof plain - 2) return 0;
+        if (!skip) plain[n++] = *s;
+        s += skip ? skip : 1;
+    }
+    plain[n] = 0;
+    if (n > 1 && *plain == '(' && plain[n - 1] == ')') *plain = '-', plain[n - 1] = 0;
+    int thousands = has_thousands(plain), kept = 0;
+    for (const char *p = plain; *p; p++) {
+        if (*form == ',' ? *p == '.' : *p == ',' && thousands) continue;
+        plain[kept++] = *form == ',' && *p == ',' ? '.' : *p;
+    }
+    plain[kept] = 0;
+    char *end;
+    *value = strtod(plain, &end);
+    return kept && !*end && strspn(plain, "0123456789+-.eE") == (size_t)kept && isfinite(*value);
+}
+
+static int whole(const char **s, int most) {
+    int value = -1;
+    for (; most && isdigit((unsigned char)**s); most--, ++*s) value = (value < 0 ? 0 : 10 * value) + **s - '0';
+    return value;
+}
+
+static int month(const char **s, int full) {
+    static const char *const names[] = {"january", "february", "march",     "april",   "may",      "june",
+                                        "july",    "august",   "september", "october", "november", "december"};
+    for (int i = 0; i < 12; i++) {
+        size_t n = full ? strlen(names[i]) : 3, k = 0;
+        while (k < n && tolower((unsigned char)(*s)[k]) == names[i][k]) k++;
+        if (k == n) return *s += n, i + 1;
+    }
+    return -1;
+}
+
+static long days(long y, int m, int d) { /* since 1970-01-01, in the Gregorian calendar */
+    y -= m <= 2;
+    long era = (y >= 0 ? y : y - 399) / 400, of_era = y - era * 400;
+    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * (m + (m > 2 ? -3 : 9)) + 2) / 5 + d - 719469;
+}
+
+/* Reads what form says, and answers where it ends; NULL if s is not of that form. */
+static const char *parsed(const char *s, const char *form, double *seconds) {
+    int y = 1970, m = 1, d = 1, hour = 0, minute = 0, second = 0;
+    for (; *form; form++) {
+        if (*form != '%') {
+            if (*s++ != *form) return NULL;
+            continue;
+        }
+        switch (*++form) {
+        case 'Y': y = whole(&s, 4); break;
+        case 'y': y = whole(&s, 2), y += y < 0 ? 0 : y < 69 ? 2000 : 1900; break;
+        case 'm': m = whole(&s, 2); break;
+        case 'b': m = month(&s, 0); break;
+        case 'B': m = month(&s, 1); break;
+        case 'd': d = whole(&s, 2); break;
+        case 'H': hour = whole(&s, 2); break;
+        case 'M': minute = whole(&s, 2); break;
+        default: second = whole(&s, 2); break;
+        }
+    }
+    if (y < 1 || m < 1 || m > 12 || d < 1 || d > days(y + m / 12, m % 12 + 1, 1) - days(y, m, 1)) return NULL;
+    if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59) return NULL;
+    *seconds = 86400.0 * (double)days(y, m, d) + 3600 * hour + 60 * minute + second;
+    return s;
+}
+
+static int date(const char *s, const char *form, double *seconds) {
+    static const char *const iso[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M",
+                                      "%Y-%m-%d",          "%Y-%m"};
+    const char *end;
+    if (*form && (end = parsed(s, form, seconds)) && !*end) return 1;
+    for (size_t i = 0; i < sizeof iso / sizeof *iso; i++) {
+        if (!(end = parsed(s, iso[i], seconds))) continue;
+        if (i < 2 && *end == '.') {
+            char *stop_at;
+            *seconds += strtod(end, &stop_at);
+            end = stop_at;
+        }
+        if (i < 4 && (*end == 'Z' || *end == 'z')) end++;
+        else if (i < 4 && (*end == '+' || *end == '-')) {
+            int sign = *end++ == '+' ? 1 : -1, hours = whole(&end, 2);
+            end += *end == ':';
+            int minutes = whole(&end, 2);
+            *seconds -= sign * (3600.0 * hours + 60.0 * (minutes < 0 ? 0 : minutes));
+        }
+        if (!*end) return 1;
+    }
+    return number(s, "", seconds);
+}
+
+static double level(const char *s, const struct column *column) {
+    int gap = -1;
+    for (int i = 0; i < column->count; i++) {
+        if (!strcmp(s, column->levels[i])) return i;
+        if (!*column->levels[i]) gap = i;
+    }
+    return is_gap(s) ? gap : -1;
+}
+
+static double value(char *s, const struct column *column) {
+    double x = 0;
+    while (isspace((unsigned char)*s)) s++;
+    for (size_t n = strlen(s); n && isspace((unsigned char)s[n - 1]);) s[--n] = 0;
+    if (column->kind == 'c') return level(s, column);
+    if (is_gap(s)) return NAN;
+    if (column->kind == 'd') {
+        if (!date(s, column->form, &x)) stop("column \"%s\" must hold a date, found \"%.40s\"", column->name, s);
+    } else if (same(s, "true") || same(s, "false")) return same(s, "true");
+    else if (!number(s, column->form, &x)) stop("column \"%s\" must hold a number, found \"%.40s\"", column->name, s);
+    return x;
+}
+
+int main(int argc, char **argv) {
+    static size_t place[N];
+    static double x[N];
+    if (argc > 1) file = argv[1];
+    in = argc > 1 ? fopen(file, "r") : stdin;
+    if (!in || argc > 2) stop(in ? "give one file, or none to read stdin" : "no such file", "", "");
+    int comma = separator();
+    if (!read_row(comma)) stop("must have a row of column names", "", "");
+    size_t width = n_cells;
+    for (int i = 0; i < N; i++) {
+        place[i] = width;
+        for (size_t k = 0; k < width; k++) {
+            if (strcmp(text + cells[k], columns[i].name)) continue;
+            if (place[i] < width) stop("column \"%s\" is there twice", columns[i].name, "");
+            place[i] = k;
+        }
+        if (place[i] == width) stop("column \"%s\" is missing; the first one there is \"%.40s\"", columns[i].name, text);
+    }
+    puts(TARGET);
+    while (++row, read_row(comma)) {
+        if (n_cells != width) stop("the row has more or fewer cells than the header", "", "");
+        for (int i = 0; i < N; i++) x[i] = value(text + cells[place[i]], &columns[i]);
+        printf("%.9g\n", predict(x));
+    }
+    row = 0;
+    if (fflush(stdout)) stop("the predictions cannot be written", "", "");
+    return 0;
+}

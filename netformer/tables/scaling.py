@@ -1,0 +1,47 @@
+"""Scaling: center and scale of columns, plain or robust, and the squash that bounds what one cell is worth."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+SQUASH = 6.0  # robust deviations that a cell is worth at most
+NORMAL_IQR = 1.3489795003921634  # interquartile range of a standard normal
+FLAT = 1e-13  # deviation over size, below which a column holds one value and what rounding makes of it
+
+
+def squash(r: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    """r / sqrt(1 + (r / SQUASH)^2)."""
+    return r / np.sqrt(1 + np.square(r / SQUASH))
+
+
+def standard(
+    X: Float[np.ndarray, "*rows"], center: Float[np.ndarray, " _"] | float, scale: Float[np.ndarray, " _"] | float
+) -> Float[np.ndarray, "*rows"]:
+    """(X - center) / scale."""
+    with np.errstate(over="ignore"):
+        return (X / 2 - center / 2) / (scale / 2)  # halves: the difference of two finite numbers may not be finite
+
+
+def center_and_scale(
+    X: Float[np.ndarray, "rows features"], robust: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and deviation of each column, or median and interquartile range; and which do not vary.
+
+    No step overflows, and the deviation of a column far from 0 is that of what is left when its center is taken away. A
+    column that does not vary has its size as scale.
+    """
+    size = np.ldexp(0.5, np.frexp(np.abs(X).max(0))[1])  # a power of 2, so that dividing is exact
+    size[size == 0] = 1.0
+    unit = X / size
+    center = unit.mean(0)
+    center = center + (unit - center).mean(0)
+    scale = (unit - center).std(0)
+    flat = scale <= FLAT * np.abs(center)
+    if robust:
+        center = np.median(unit, 0)
+        low, high = np.quantile(unit - center, (0.25, 0.75), axis=0)
+        wide = (high - low) / NORMAL_IQR
+        scale = np.where(wide > FLAT * np.abs(center), wide, scale)
+    center = np.where(flat, unit[0], center)
+    return center * size, np.where(flat, 1.0, scale) * size, flat

@@ -1,0 +1,99 @@
+"""A table as people hold them, and networks for it: gaps, a number that stands for one, codes, dates, categories with
+few and many levels, ordered, and whole numbers far from 0."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import torch
+from drawn import draw
+
+from netformer import Population
+from netformer.networks.specs import Layout
+from netformer.networks.stack import Networks
+from netformer.tables.reading import read
+
+STREETS = [f"street {i}" for i in range(37)] + [
+    '"quoted", with comma',
+    "größe",
+    "two\nlines",
+    "what??/",
+    "x\\y",
+    "*/ a",
+]
+
+
+def rows_of(n, seed=0):
+    """The columns of the table in n rows, and a target."""
+    rng = np.random.default_rng(seed)
+    size = rng.lognormal(3, 0.5, n).round(3)
+    days = rng.integers(0, 1500, n)
+    town, street, firm = rng.integers(0, 4, n), rng.integers(0, len(STREETS), n), rng.integers(0, 12, n)
+    grade = rng.integers(0, 4, n)
+    y = (
+        0.05 * size
+        + 2 * np.sin(2 * np.pi * days / 365.25)
+        + town**2
+        + 3.0 * np.cos(7.0 * firm)
+        + np.sin(street)
+        + grade
+    )
+    gap = rng.random(n) < 0.15
+    table = pd.DataFrame(
+        {
+            "size": size,
+            "age, in years": np.where(gap, np.nan, rng.integers(0, 90, n)),
+            "stand": np.where(rng.random(n) < 0.1, -999.0, rng.uniform(0, 100, n).round(2)),
+            "firm": 1000 + firm,
+            "town": np.array(["Ulm", "Bonn", "", "Kiel"], dtype=object)[town],
+            "street": np.array(STREETS, dtype=object)[street],
+            "grade": pd.Categorical(
+                np.array(["low", "mid", "high", "top"])[grade], ["low", "mid", "high", "top"], True
+            ),
+            "sold": pd.Timestamp("2019-03-01 07:30")
+            + pd.to_timedelta(days * 86400 + 3600 * rng.integers(0, 24, n), "s"),
+            "seen": [f"{1 + d % 28:02d}.{1 + d % 12:02d}.{1990 + d % 30}" for d in days],
+            "far": 1e9 + rng.integers(0, 1000, n),
+            "open": rng.random(n) < 0.5,
+        }
+    )
+    table["town"] = table["town"].replace("", None)
+    return table, y + 5.0 * gap
+
+
+def later_rows(n=1000, seed=1):
+    """Rows with gaps, unseen levels and values beyond the range where there were none."""
+    table, _ = rows_of(n, seed)
+    rng = np.random.default_rng(seed + 100)
+    for name in ("size", "firm", "sold", "seen", "street", "far"):
+        table[name] = table[name].astype(object).where(rng.random(n) > 0.05, None)
+    table["size"] = table["size"].astype(float) * np.where(rng.random(n) < 0.02, 1e4, 1.0)
+    table["grade"] = table["grade"].astype(object).where(rng.random(n) > 0.05, "unknown")
+    table["town"] = table["town"].where(rng.random(n) > 0.05, "Wien")
+    table["firm"] = table["firm"].astype(float).where(rng.random(n) > 0.05, 2000.0)
+    table["far"] = table["far"].astype(float)
+    table["sold"] = pd.to_datetime(table["sold"])
+    return table
+
+
+@cache
+def mixed(without=(), **options):
+    """A population of 6 networks and a wide one for the table, but for some columns."""
+    table, y = rows_of(600)
+    return networks_for(table.drop(columns=list(without)), y, **options)
+
+
+def networks_for(table, y, **options):
+    """Such a population for a table."""
+    reading, z, _ = read(table, y, target="price")
+    layout = Layout(z.shape[1], 2, 8)
+
+    def stack(n, seed, **more):
+        networks = draw(n, seed, inputs=z.shape[1], layout=layout, min_width=1, **(options | more))
+        fan = networks.specs.mask.sum(2, keepdim=True).clamp(min=1)
+        return Networks(networks.specs, networks.weight * (2 / fan) ** 0.5)
+
+    networks = stack(6, 2, sparse_share=0.5, bias_share=0.5)
+    population = Population(reading, networks, torch.zeros(6), stack(4, 3))
+    return replace(population, about={"seed": 0})
