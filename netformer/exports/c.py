@@ -10,8 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from netformer.exports.formula import ALPHABET, EXACT_DIGITS, Formula, coded, decimal, fewest_characters, fewest_digits
-from netformer.exports.steps import MAPPED, Step, fills_of, gaps_of
+from netformer.exports.formula import (
+    ALPHABET,
+    EXACT_DIGITS,
+    MAPPED,
+    Formula,
+    Step,
+    coded,
+    decimal,
+    fewest_characters,
+    fewest_digits,
+    fills_of,
+    gaps_of,
+)
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 

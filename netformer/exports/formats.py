@@ -28,12 +28,11 @@ import numpy as np
 
 from netformer.errors import InputError
 from netformer.exports.c import c_reader, c_source
-from netformer.exports.formula import Formula, formula_of
+from netformer.exports.formula import MAPPED, Formula, Step, fills_of, formula_of
 from netformer.exports.objects import target_regressor
 from netformer.exports.onnx import onnx_model
 from netformer.exports.population import Population
 from netformer.exports.python import python_source, sklearn_source, torch_source
-from netformer.exports.steps import MAPPED, Step, fills_of
 from netformer.files import replacing
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH

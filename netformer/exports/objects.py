@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from netformer.errors import InputError
-from netformer.exports.steps import fills_of, gaps_of, steps_of
+from netformer.exports.formula import fills_of, gaps_of, steps_of
 from netformer.networks.convert import SKLEARN_NAMES, sklearn_regressor
 from netformer.networks.specs import ACTIVATIONS
 from netformer.networks.stack import Networks
@@ -23,7 +23,7 @@ from netformer.tables.scaling import SQUASH
 class Inputs(nn.Module):
     """Rows as numbers (rows, columns), nan for a gap, to what the networks read of them (rows, inputs), in float64.
 
-    fills, gaps, steps: as in `exports.steps`. The text of this class stands in the files of `torch_source`.
+    fills, gaps, steps: as in `exports.formula`. The text of this class stands in the files of `torch_source`.
     """
 
     def __init__(self, fills, gaps, steps):

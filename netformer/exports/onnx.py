@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from netformer.errors import InputError
-from netformer.exports.formula import Formula
-from netformer.exports.steps import MAPPED, Step, fills_of, gaps_of
+from netformer.exports.formula import MAPPED, Formula, Step, fills_of, gaps_of
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 

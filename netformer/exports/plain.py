@@ -1,5 +1,5 @@
 """Plain: how a Python file that stands alone reads rows. The text of these functions stands in what `python` writes, so
-they use nothing but the standard library and the two constants. What they take is described in `steps`."""
+they use nothing but the standard library and the two constants. What they take is described in `formula`."""
 
 import math
 from datetime import datetime

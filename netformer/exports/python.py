@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from netformer.exports import plain
-from netformer.exports.formula import EXACT_DIGITS, Formula, decimal
+from netformer.exports.formula import EXACT_DIGITS, MAPPED, Formula, Step, decimal, fills_of, gaps_of, steps_of
 from netformer.exports.objects import Inputs
-from netformer.exports.steps import MAPPED, Step, fills_of, gaps_of, steps_of
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
