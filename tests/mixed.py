@@ -97,3 +97,22 @@ def networks_for(table, y, **options):
     networks = stack(6, 2, sparse_share=0.5, bias_share=0.5)
     population = Population(reading, networks, torch.zeros(6), stack(4, 3))
     return replace(population, about={"seed": 0})
+
+
+def numbers(n=300, columns=5, seed=0):
+    """A table of plain numbers, and such a population for it."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, columns))
+    return X, networks_for(X, X @ np.arange(1.0, columns + 1) + np.sin(3 * X[:, 0]) * X[:, 1])
+
+
+def without_edges(population, *inputs):
+    """The same, but no network reads some of the inputs."""
+
+    def cut(stack):
+        weight, mask = stack.weight.clone(), stack.specs.mask.clone()
+        for i in inputs:
+            weight[:, :, 1 + i], mask[:, :, 1 + i] = 0.0, False
+        return Networks(replace(stack.specs, mask=mask), weight)
+
+    return replace(population, networks=cut(population.networks), wide=cut(population.wide))

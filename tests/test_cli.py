@@ -20,6 +20,7 @@ from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from netformer import __version__
 from netformer.cli.describe import influence, structure
 from netformer.cli.leaderboard import plain_r2, ridge_pipeline, rows_to_train_on
 from netformer.exports.population import Bundle
@@ -56,6 +57,14 @@ def test_the_module_runs_and_a_failure_is_one_line():
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("netformer: absent: no such folder of networks; write it: netformer generate")
+
+
+def test_the_version_is_said_and_no_arguments_are_no_error():
+    assert run("--version").stdout == f"netformer {__version__}\n"
+    bare = run()
+    assert bare.stderr == ""
+    assert bare.stdout.split() == run("--help").stdout.split()
+    assert refused("foretell").startswith("netformer: No such command 'foretell'.")
 
 
 def test_the_leaderboard_holds_every_network_and_the_baselines(folder):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from netformer.cli.console import CODES, OneLine, Talk, number, plain, refuse_existing
+from netformer.cli.console import CODES, OneLine, Talk, number, options, plain, refuse_existing
 from netformer.errors import InputError
 from netformer.files import replacing
 
@@ -26,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    callback=options,
     help=f"Small regression networks for a table, written by a pretrained transformer.\n\n{CODES}",
 )
 TablePath = Annotated[

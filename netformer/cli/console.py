@@ -8,12 +8,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
 from typer.core import TyperGroup
 
+from netformer import __version__
 from netformer.errors import InputError
 
 CODES = "Exit codes: 0 fine; 2 bad input: one line on stderr says what is wrong, and nothing was written."
@@ -31,11 +32,27 @@ class OneLine(TyperGroup):
         except (typer.TyperException, InputError, OSError) as error:
             wrong_use = getattr(error, "format_message", None)
             line = " ".join(str(wrong_use() if wrong_use else error).split())
-            print(f"netformer: {line}{'; see --help' if wrong_use else ''}", file=sys.stderr)
-            code = 2
+            code = 2 if line else 0  # no line: there were no arguments, and the help was shown
+            if line:
+                print(f"netformer: {line}{'; see --help' if wrong_use else ''}", file=sys.stderr)
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_version(asked: bool | None) -> None:
+    if asked:
+        print(f"netformer {__version__}")
+        raise typer.Exit
+
+
+def options(
+    version: Annotated[
+        bool | None,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = None,
+) -> None:
+    """What may stand before a command."""
 
 
 class Talk:

@@ -45,7 +45,7 @@ _SINGLE_DIGITS = range(4, 10)  # 9 digits tell all float32 apart
 # Of coded weights: printable ASCII but for ! and ", and for ? and \, which mean something in a C string.
 ALPHABET = "".join(chr(code) for code in range(35, 127) if chr(code) not in "?\\")
 _CHARACTERS = range(3, 7)
-_ACTIVATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+ACTIVATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda a: a,
     "relu": lambda a: np.maximum(a, 0.0),
     "tanh": np.tanh,
@@ -154,7 +154,7 @@ class Formula:
         for body, head in zip(self.bodies, self.heads, strict=True):
             h = z
             for layer in body:
-                h = _ACTIVATE[layer.activation](h @ layer.weight.T + layer.bias)
+                h = ACTIVATE[layer.activation](h @ layer.weight.T + layer.bias)
             y = y + h @ head
         return y
 

@@ -6,18 +6,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from netformer.errors import InputError
 from netformer.exports.bundle import read_folder, write_folder
-from netformer.exports.formula import formula_of
+from netformer.exports.explain import Explanation, dependence, explained, importances
+from netformer.exports.formula import Formula, formula_of
 from netformer.exports.objects import DeliveredNetwork, sklearn_pipeline, target_regressor
 from netformer.exports.onnx import onnx_model
 from netformer.files import replacing
@@ -93,6 +96,16 @@ class Population:
             parts.append(f"expected R2: {float(known.min()):.3f} to {float(known.max()):.3f}")
         return "\n".join(parts)
 
+    def _repr_html_(self) -> str:
+        first, *lines = map(escape, repr(self).splitlines())
+        sizes, r2 = self.networks.specs.n_params.tolist(), self.expected_r2.tolist()
+        rows = [
+            f"<tr><td>{i}</td><td>{size}</td><td>{value:.3f}</td></tr>"
+            for i, (size, value) in enumerate(zip(sizes, r2, strict=True))
+        ]
+        head = "<tr><th>network</th><th>parameters</th><th>expected R2</th></tr>"
+        return f"<p>{first}<br>{'<br>'.join(lines)}</p><table>{head}{''.join(rows)}</table>"
+
     def stack(self, which: int | str) -> Networks:
         """The stack whose mean `which` names: "wide", "mean" (of `networks`), or the index of one network."""
         if which == "wide" and self.wide is not None:
@@ -138,6 +151,62 @@ class Population:
         networks = Networks(stack.specs, stack.weight.double())
         answers = torch.cat([networks.predict(part[None]) for part in torch.from_numpy(z).split(_ROWS)], 1)
         return (answers if which == "each" else answers.mean(0)).numpy()
+
+    def explain(
+        self,
+        X: Any,
+        background: Any = None,
+        *,
+        n_pairs: int | None = None,
+        random_state: int = 0,
+        which: int | str | None = None,
+    ) -> Explanation:
+        """What each column contributed to each prediction: Shapley values in units of the target (`exports.explain`).
+
+        X: rows, as in `predict`. background: rows of a table to compare with, the mean over them; time grows with
+        their number, 20 to 100 are a good choice. None: one typical row, of medians and most frequent levels. It is
+        what a saved population can compare with, for it holds no row of its table, and it is a base that can be shown
+        to people: `exports.explain.typical_row`. A contribution says how the prediction differs from that of the
+        background because of this column, not what would happen if someone changed it.
+
+        Values add up to the prediction, and are exact as long as each network reads at most 10 columns, whatever
+        their inputs. Networks that read more are run on random orders of their columns, n_pairs pairs of an order and
+        its reverse (None: so many that about 1,024 sets are run per row and network), the same for all rows;
+        `error_std` is the standard error. n_pairs, at least 2, samples where it would not be needed. random_state:
+        from 0 on. which: "wide", "mean" or an index (`stack`); None: "wide" where there is one, else "mean".
+        """
+        background = None if background is None else self.read(background)
+        formula, z = self._formula(which), self.read(X)
+        return explained(formula, X, z, background, n_pairs=n_pairs, random_state=random_state)
+
+    def importances(
+        self, X: Any, y: Any, *, n_repeats: int = 10, random_state: int = 0, which: int | str | None = None
+    ) -> pd.DataFrame:
+        """What each column in use is worth on rows with a known target: how much R2 falls when its cells are shuffled
+        (permutation importance, Breiman 2001), a row per column: column, importance, standard_error.
+
+        X, y: at least 2 rows; new ones, if it is to be worth on new rows. The mean over n_repeats shuffles; the
+        standard error is that of the mean over rows. Columns that say the same share their worth: each alone may seem
+        worth little. Raises InputError for a target with gaps or of one value. which: as in `explain`.
+        """
+        return importances(self._formula(which), self.read(X), y, n_repeats=n_repeats, random_state=random_state)
+
+    def partial_dependence(
+        self, column: int | str, background: Any = None, *, points: int = 50, which: int | str | None = None
+    ) -> pd.DataFrame:
+        """The prediction along one column, the others as in the background: value and prediction, a row per value.
+
+        column: a name, or a position in the table that was fitted. background: rows of a table, the mean over them
+        (Friedman 2001); None: one typical row, as in `explain`. Of a number or a date `points` values evenly spaced
+        within the range fitted, of a category and of numbers that act as codes every level; and a gap, where the
+        networks know gaps. Raises InputError for a column that no network reads. which: as in `explain`.
+        """
+        background = None if background is None else self.read(background)
+        return dependence(self._formula(which), column, background, points=points)
+
+    def _formula(self, which: int | str | None) -> Formula:
+        default = "mean" if self.wide is None else "wide"
+        return formula_of(self.reading, self.stack(default if which is None else which))
 
     def to_torch(self, which: int | str) -> DeliveredNetwork:
         """What `which` names (`stack`) as a PyTorch module that reads rows as numbers, nan for a gap, dates in seconds

@@ -27,6 +27,7 @@ from sklearn.utils.validation import (
 )
 
 from netformer.errors import InputError
+from netformer.generation.explaining import Explaining
 from netformer.tables.cells import emptied
 from netformer.tables.columns import cells_of, is_frame
 
@@ -63,7 +64,7 @@ def netformer_of(model: Any) -> NetFormer:
     raise InputError(f"model must be None, the path of a folder or a NetFormer, got {type(model).__name__}")
 
 
-class NetFormerRegressor(RegressorMixin, BaseEstimator):
+class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
     """Regression by networks that a trained transformer writes for the table: no training, no choice to make.
 
     `n_samples` networks are written and merged into one wide network. Its output layer is a blend of theirs and of one
@@ -97,6 +98,7 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
     noise_ : float, root mean squared residual on the rows fitted, in the units of y.
     columns_ : DataFrame, a row per column of the table: what it was read as, its inputs, what was left out and why.
     target_center_, target_scale_ : float, mean and deviation of y.
+    feature_importances_ : one number per column, sum 1, from the network alone; see `Explaining`.
     targets_ : of several targets alone, a fitted NetFormerRegressor for each, and none of the above.
     n_features_in_, feature_names_in_ : as in scikit-learn.
     """
@@ -192,6 +194,10 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
         self.columns_ = reading.described()
         self.target_center_, self.target_scale_ = reading.target_center, reading.target_scale
 
+    def _table(self, X: Any) -> Any:
+        """Rows to predict, as the population reads them."""
+        return X if is_frame(X) else validate_data(self, X, reset=False, **_NUMBERS)
+
     def predict(
         self, X: Any, return_std: bool = False
     ) -> Float[np.ndarray, "*n"] | tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*n"]]:
@@ -207,7 +213,7 @@ class NetFormerRegressor(RegressorMixin, BaseEstimator):
                 return np.stack([one.predict(X) for one in self.targets_], 1)
             each, deviation = zip(*(one.predict(X, return_std=True) for one in self.targets_), strict=True)
             return np.stack(each, 1), np.stack(deviation, 1)
-        X = X if is_frame(X) else validate_data(self, X, reset=False, **_NUMBERS)
+        X = self._table(X)
         predicted = self.network_.predict(X)
         if not return_std:
             return predicted

@@ -1,0 +1,346 @@
+"""Explain: what each column contributed to each prediction, as Shapley values; what a column is worth; its curve.
+
+The value of a set S of columns is the prediction for a row whose columns outside S have the cells of a reference row
+(several: the mean over them): the interventional value function. The contribution of column c is
+
+    phi_c = sum over S without c of |S|! (k - |S| - 1)! / k! (v(S + c) - v(S))      k columns (Shapley 1953)
+
+so that base value + contributions = prediction. A column is one player, however many inputs it has. phi is linear in
+the prediction, and that is a sum (`formula`): of inputs times weights, whose share is known, and of one body per
+network, for which only the columns count that this body reads.
+
+Sources: Lundberg and Lee, "A unified approach to interpreting model predictions", NeurIPS 2017; Janzing, Minorics and
+Bloebaum, "Feature relevance quantification in explainable AI", AISTATS 2020 (interventional); Mitchell, Cooper, Frank
+and Holmes, "Sampling permutations for Shapley value estimation", JMLR 23, 2022 (antithetic pairs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from html import escape
+from math import comb
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from netformer.errors import InputError
+from netformer.exports.formula import ACTIVATE, Formula, Layer
+from netformer.tables.columns import Column, matched
+from netformer.tables.reading import Reading
+
+MOST_EXACT = 10  # columns that a network reads, up to which all sets of them are run
+SETS = 1024  # run for each row and network with more
+LEAST_PAIRS = 8  # of permutations, of a network with more
+_BLOCK = 2**17  # numbers of a layer in memory at once, about 1 MB
+SHOWN = 10  # columns in the HTML form
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """Contributions of columns to predictions; the fields are those of `shap.Explanation`, which `to_shap` gives.
+
+    values: (rows, columns), in units of the target; base_values + values.sum(1) is the prediction. base_values: (rows,)
+    the prediction for the reference rows, the same for all. data: (rows, columns) the cells: numbers where all columns
+    are numbers, else objects, numbers as they were read. feature_names: the columns in use (`Population.columns`);
+    those left out contribute nothing. error_std: (rows, columns) the standard error of each value, 0 where it is exact.
+    target: name of the target.
+    """
+
+    values: Float[np.ndarray, "rows columns"]
+    base_values: Float[np.ndarray, " rows"]
+    data: np.ndarray
+    feature_names: list[str]
+    error_std: Float[np.ndarray, "rows columns"]
+    target: str
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def mean_sizes(self) -> pd.Series:
+        """Mean |contribution| of each column over the rows, largest first, in units of the target."""
+        sizes = pd.Series(np.abs(self.values).mean(0), self.feature_names, name="mean |contribution|")
+        return sizes.sort_values(ascending=False, kind="stable")
+
+    def to_shap(self) -> Any:
+        """The same as `shap.Explanation`, for `shap.plots`. Raises InputError without the package shap."""
+        try:
+            import shap
+        except ImportError:
+            raise InputError("to_shap needs the package shap; pip install shap") from None
+        return shap.Explanation(
+            self.values,
+            self.base_values,
+            self.data,
+            feature_names=self.feature_names,
+            output_names=self.target,
+            error_std=self.error_std,
+        )
+
+    def __repr__(self) -> str:
+        error = float(self.error_std.max(initial=0.0))
+        how = f"sampled, standard error at most {error:.3g}" if error else "exact"
+        names = ", ".join(self.mean_sizes().index[:3]) if len(self) else ""
+        lines = [f"Explanation of {self.target!r}: {len(self)} rows, {len(self.feature_names)} columns, {how}"]
+        lines += [f"base value: {self.base_values[0]:.6g}; largest contributions: {names}"] if len(self) else []
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        sizes = self.mean_sizes()[:SHOWN].items() if len(self) else ()
+        rows = [f"<tr><td>{escape(str(name))}</td><td>{size:.4g}</td></tr>" for name, size in sizes]
+        table = f"<table><tr><th>column</th><th>mean |contribution|</th></tr>{''.join(rows)}</table>"
+        return f"<p>{escape(repr(self).splitlines()[0])}</p>{table}"
+
+
+def explained(
+    formula: Formula,
+    X: Any,
+    z: Float[np.ndarray, "rows inputs"],
+    background: Float[np.ndarray, "references inputs"] | None,
+    *,
+    n_pairs: int | None = None,
+    random_state: int = 0,
+) -> Explanation:
+    """See `Population.explain`. z, background: the rows of X and of the background as networks read them."""
+    if n_pairs is not None:
+        _check_count("n_pairs", n_pairs, 2)
+    _check_count("random_state", random_state, 0)
+    reading = formula.reading
+    owns, reference = _owns(reading), _references(reading, background)
+    seeds = np.random.SeedSequence(random_state).spawn(len(formula.bodies))
+    values = ((z - reference.mean(0)) * formula.skip) @ np.stack(owns, 1)
+    variances = np.zeros_like(values)
+    for body, head, seed in zip(formula.bodies, formula.heads, seeds, strict=True):
+        edges = (body[0].weight != 0).any(0)
+        read = [index for index, own in enumerate(owns) if (own & edges).any()]
+        if read:
+            design = _Design.of(len(read), n_pairs, seed)
+            own, variance = _body_values(body, head, z, reference, [owns[index] for index in read], design)
+            values[:, read] += own
+            variances[:, read] += variance
+    base = reading.answer(formula.inner(reference)).mean()
+    return Explanation(
+        values * reading.target_scale,
+        np.full(len(z), base),
+        _cells(reading, X),
+        list(reading.columns),
+        np.sqrt(variances) * reading.target_scale,
+        reading.target,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Design:
+    """Which sets of k columns are run, and how contributions are made of their values.
+
+    member: (sets, k) 1 for a column in the set. contributions: from the values (rows, sets) to (estimates, rows, k):
+    one estimate, exact, or one per pair of permutations.
+    """
+
+    member: Float[np.ndarray, "sets k"]
+    contributions: Callable[[Float[np.ndarray, "rows sets"]], Float[np.ndarray, "estimates rows k"]]
+
+    @classmethod
+    def of(cls, k: int, n_pairs: int | None, seed: np.random.SeedSequence) -> _Design:
+        """n_pairs: None for all sets of up to MOST_EXACT columns, and about SETS sets of more."""
+        if n_pairs is None and k <= MOST_EXACT:
+            return cls.exact(k)
+        pairs = max(LEAST_PAIRS, SETS // (2 * k)) if n_pairs is None else n_pairs
+        return cls.sampled(k, pairs, np.random.default_rng(seed))
+
+    @classmethod
+    def exact(cls, k: int) -> _Design:
+        """All sets."""
+        member = (np.arange(2**k)[:, None] >> np.arange(k)) & 1
+        size = member.sum(1)
+        share = np.array([1 / (k * comb(k - 1, others)) for others in range(k)])  # of v(S + c) - v(S), |S| = others
+        weight = np.where(member == 1, share[size - 1][:, None], -share[np.minimum(size, k - 1)][:, None])
+        return cls(member.astype(np.float64), lambda v: (v @ weight)[None])
+
+    @classmethod
+    def sampled(cls, k: int, pairs: int, rng: np.random.Generator) -> _Design:
+        """The sets of first columns of random orders and of the same orders reversed."""
+        order = rng.permuted(np.tile(np.arange(k), (pairs, 1)), axis=1)
+        place = np.stack([order, k - 1 - order], 1)  # of each column
+        member = place[:, :, None] < np.arange(k + 1)[:, None]
+
+        def contributions(v: Float[np.ndarray, "rows sets"]) -> Float[np.ndarray, "estimates rows k"]:
+            steps = np.diff(v.reshape(-1, pairs, 2, k + 1), axis=-1)
+            return np.take_along_axis(steps, place[None], -1).mean(2).swapaxes(0, 1)
+
+        return cls(member.reshape(-1, k).astype(np.float64), contributions)
+
+
+def _body_values(
+    body: Sequence[Layer],
+    head: Float[np.ndarray, " units"],
+    z: Float[np.ndarray, "rows inputs"],
+    reference: Float[np.ndarray, "references inputs"],
+    owns: Sequence[np.ndarray],
+    design: _Design,
+) -> tuple[Float[np.ndarray, "rows k"], Float[np.ndarray, "rows k"]]:
+    """Contributions of k columns to one body, and their variances. owns: of each column, which inputs are its."""
+    first, *others = body
+    widest = max(len(layer.bias) for layer in body)
+    edges = [first.weight[:, own].T for own in owns]
+    step = max(1, _BLOCK // (len(design.member) * widest))
+    values, variances = np.zeros((len(z), len(owns))), np.zeros((len(z), len(owns)))
+    for start in range(0, len(z), step):
+        rows, parts = z[start : start + step], []
+        for one in reference:
+            # before the activation, a set is the sum of what its columns move
+            moved = np.stack([(rows[:, own] - one[own]) @ edge for own, edge in zip(owns, edges, strict=True)], 1)
+            a = design.member @ moved + (first.weight @ one + first.bias)
+            h = ACTIVATE[first.activation](a.reshape(-1, a.shape[-1]))
+            for layer in others:
+                h = ACTIVATE[layer.activation](h @ layer.weight.T + layer.bias)
+            parts.append(design.contributions((h @ head).reshape(len(rows), -1)))
+        estimates = np.mean(parts, 0)
+        values[start : start + step] = estimates.mean(0)
+        if len(estimates) > 1:
+            variances[start : start + step] = estimates.var(0, ddof=1) / len(estimates)
+    return values, variances
+
+
+def importances(
+    formula: Formula, z: Float[np.ndarray, "rows inputs"], y: Any, *, n_repeats: int = 10, random_state: int = 0
+) -> pd.DataFrame:
+    """See `Population.importances`. z: rows as networks read them."""
+    _check_count("n_repeats", n_repeats, 1)
+    _check_count("random_state", random_state, 0)
+    reading = formula.reading
+    t = reading.standardize_target(_target(y, len(z)))
+    rng, error, found = np.random.default_rng(random_state), np.square(t - formula.inner(z)), []
+    for own in _owns(reading):
+        more = np.zeros(len(z))
+        for _ in range(n_repeats):
+            shuffled = z.copy()
+            shuffled[:, own] = z[rng.permutation(len(z))][:, own]
+            more += (np.square(t - formula.inner(shuffled)) - error) / n_repeats / t.var()
+        found.append((more.mean(), more.std(ddof=1) / len(z) ** 0.5))
+    return pd.DataFrame(found, columns=["importance", "standard_error"]).assign(column=reading.columns)[
+        ["column", "importance", "standard_error"]
+    ]
+
+
+def _target(y: Any, count: int) -> Float[np.ndarray, " rows"]:
+    try:
+        y = np.asarray(y, np.float64).ravel()
+    except (TypeError, ValueError):
+        raise InputError("y must be numbers, one per row of X") from None
+    if len(y) != count or count < 2:
+        raise InputError(f"y must be one number per row of X, of at least 2 rows, got {len(y)} for {count} rows")
+    if not np.isfinite(y).all() or y.min() == y.max():
+        raise InputError("y must be finite and vary; drop the rows without a target")
+    return y
+
+
+def dependence(
+    formula: Formula,
+    column: int | str,
+    background: Float[np.ndarray, "references inputs"] | None,
+    *,
+    points: int = 50,
+) -> pd.DataFrame:
+    """See `Population.partial_dependence`. background: rows as networks read them."""
+    _check_count("points", points, 2)
+    reading = formula.reading
+    index = _index(reading, column)
+    cells, own = _grid(reading, index, points), _owns(reading)[index]
+    rows = pd.concat([typical_row(reading)] * len(cells), ignore_index=True)
+    rows[reading.columns[index]] = cells
+    reference, predicted = _references(reading, background), []
+    for moved in reading.standardize(rows)[:, own]:
+        z = reference.copy()
+        z[:, own] = moved
+        predicted.append(float(reading.answer(formula.inner(z)).mean()))
+    return pd.DataFrame({"value": cells, "prediction": predicted})
+
+
+def _grid(reading: Reading, index: int, points: int) -> pd.Series:
+    """Cells of a column: its levels, or so many within the range fitted; then a gap, where it has an input."""
+    column, parts = reading.table[index], [one.part for one in reading.inputs if one.column == index]
+    values: Sequence[float | str] = column.levels
+    if not values:
+        at = next(i for i, one in enumerate(reading.inputs) if one.column == index and one.part == "value")
+        values = np.linspace(reading.low[at], reading.high[at], points).tolist()
+    return cells_for(column, [*values, np.nan] if "missing" in parts else values)
+
+
+def _index(reading: Reading, column: int | str) -> int:
+    """The number of a column, among those in use, from its name or its position in the table that was fitted."""
+    given = reading.given or reading.columns
+    position = isinstance(column, Integral) and not isinstance(column, bool) and 0 <= column < len(given)
+    name = given[int(column)] if position else column
+    if name in reading.columns:
+        return reading.columns.index(str(name))
+    if name in dict(reading.left_out):
+        raise InputError(f"column {name!r} was left out, no network reads it: {dict(reading.left_out)[str(name)]}")
+    raise InputError(
+        f"column must be one of {', '.join(map(repr, reading.columns))}, or a position from 0 to {len(given) - 1}, "
+        f"got {column!r}"
+    )
+
+
+def _owns(reading: Reading) -> list[Bool[np.ndarray, " inputs"]]:
+    """Which inputs are made of each column."""
+    column = np.array([one.column for one in reading.inputs])
+    return [column == index for index in range(len(reading.columns))]
+
+
+def _references(
+    reading: Reading, background: Float[np.ndarray, "references inputs"] | None
+) -> Float[np.ndarray, "references inputs"]:
+    """What is compared with: rows as networks read them, the typical row if None."""
+    if background is None:
+        return reading.standardize(typical_row(reading))
+    if not len(background):
+        raise InputError("background must have at least 1 row, got 0")
+    return background
+
+
+def typical_row(reading: Reading) -> pd.DataFrame:
+    """One row of typical cells, all a saved network knows of its table: of a number or date the median of those that
+    were fitted, of a category its most frequent level, of an ordered one the middle level. Dates are timestamps in UTC,
+    a level of gaps is None."""
+    return pd.DataFrame({one.name: cells_for(one, [_typical(reading, i)]) for i, one in enumerate(reading.table)})
+
+
+def cells_for(column: Column, values: Sequence[float | str]) -> pd.Series:
+    """Values (seconds of a date, levels of a category) as the cells people write."""
+    if column.kind == "date":
+        return pd.to_datetime(pd.Series(values, dtype=np.float64), unit="s", utc=True)
+    if column.kind == "number":
+        return pd.Series(values, dtype=np.float64)
+    return pd.Series([value or None for value in values], dtype=object)
+
+
+def _typical(reading: Reading, index: int) -> float | str:
+    column = reading.table[index]
+    if column.kind != "category":
+        return column.fill
+    ranks = [i for i, one in enumerate(reading.inputs) if one.column == index and one.part == "rank"]
+    if not ranks:
+        return str(column.levels[0])  # the most frequent comes first
+    values = np.array(reading.inputs[ranks[0]].values[:-1])
+    return str(column.levels[int(np.abs(values - reading.center[ranks[0]]).argmin())])
+
+
+def _cells(reading: Reading, X: Any) -> np.ndarray:
+    """The cells of the columns in use; numbers as they are read, unless one of the column cannot be."""
+    cells, _ = matched(X, reading.columns, reading.given or reading.columns)
+    some = [np.asarray(pd.Series(cell), dtype=object) for cell in cells]
+    for index, column in enumerate(reading.table):
+        if column.kind == "number":
+            with suppress(InputError):
+                some[index] = column.values(cells[index])
+    return np.stack(some, 1)
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name} must be a whole number from {least} on, got {value!r}")
