@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain scale report-card mixed-tables report-check ablations mutants
+.PHONY: help test test-slow lint quick repro show bench docs pretrain scale report-card mixed-tables intervals report-check ablations mutants
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -60,6 +60,9 @@ mixed-tables: .venv/mixed  ## half an hour: the weights of the package on tables
 .venv/mixed: requirements-mixed.txt .venv/done
 	$(PY) -m pip install -q --no-deps -r requirements-mixed.txt
 	touch $@
+
+intervals: .venv/done  ## half an hour: how often intervals hold on real tables, into reports/intervals/
+	$(PY) -m stages.intervals
 
 ablations: .venv/done  ## half an hour: leave out one part of the method at a time, 3 seeds each; after make repro
 	$(PY) -m stages.ablate

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers see of the names below
     from netformer.errors import InputError as InputError
-    from netformer.exports.formats import export as export
     from netformer.exports.population import Bundle as Bundle
     from netformer.exports.population import Population as Population
     from netformer.generation.estimator import NetFormerRegressor as NetFormerRegressor
     from netformer.generation.generator import NetFormer as NetFormer
     from netformer.networks.tokens import detokenize as detokenize
     from netformer.networks.tokens import tokenize as tokenize
+    from netformer.sources.formats import export as export
     from netformer.tasks.metafeatures import get_meta_features as get_meta_features
     from netformer.zoo.load import TokenTable as TokenTable
     from netformer.zoo.load import Zoo as Zoo
@@ -28,7 +28,7 @@ _HOMES = {
     "TokenTable": "zoo.load",
     "Zoo": "zoo.load",
     "detokenize": "networks.tokens",
-    "export": "exports.formats",
+    "export": "sources.formats",
     "get_meta_features": "tasks.metafeatures",
     "load_tokens": "zoo.load",
     "load_zoo": "zoo.load",

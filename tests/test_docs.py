@@ -197,7 +197,7 @@ def test_every_name_in_the_walks_through_the_code_exists() -> None:
 
 def test_every_public_name_and_format_is_documented() -> None:
     import netformer
-    from netformer.exports.formats import FORMATS
+    from netformer.sources.formats import FORMATS
 
     api, exports = (ROOT / "docs" / "api.md").read_text(), (ROOT / "docs" / "exports.md").read_text()
     assert all(f"netformer.{home}.{public}\n" in api for public, home in netformer._HOMES.items())

@@ -13,10 +13,10 @@ from readers import ANSWERS, SUFFIX, answers_of_onnx, imported
 
 from netformer import Bundle, export
 from netformer.errors import InputError
-from netformer.exports.formats import FORMATS, SCHEMA
 from netformer.exports.formula import ALPHABET, TOLERANCE, coded, decimal, fewest_characters, fewest_digits, formula_of
 from netformer.networks.specs import ACTIVATIONS, Layout
 from netformer.networks.stack import Networks, concatenate, constant_network
+from netformer.sources.formats import FORMATS, SCHEMA
 from netformer.tables.scaling import SQUASH
 
 F = 10

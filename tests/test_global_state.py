@@ -22,10 +22,10 @@ from sklearn.datasets import make_friedman1
 import netformer
 from netformer import Bundle, NetFormer, NetFormerRegressor, Population
 from netformer.artifacts import networks_table, write_parquet, write_tasks
-from netformer.exports.formats import FORMATS
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks
 from netformer.networks.token_tables import tokenize_networks
+from netformer.sources.formats import FORMATS
 from netformer.tasks.task import Task
 
 
@@ -92,6 +92,8 @@ CALLS = {
     "explain, sampled": lambda c: c.fitted.explain(c.X, n_pairs=2),
     "importances": lambda c: (c.fitted.importances(c.X, c.y), c.fitted.feature_importances_),
     "partial_dependence": lambda c: c.fitted.partial_dependence(0),
+    "predict, quantiles": lambda c: c.fitted.predict(c.X, quantiles=[0.1, 0.9]),
+    "predict_interval": lambda c: (c.fitted.predict_interval(c.X), c.fitted.network_.predict_interval(c.X)),
     "to_bundle": lambda c: c.fitted.to_bundle(),
     "NetFormerRegressor.save, load": lambda c: (c.fitted.save(c.out / "a"), NetFormerRegressor.load(c.out / "a")),
     "Bundle.save, load": lambda c: (c.plain.save(c.out / "a"), Bundle.load(c.out / "a")),

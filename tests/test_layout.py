@@ -15,6 +15,7 @@ ORDER = (
     "networks",
     "tasks",
     "exports",
+    "sources",
     "zoo",
     "model",
     "training",

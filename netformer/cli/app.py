@@ -35,6 +35,7 @@ TablePath = Annotated[
 Target = Annotated[str, typer.Option("--target", "-t", help="Name of the column to predict.")]
 Nets = Annotated[Path, typer.Argument(metavar="NETS", help="Folder that `generate --out` wrote.")]
 Which = Annotated[str, typer.Option(help="wide (all networks merged), mean (of their answers), or the number of one.")]
+Interval = Annotated[float | None, typer.Option(help="Also columns _low and _high; this share lies between them.")]
 Columns = Annotated[str | None, typer.Option(help="Use these columns only, such as age,city.")]
 Drop = Annotated[str | None, typer.Option(help="Leave these columns out, such as id,note.")]
 Header = Annotated[bool, typer.Option("--header/--no-header", help="Text has column names; else they are x0, x1, ..")]
@@ -186,6 +187,7 @@ def predict(
     table: TablePath,
     out: Annotated[Path, typer.Option(help="New .csv, .tsv or .parquet for the predictions, one row per row.")],
     which: Which = "wide",
+    interval: Interval = None,
     header: Header = True,
     encoding: Encoding = None,
     sep: Separator = None,
@@ -200,13 +202,20 @@ def predict(
     import pandas as pd
 
     from netformer.cli.leaderboard import plain_r2
+    from netformer.exports.intervals import ends_of
     from netformer.tables.intake import in_file, match, names
 
     bundle, talk = load_bundle(nets), Talk(json, quiet)
     chosen = which_of(which, len(bundle.networks))
+    if interval is not None:
+        ends = ends_of(interval)
+        if chosen != "wide":
+            raise InputError(f"--interval is of the wide network alone, got --which {which}")
     X, y, notes = match(table, bundle.reading, header=header, encoding=encoding, separator=sep)
     with in_file(table):
         answer = pd.DataFrame({bundle.target: bundle.predict(X, chosen)})
+        if interval is not None:
+            answer[f"{bundle.target}_low"], answer[f"{bundle.target}_high"] = bundle.predict_quantiles(X, ends).T
         outside = bundle.reading.outside(X)
     if outside:
         beyond = names([f"{name!r} in {cells}" for name, cells in outside.items()])
@@ -216,14 +225,17 @@ def predict(
     as_parquet = out.suffix.lower() == ".parquet"
     with replacing(out) as part:
         answer.to_parquet(part) if as_parquet else answer.to_csv(part, sep=between, index=False)
-    score, known = math.nan, ""
+    score, held, known = math.nan, math.nan, ""
     if y is not None:
         rows = np.isfinite(y)
         score = plain_r2(y[rows], answer[bundle.target].to_numpy()[rows])
         known = f"; R2 {number(score)} on the {rows.sum()} rows that have the target, too high if some were fitted"
+        if interval is not None:
+            held = float(((y >= answer.iloc[:, 1]) & (y <= answer.iloc[:, 2]))[rows].mean())
+            known += f"; {held:.1%} of them within the interval of {interval:g}"
     talk.show(f"{len(answer)} predictions of {bundle.target!r} by {chosen}: {out}{known}")
     facts = {"rows": len(answer), "which": chosen, "target": bundle.target, "r2": score, "out": str(out)}
-    talk.finish(facts | {"outside": outside, "notes": notes})
+    talk.finish(facts | {"interval": interval, "within": held, "outside": outside, "notes": notes})
 
 
 @app.command(epilog=CODES)
@@ -239,7 +251,7 @@ def export(
 ) -> None:
     """Write one network as ONNX, C, JSON or Python source, from cells of the table to units of the target."""
     refuse_existing(out)
-    from netformer.exports.formats import export as write
+    from netformer.sources.formats import export as write
 
     bundle, talk = load_bundle(nets), Talk(json, quiet)
     chosen = which_of(which, len(bundle.networks))

@@ -1,4 +1,4 @@
-"""Exports: the networks delivered for a table, as a folder and in the formats of other programs.
+"""Exports: the networks delivered for a table: stored, predicted with, explained, and as objects of other libraries.
 
-Read `population` first, then `formats`.
+Read `population` first, then `formula`, the one form that `netformer.sources` writes as files.
 """

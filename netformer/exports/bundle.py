@@ -1,6 +1,6 @@
 """Bundle: a population as one folder without pickles.
 
-networks.safetensors   the stacks (weights, edges, shapes), expected R2, the maps of the inputs, the units of the target
+networks.safetensors   the stacks (weights, edges, shapes), expected R2, intervals, maps of inputs, units of the target
 networks.json          format, columns and inputs of the reading, `about`, and the SHA-256 of the other file
 """
 
@@ -22,6 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from netformer.errors import InputError
+from netformer.exports.intervals import LEVELS, Intervals
 from netformer.files import replacing
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks
@@ -50,6 +51,7 @@ def write_folder(
     expected_r2: Float[Tensor, " n"],
     wide: Networks | None,
     about: dict,
+    intervals: Intervals | None = None,
 ) -> None:
     """Write the folder, complete or not at all. Raises InputError for a folder that is not empty, and for an `about`
     that JSON cannot hold."""
@@ -65,6 +67,9 @@ def write_folder(
         if stack is not None:
             tensors[f"{name}.weight"] = stack.weight
             tensors |= {f"{name}.{part}": getattr(stack.specs, part) for part in _PARTS}
+    if intervals is not None:
+        tensors["intervals.output"] = intervals.output
+        tensors["intervals.table"] = torch.from_numpy(np.concatenate([intervals.bounds, intervals.scores]))
     data = save({name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()})
     described = {"about": about, "format": FORMAT, "reading": _described(reading)}
     try:
@@ -78,9 +83,11 @@ def write_folder(
         (partial / _JSON).write_text(text + "\n", encoding="utf-8")
 
 
-def read_folder(folder: str | Path) -> tuple[Reading, Networks, Float[Tensor, " n"], Networks | None, dict]:
-    """reading, networks, expected_r2, wide and about of a folder that `write_folder` wrote. Raises InputError, one
-    line, for one that is incomplete, damaged or of another format."""
+def read_folder(
+    folder: str | Path,
+) -> tuple[Reading, Networks, Float[Tensor, " n"], Networks | None, dict, Intervals | None]:
+    """reading, networks, expected_r2, wide, about and intervals of a folder that `write_folder` wrote. Raises
+    InputError, one line, for one that is incomplete, damaged or of another format."""
     folder = Path(folder)
     for path in (folder / _JSON, folder / _TENSORS):
         if not path.is_file():
@@ -103,7 +110,7 @@ def read_folder(folder: str | Path) -> tuple[Reading, Networks, Float[Tensor, " 
         reading = _reading_of(described["reading"], maps.numpy(), float(target[0]), float(target[1]))
         wide = _stack_of(tensors, "wide") if any(name.startswith("wide.") for name in tensors) else None
         expected = _tensor(tensors, "expected_r2", torch.float32, 1)
-        return reading, _stack_of(tensors, "networks"), expected, wide, described["about"]
+        return reading, _stack_of(tensors, "networks"), expected, wide, described["about"], _intervals_of(tensors)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
 
@@ -220,6 +227,15 @@ def _tensor(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, dims: 
         what = "none" if found is None else f"{found.dtype} {tuple(found.shape)}"
         raise InputError(f"{name} must be a tensor of {dtype} with {dims} dimensions, found {what}")
     return found
+
+
+def _intervals_of(tensors: Mapping[str, Tensor]) -> Intervals | None:
+    if not any(name.startswith("intervals.") for name in tensors):
+        return None
+    output = _tensor(tensors, "intervals.output", torch.float64, 2)
+    table = _tensor(tensors, "intervals.table", torch.float64, 1).numpy()
+    _require(len(table) == 2 + len(LEVELS), "intervals.table", f"2 bounds and {len(LEVELS)} scores", table.shape)
+    return Intervals(output, table[:2], table[2:])
 
 
 def _stack_of(tensors: Mapping[str, Tensor], name: str) -> Networks:

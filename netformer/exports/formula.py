@@ -4,6 +4,8 @@
     y = bias + skip . z + sum_k heads[k] . bodies[k](z)
     answer = y * target_scale + target_center
 
+    log s = spread.bias + spread.skip . z + sum_k spread.heads[k] . bodies[k](z), of the wide network (`intervals`)
+
 A body is a chain of layers h = activation(weight @ h + bias). The mean of k networks is k bodies, their output layers
 over k.
 
@@ -32,6 +34,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import erf, expit
 
+from netformer.exports.intervals import Intervals
 from netformer.networks.stack import Networks
 from netformer.tables.reading import CUT, Reading
 from netformer.tables.scaling import SQUASH, standard
@@ -123,6 +126,17 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """The second output of a wide network, and what makes quantiles of it: see `intervals.Intervals`."""
+
+    heads: tuple[Float[np.ndarray, " _"], ...]
+    skip: Float[np.ndarray, " inputs"]
+    bias: float
+    bounds: tuple[float, float]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Formula:
     """The arrays of the formula in the head of this module, float64. An edge that does not exist is a 0."""
 
@@ -131,6 +145,7 @@ class Formula:
     heads: tuple[Float[np.ndarray, " _"], ...]
     skip: Float[np.ndarray, " inputs"]
     bias: float
+    spread: Spread | None = None
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -168,8 +183,13 @@ class Formula:
         return replace(self, bodies=bodies, heads=tuple(map(change, self.heads)), skip=change(self.skip), bias=bias)
 
 
-def formula_of(reading: Reading, stack: Networks) -> Formula:
-    """The formula of the mean of a stack."""
+def formula_of(reading: Reading, stack: Networks, intervals: Intervals | None = None) -> Formula:
+    """The formula of the mean of a stack. intervals: of this stack, a wide one."""
+    spread = None
+    if intervals is not None:
+        logs = formula_of(reading, intervals.scale_of(stack))
+        low, high = intervals.bounds.tolist()
+        spread = Spread(logs.heads, logs.skip, logs.bias, (low, high), tuple(intervals.scores.tolist()))
     networks, inputs = Networks(stack.specs, stack.weight.double()), len(reading.inputs)
     bodies, heads = [], []
     for index in range(len(networks)):
@@ -186,6 +206,7 @@ def formula_of(reading: Reading, stack: Networks) -> Formula:
         tuple(heads),
         last[1 : 1 + inputs],
         float(last[0]),
+        spread,
     )
 
 

@@ -21,6 +21,7 @@ from netformer.errors import InputError
 from netformer.exports.bundle import read_folder, write_folder
 from netformer.exports.explain import Explanation, dependence, explained, importances
 from netformer.exports.formula import Formula, formula_of
+from netformer.exports.intervals import Intervals, ends_of, quantiles_of
 from netformer.exports.objects import DeliveredNetwork, sklearn_pipeline, target_regressor
 from netformer.exports.onnx import onnx_model
 from netformer.files import replacing
@@ -39,7 +40,8 @@ class Population:
     reading: what each column is and becomes. networks: they read standardised inputs and answer in the standardised
     target. expected_r2: of each network on new rows, by leave-one-out of its output layer; a
     little high, see `head.weigh_heads`; nan where it is not known. wide: the stack whose mean is the wide network
-    (`merging.widen`), or None. about: anything JSON holds (seeds, scores).
+    (`merging.widen`), or None. about: anything JSON holds (seeds, scores). intervals: how far off
+    the wide network may be, or None.
 
     `len` counts the networks, `population[i]` and `population[i:j]` hold some of them, without the wide one.
     Raises InputError for parts that do not belong together.
@@ -50,6 +52,7 @@ class Population:
     expected_r2: Float[Tensor, " n"]
     wide: Networks | None = None
     about: dict = field(default_factory=dict)
+    intervals: Intervals | None = None
 
     def __post_init__(self) -> None:
         n = len(self.networks)
@@ -60,6 +63,10 @@ class Population:
                 _check_stack(name, stack, len(self.reading.inputs))
         if self.expected_r2.shape != (n,):
             raise InputError(f"expected_r2 must be one number per network, got {tuple(self.expected_r2.shape)}")
+        if self.intervals is not None:
+            if self.wide is None:
+                raise InputError("intervals are those of a wide network, and there is none")
+            self.intervals.scale_of(self.wide)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -78,7 +85,9 @@ class Population:
         """Some of the networks, in a population without a wide one."""
         at = list(range(len(self)))[index]
         some = at if isinstance(at, list) else [at]
-        return replace(self, networks=self.networks[some], expected_r2=self.expected_r2[some], wide=None)
+        return replace(
+            self, networks=self.networks[some], expected_r2=self.expected_r2[some], wide=None, intervals=None
+        )
 
     def __iter__(self) -> Iterator[Population]:
         """The networks one by one, as `population[i]`."""
@@ -140,6 +149,29 @@ class Population:
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         return z
+
+    def predict_quantiles(self, X: Any, quantiles: Any) -> Float[np.ndarray, "rows q"]:
+        """Quantiles of the target for each row, in its units, from the errors of rows left out (`networks.intervals`).
+
+        X: as in `predict`. quantiles: numbers in (0, 1), each above the one before. Raises InputError for others, and
+        where there are no intervals: some of the networks, a folder of an earlier version.
+        """
+        wanted = quantiles_of(quantiles)
+        if self.intervals is None or self.wide is None:
+            raise InputError(
+                "there are no intervals here: they belong to the wide network of a fitted table; fit again"
+            )
+        z = self.read(X)
+        logs = replace(self, wide=self.intervals.scale_of(self.wide), intervals=None).standard_answers(z, "wide")
+        scale = np.exp(np.clip(logs, *self.intervals.bounds))
+        t = self.standard_answers(z, "wide")[:, None] + scale[:, None] * self.intervals.scores_at(wanted)
+        return self.reading.answer(t)
+
+    def predict_interval(self, X: Any, coverage: Any = 0.9) -> Float[np.ndarray, "rows 2"]:
+        """The least and the largest target of each row that are to be expected: a new row lies between them with
+        probability `coverage`, and as often below as above. X, Raises: as in `predict_quantiles`; coverage: in (0, 1).
+        """
+        return self.predict_quantiles(X, ends_of(coverage))
 
     def standard_answers(
         self, z: Float[np.ndarray, "rows features"], which: int | str | None = None
@@ -240,7 +272,7 @@ class Population:
     def save(self, folder: str | Path) -> None:
         """Write a folder without pickles (`exports.bundle`), complete or not at all. Raises InputError for a folder
         that is not empty, and for an `about` that JSON cannot hold."""
-        write_folder(folder, self.reading, self.networks, self.expected_r2, self.wide, self.about)
+        write_folder(folder, self.reading, self.networks, self.expected_r2, self.wide, self.about, self.intervals)
 
     @classmethod
     def load(cls, folder: str | Path) -> Population:

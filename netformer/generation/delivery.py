@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 
 from netformer.exports.population import Population
+from netformer.generation.calibration import calibrate
 from netformer.generation.generator import NetFormer
 from netformer.generation.merging import widen
 from netformer.model.prompt import FREE, Prompt
@@ -38,7 +39,7 @@ def deliver(
     columns: Sequence[str] | None = None,
     target: str = "y",
 ) -> Population:
-    """`n_samples` networks on all columns of a table, with a wide network.
+    """`n_samples` networks on all columns of a table, with a wide network and its intervals.
 
     load: gives the model; not called where nothing can be learned (a constant target, no column that varies), which one
     network of zeros answers. prompt, refine_steps: as in `NetFormer.generate`. columns, target: names, see
@@ -47,7 +48,7 @@ def deliver(
     reading, z, t = read(X, y, columns, target)
     if not (z.any() and t.any()):
         nothing = constant_network(z.shape[1])
-        return Population(reading, nothing, torch.zeros(1), nothing, {"groups": 1})
+        return Population(reading, nothing, torch.zeros(1), nothing, {"groups": 1}, calibrate(nothing, nothing, z, t))
     model, n_inputs = load(), z.shape[1]
     size = model.model.layout.max_features
     blocks = blocks_of(reading.inputs, relevance(z, t))
@@ -72,7 +73,7 @@ def deliver(
     share = 1.0 if n_inputs > size else None
     wide = widen(networks, _as_task(np.clip(z, -CUT, CUT), t), n_samples, share)
     about = {"groups": 1 if n_inputs <= size else len(groups)}
-    return Population(reading, networks, torch.cat(expected), wide, about)
+    return Population(reading, networks, torch.cat(expected), wide, about, calibrate(networks, wide, z, t, share))
 
 
 def relevance(z: Float[np.ndarray, "rows inputs"], t: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " inputs"]:

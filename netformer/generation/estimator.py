@@ -199,15 +199,22 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
         return X if is_frame(X) else validate_data(self, X, reset=False, **_NUMBERS)
 
     def predict(
-        self, X: Any, return_std: bool = False
+        self, X: Any, return_std: bool = False, quantiles: Any = None
     ) -> Float[np.ndarray, "*n"] | tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*n"]]:
         """Predictions in the units of y. X: as in `fit`; a DataFrame is matched by name, whatever its order.
 
         return_std: also a standard deviation of y for each row: the root of `noise_` squared plus the variance across
-        the networks written (not where each reads a part of the columns, and differs by that). How often its
-        intervals hold is measured in `reports/pretrained/metrics.json`, calibration.
+        the networks written (not where each reads a part of the columns, and differs by that). `predict_interval`
+        keeps its promise more often.
+        quantiles: instead of predictions these quantiles of y, (rows, quantiles), see
+        `Population.predict_quantiles`; of several targets (rows, targets, quantiles). Raises InputError for quantiles
+        out of order or outside (0, 1), and together with return_std.
         """
         check_is_fitted(self, ["network_", "targets_"], all_or_any=any)
+        if quantiles is not None:
+            if return_std:
+                raise InputError("predict must be asked for return_std or for quantiles, not for both")
+            return self._asked(X, "predict_quantiles", quantiles)
         if hasattr(self, "targets_"):
             if not return_std:
                 return np.stack([one.predict(X) for one in self.targets_], 1)
@@ -221,6 +228,23 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
         if self.network_.about.get("groups", 1) == 1:
             spread = self.networks_.standard_answers(self.networks_.read(X), "each").std(0) * self.target_scale_
         return predicted, np.hypot(spread, self.noise_)
+
+    def predict_interval(self, X: Any, coverage: Any = 0.9) -> Float[np.ndarray, " rows *n"]:
+        """The least and the largest y to be expected of each row, (rows, 2): a new row lies between them with
+        probability `coverage`, above as often as below. They lie farther apart where the fitted rows were off by more.
+
+        From the errors of the rows fitted, each without itself (`generation.calibration`); how often that holds on
+        real tables: docs/intervals.md. X: as in `predict`. coverage: in (0, 1). Of several targets (rows, targets, 2).
+        Raises InputError for another coverage.
+        """
+        check_is_fitted(self, ["network_", "targets_"], all_or_any=any)
+        return self._asked(X, "predict_interval", coverage)
+
+    def _asked(self, X: Any, method: str, wanted: Any) -> Float[np.ndarray, " rows *n"]:
+        """What a method of the population answers; of several targets one after the other."""
+        if hasattr(self, "targets_"):
+            return np.stack([one._asked(X, method, wanted) for one in self.targets_], 1)
+        return getattr(self.network_, method)(self._table(X), wanted)
 
     def to_bundle(self, columns: Sequence[str] | None = None, target: str | None = None) -> Population:
         """What was fitted, to save or export (`exports.export`). columns: other names for those in use, x0, x1, ... if

@@ -9,6 +9,18 @@ from netformer.tables.scaling import SQUASH
 GAPS = {"", "nan", "none", "<na>", "nat"}  # a gap as text
 
 
+def score_of(q, levels, scores):
+    """The score of a quantile in (0, 1): linear in log(q / (1 - q)) between levels, in proportion to it beyond."""
+    if not 0 < q < 1:
+        raise ValueError(f"a quantile must be between 0 and 1, got {q!r}")
+    at, known = math.log(q / (1 - q)), [math.log(level / (1 - level)) for level in levels]
+    if at <= known[0] or at >= known[-1]:
+        end = 0 if at < 0 else -1
+        return scores[end] * (at / known[end] if scores[end] * at > 0 else 1)
+    i = next(i for i, level in enumerate(known) if level > at)
+    return scores[i - 1] + (scores[i] - scores[i - 1]) * (at - known[i - 1]) / (known[i] - known[i - 1])
+
+
 def in_order(rows, names):
     """The cells of each row, in the order of names. rows: a DataFrame of pandas or polars, or rows that are lists,
     arrays or dicts."""
@@ -72,3 +84,20 @@ def standardised(cell, fill, part, constants, more):
     center, scale, low, high, shift, spread = constants
     r = min(max((x - center) / scale, low), high)
     return (r / math.sqrt(1 + (r / SQUASH) ** 2) - shift) / spread
+
+
+def hidden(z, bodies, activations):
+    """The last hidden units of each body, from what it reads."""
+    last = []
+    for layers, _ in bodies:
+        h = z
+        for name, units in layers:
+            h = [activations[name](unit[0] + sum(w * v for w, v in zip(unit[1:], h, strict=True))) for unit in units]
+        last.append(h)
+    return last
+
+
+def output(z, units, bias, skip, heads):
+    """An output layer. heads: its weights on the hidden units of each body."""
+    y = bias + sum(w * v for w, v in zip(skip, z, strict=True))
+    return y + sum(w * v for head, h in zip(heads, units, strict=True) for w, v in zip(head, h, strict=True))

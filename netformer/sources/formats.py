@@ -15,6 +15,9 @@ formats that take text also in ISO 8601; a category as text, empty for a gap, or
     c         a C99 file: `double predict(const double x[])`, categories as constants of an enumeration; beside it
               STEM_csv.c, a program that reads a CSV file
     numpy     a Python file of the standard library alone: `predict(rows)` is a list
+
+json, c and numpy of the wide network also hold its intervals (`networks.intervals`): `predict_interval(rows, coverage)`
+in Python, `double predict_quantile(const double x[], double q)` in C.
 """
 
 from __future__ import annotations
@@ -27,13 +30,14 @@ from typing import Any
 import numpy as np
 
 from netformer.errors import InputError
-from netformer.exports.c import c_reader, c_source
-from netformer.exports.formula import MAPPED, Formula, Step, fills_of, formula_of
+from netformer.exports.formula import MAPPED, Formula, Spread, Step, fills_of, formula_of
+from netformer.exports.intervals import LEVELS
 from netformer.exports.objects import target_regressor
 from netformer.exports.onnx import onnx_model
 from netformer.exports.population import Population
-from netformer.exports.python import python_source, sklearn_source, torch_source
 from netformer.files import replacing
+from netformer.sources.c import c_reader, c_source
+from netformer.sources.python import python_source, sklearn_source, torch_source
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
@@ -78,7 +82,7 @@ def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]
             for layer in body
         ]
         bodies.append({"layers": layers, "head": _numbers(head)})
-    return {
+    described = {
         "format": "netformer-network",
         "version": 2,
         "columns": _columns(reading),
@@ -89,6 +93,21 @@ def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]
         "skip": _numbers(formula.skip),
         "bias": float(f"{formula.bias:.9g}"),
         "about": population.about,
+    }
+    if formula.spread is not None:
+        described["interval"] = _interval(formula.spread)
+    return described
+
+
+def _interval(spread: Spread) -> dict[str, Any]:
+    return {
+        "heads": [_numbers(head) for head in spread.heads],
+        "skip": _numbers(spread.skip),
+        "bias": spread.bias,
+        "least": spread.bounds[0],
+        "largest": spread.bounds[1],
+        "levels": list(LEVELS),
+        "scores": list(spread.scores),
     }
 
 
@@ -118,7 +137,7 @@ def _input(step: Step) -> dict[str, Any]:
 
 
 def _formula(population: Population, which: Any) -> Formula:
-    return formula_of(population.reading, population.stack(which))
+    return formula_of(population.reading, population.stack(which), population.intervals if which == "wide" else None)
 
 
 def _sklearn(population: Population, which: Any) -> bytes:

@@ -23,14 +23,16 @@ from netformer.exports.formula import (
     fills_of,
     gaps_of,
 )
+from netformer.exports.intervals import LEVELS
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
 _WIDTH = 116  # of a line of numbers
 PLAIN_C = 10_000  # bytes of a C file up to which its weights stand in it as decimal numbers
+_SCALE_DIGITS = 6  # of what says how far off an answer may be: a millionth of an interval's width
 _MAP_DIGITS = 8  # of what standardises a number, but for its center, which may be far from 0
 _TAKEN = ("M_", "FP_", "HUGE_", "MATH_", *"0123456789")  # how names of <math.h> begin, and no name does
-READER = Path(__file__).with_name("reader.c")
+READER, NETWORK, QUANTILE = (Path(__file__).with_name(f"{name}.c") for name in ("reader", "network", "quantile"))
 _KINDS = {
     "relu": "a < 0 ? 0 : a",
     "tanh": "tanh(a)",
@@ -89,6 +91,8 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
     n, deepest = len(formula.reading.inputs), max(len(body) for body in formula.bodies)
     width = max(len(layer.bias) for body in formula.bodies for layer in body)
     calls = [f"    p = dot(p, {n}, z, &y); /* straight from the inputs */"] if formula.skip.any() else []
+    two = formula.spread is not None
+    calls += [f"    const float *w = far(scale_weights, {n}, z, log_scale);"] * two
     for body, head in zip(formula.bodies, formula.heads, strict=True):
         source = "z"
         for number, layer in enumerate(body):
@@ -97,12 +101,14 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
             calls.append(f"    p = layer(p, {kind}, {inputs}, {units}, {source}, {out}); /* {layer.activation} */")
             source = out
         calls.append(f"    p = dot(p, {len(head)}, {source}, &y);")
+        calls += [f"    w = far(w, {len(head)}, {source}, log_scale);"] * two
     kinds = [
         f"        case {kind}: a = {_KINDS[name]}; break;"
         for kind, name in enumerate(formula.activations)
         if name in _KINDS
     ]
-    tables, read_row = _reading(formula)
+    (tables, read_row), (before, after) = _reading(formula), _spread(formula)
+    row = f"const double x[{len(formula.reading.columns)}]"
     lines = [
         f"/* {_comment(formula.reading.target)}, predicted by a NetFormer network of {n_values} weights; C99, -lm.",
         " * double predict(const double x[]) answers in units of the target for a row, NAN for a gap in it:",
@@ -113,27 +119,11 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
         *weights,
         *tables,
         "",
-        "/* y += weights . x; p: the first of its weights, returned: the first of the next ones */",
-        "static int dot(int p, int n, const double *x, double *y) {",
-        f"    for (int i = 0; i < n; i++) *y += {read.format('p++')} * x[i];",
-        "    return p;",
-        "}",
-        "",
-        "/* h = activation(bias + weights . x), a unit after the other: its bias, its weights */",
-        "static int layer(int p, int kind, int inputs, int units, const double *x, double *h) {",
-        "    for (int u = 0; u < units; u++) {",
-        f"        double a = {read.format('p++')};",
-        "        p = dot(p, inputs, x, &a);",
-        "        switch (kind) {",
-        *kinds,
-        "        default: break;",
-        "        }",
-        "        h[u] = a;",
-        "    }",
-        "    return p;",
-        "}",
-        "",
-        f"double predict(const double x[{len(formula.reading.columns)}]) {{",
+        NETWORK.read_text(encoding="utf-8")
+        .replace("WEIGHT(p++)", read.format("p++"))
+        .replace("KINDS", "\n".join(kinds)),
+        *before,
+        f"static double outputs({row}, double *log_scale) {{" if two else f"double predict({row}) {{",
         f"    double z[{n}], a[{width}]{f', b[{width}]' if deepest > 1 else ''};",
         *read_row,
         f"    double y = {read.format('0')};",
@@ -142,8 +132,25 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
         "    (void)p;",
         f"    return y * {_double(formula.reading.target_scale)} + {_double(formula.reading.target_center)};",
         "}",
+        *after,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _spread(formula: Formula) -> tuple[list[str], list[str]]:
+    """The lines before and after the function with the two outputs of a wide network; none without intervals."""
+    if (spread := formula.spread) is None:
+        return [], []
+    logits = [math.log(level / (1 - level)) for level in LEVELS]
+    scales = [spread.bias, *spread.bounds, formula.reading.target_scale]
+    lines = [
+        "/* for intervals: the output layer of the logarithm of the scale, scores; its bias and bounds, the unit */"
+    ]
+    lines += _array("float", "scale_weights", [*spread.skip, *np.concatenate(spread.heads)], _SCALE_DIGITS)
+    for name, numbers in (("logits", logits), ("scores", spread.scores), ("scales", scales)):
+        lines += _array("double", name, numbers, EXACT_DIGITS)
+    before, after = QUANTILE.read_text(encoding="utf-8").split("/* PREDICT */\n")
+    return [*lines, before], [after.rstrip()]
 
 
 def _head(reading: Reading) -> list[str]:

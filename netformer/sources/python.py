@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from netformer.exports import plain
-from netformer.exports.formula import EXACT_DIGITS, MAPPED, Formula, Step, decimal, fills_of, gaps_of, steps_of
+from netformer.exports.formula import EXACT_DIGITS, MAPPED, Formula, Spread, Step, decimal, fills_of, gaps_of, steps_of
+from netformer.exports.intervals import LEVELS
 from netformer.exports.objects import Inputs
+from netformer.sources import plain
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
@@ -56,22 +57,52 @@ def python_source(formula: Formula) -> str:
             f'    """A float for each row. rows: {_ROWS};',
             f'    {_CELLS}."""',
             "    return [_predict(z) for z in inputs(rows)]",
+            *_intervals(formula.spread),
             "",
             "",
             "def _predict(z):",
-            "    y = BIAS + sum(w * v for w, v in zip(SKIP, z))",
-            "    for layers, head in BODIES:",
-            "        h = z",
-            "        for name, units in layers:",
-            "            activate = ACTIVATIONS[name]",
-            "            h = [activate(unit[0] + sum(w * v for w, v in zip(unit[1:], h))) for unit in units]",
-            "        y += sum(w * v for w, v in zip(head, h))",
+            "    y = output(z, hidden(z, BODIES, ACTIVATIONS), BIAS, SKIP, [head for _, head in BODIES])",
             "    return y * TARGET_SCALE + TARGET_CENTER",
+            *_text(plain.hidden),
+            *_text(plain.output),
             *_inputs(),
             *_encode(formula.reading),
             "",
         ]
     )
+
+
+def _intervals(spread: Spread | None) -> list[str]:
+    """The functions that answer with quantiles, and what they read."""
+    if spread is None:
+        return []
+    return [
+        "",
+        "",
+        "# Of intervals: the output layer whose answer is the logarithm of a row's scale, its bounds, scores at levels",
+        f"SCALE_SKIP, SCALE_BIAS = {_literal(spread.skip)}, {_number(spread.bias)}",
+        f"SCALE_HEADS = [{', '.join(_literal(head) for head in spread.heads)}]",
+        f"SCALE_BOUNDS, LEVELS_OF_SCORES = {spread.bounds!r}, {LEVELS!r}",
+        f"SCORES = {_literal(np.array(spread.scores))}",
+        "",
+        "",
+        "def predict_interval(rows, coverage=0.9):",
+        '    """[low, high] for each row: the target lies between them with probability `coverage`."""',
+        "    return predict_quantiles(rows, [(1 - coverage) / 2, (1 + coverage) / 2])",
+        "",
+        "",
+        "def predict_quantiles(rows, quantiles):",
+        '    """For each row a list of these quantiles of the target, each between 0 and 1."""',
+        "    scores = [score_of(q, LEVELS_OF_SCORES, SCORES) for q in quantiles]",
+        "    answers = [(_predict(z), _scale(z)) for z in inputs(rows)]",
+        "    return [[answer + scale * score for score in scores] for answer, scale in answers]",
+        "",
+        "",
+        "def _scale(z):",
+        "    log = output(z, hidden(z, BODIES, ACTIVATIONS), SCALE_BIAS, SCALE_SKIP, SCALE_HEADS)",
+        "    return math.exp(min(max(log, SCALE_BOUNDS[0]), SCALE_BOUNDS[1])) * TARGET_SCALE",
+        *_text(plain.score_of),
+    ]
 
 
 def torch_source(formula: Formula) -> str:

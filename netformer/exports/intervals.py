@@ -1,0 +1,94 @@
+"""Intervals: how far off an answer of the wide network may be, row by row, without a row of the table.
+
+    s = exp(bias + skip . z + heads . h cut to bounds)    h: last hidden units of the wide network; z: what it reads
+    quantile q of the target = answer + s * score(q) * target_scale
+
+so the scale s is a second output of the wide network. `score` is a table of `LEVELS`, linear between them in
+log(q / (1 - q)), and beyond its ends in proportion to it, which is how the tails of a logistic distribution go. Both
+come from the errors of each row without itself (`generation.calibration`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from netformer.errors import InputError
+from netformer.networks.stack import Networks
+
+_UPPER = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 0.995)
+LEVELS = tuple(sorted({0.5, *_UPPER, *(round(1 - level, 3) for level in _UPPER)}))
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """What the quantiles of a wide network's target are made of.
+
+    output: for each network of the wide stack the output layer whose mean over networks is log s, by slot. bounds: of
+    log s, what it was cut to on the rows fitted. scores: at each of `LEVELS`, never falling. Raises InputError for
+    other shapes, bounds out of order and values that are not finite.
+    """
+
+    output: Float[Tensor, "n slots"]
+    bounds: Float[np.ndarray, " 2"]
+    scores: Float[np.ndarray, " levels"]
+
+    def __post_init__(self) -> None:
+        if (
+            self.scores.shape != (len(LEVELS),)
+            or not np.isfinite(self.scores).all()
+            or (np.diff(self.scores) < 0).any()
+        ):
+            raise InputError(f"scores of intervals must be {len(LEVELS)} finite numbers in order")
+        if self.bounds.shape != (2,) or not np.isfinite(self.bounds).all() or self.bounds[0] > self.bounds[1]:
+            raise InputError("bounds of the scale of intervals must be two finite numbers in order")
+        if not bool(torch.isfinite(self.output).all()):
+            raise InputError("the scale of intervals must have finite weights")
+
+    def scale_of(self, wide: Networks) -> Networks:
+        """The stack whose mean is log s: the wide one with another output layer. Raises InputError if it is not of this
+        size."""
+        if self.output.shape != wide.weight[:, -1].shape:
+            raise InputError(f"intervals must be of a wide network of {tuple(self.output.shape)} output weights")
+        last = (self.output * wide.specs.mask[:, -1]).unsqueeze(1)
+        return Networks(wide.specs, torch.cat([wide.weight[:, :-1].double(), last], 1))
+
+    def scores_at(self, quantiles: Float[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
+        """The score of each quantile in (0, 1)."""
+        return between(quantiles, np.array(LEVELS), self.scores)
+
+
+def between(
+    quantiles: Float[np.ndarray, " q"], levels: Float[np.ndarray, " k"], scores: Float[np.ndarray, " k"]
+) -> Float[np.ndarray, " q"]:
+    """Scores at quantiles, from those at levels: linear in log(q / (1 - q)). Beyond the last level on either side the
+    last score grows in proportion to it, away from 0. Both levels and scores ascend."""
+    at, known = (np.log(q / (1 - q)) for q in (quantiles, levels))
+    found = np.interp(at, known, scores)
+    beyond = ((at < known[0]) & (found < 0)) | ((at > known[-1]) & (found > 0))
+    return np.where(beyond, found * at / np.where(at < 0, known[0], known[-1]), found)
+
+
+def quantiles_of(values: Any) -> Float[np.ndarray, " q"]:
+    """`quantiles` as an array. Raises InputError unless they are one or more numbers in (0, 1), each above the last."""
+    listed = list(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes) else [values]
+    numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in listed)
+    found = np.array(listed, np.float64) if numbers else np.zeros(0)
+    if not len(found) or not ((found > 0) & (found < 1)).all() or (np.diff(found) <= 0).any():
+        raise InputError(f"quantiles must be numbers between 0 and 1, each above the one before, got {values!r}")
+    return found
+
+
+def ends_of(coverage: Any) -> Float[np.ndarray, " 2"]:
+    """The quantiles an interval of that coverage lies between, as many rows below as above. Raises InputError for a
+    coverage that is no number between 0 and 1."""
+    if not isinstance(coverage, Real) or isinstance(coverage, bool) or not 0 < float(coverage) < 1:
+        raise InputError(f"coverage must be a number between 0 and 1, such as 0.9, got {coverage!r}")
+    return np.array([(1 - float(coverage)) / 2, (1 + float(coverage)) / 2])

@@ -1,0 +1,163 @@
+"""Calibration: from the errors of each row without itself to intervals (`networks.intervals`).
+
+The wide network's output layer is a blend of ridge fits on [x, hidden], of all units together and of each network's own
+(`merging.widen`); what a fit without a row answers there has a closed form by the row's leverage. A further ridge fit
+on the same [x, hidden] says how large the error of a row is: its target is log |error|. Errors over the scale that the
+other rows give are the scores, and their quantiles those of split conformal prediction over a scale (Vovk, Gammerman
+and Shafer 2005; Papadopoulos et al. 2008), taken over rows left out one at a time as the jackknife does (Barber et al.
+2021, eq. 1.2). Of few rows the scale is drawn to one for all, and the scores to those of both signs together.
+
+No guarantee holds without assumptions: the hidden units have seen every row. How often intervals hold is measured.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from netformer.exports.intervals import LEVELS, Intervals, between
+from netformer.generation.merging import UNIT_ROWS, _prior_scale
+from netformer.networks.stack import Networks
+from netformer.ridge import PENALTIES, TRUST, leave_one_out, ridge_path, trust
+from netformer.tables.reading import CUT
+
+ROWS = 2048  # left out one at a time at most: of more rows every second, third, ..
+PASSES = 3  # of the fit of the scale, each on errors bounded below by the scale of the pass before
+SHARP = 0.5  # times the rows: how sharply penalties of the scale are weighed, which is by likelihood
+SCALE_ROWS, SKEW_ROWS = 50.0, 100.0  # rows at which a scale of its own, and scores apart by sign, count half
+FLOOR = 0.3  # of the scale: log |error| is bounded below by it, softly
+SCALE_PENALTIES = torch.logspace(-1, 5, 13, dtype=torch.float64)  # higher: log |error| is mostly noise
+
+
+def calibrate(
+    networks: Networks,
+    wide: Networks,
+    z: Float[np.ndarray, "rows inputs"],
+    t: Float[np.ndarray, " rows"],
+    share: float | None = None,
+) -> Intervals:
+    """Intervals of the wide network that `merging.widen` made of these networks, under `share` and with these rows.
+
+    z, t: standardised (`reading.read`). Rows that are equal in both are left out together, so that a whole weight is a
+    row that often.
+    """
+    rows, times = np.unique(np.column_stack([np.clip(z, -CUT, CUT), t]), axis=0, return_counts=True)
+    step = -(-len(rows) // ROWS)
+    known, count = torch.from_numpy(rows[::step].copy()), torch.from_numpy(times[::step].copy())
+    x, y, mass = known[:, :-1], known[:, -1], count.double()
+    last = wide.specs.widths.gather(1, wide.specs.depth.unsqueeze(1) - 1)
+    units = torch.arange(wide.layout.max_width) < last
+    network = Networks(wide.specs, wide.weight.double())
+    hidden = network.hidden(x.unsqueeze(0))[-1]
+    design = torch.cat([x, hidden.permute(1, 0, 2)[:, units]], 1)
+    centre = mass @ design / mass.sum()
+    unit = _prior_scale(mass @ (design - centre).square() / mass.sum(), x.shape[1])
+    size, basis, rotated = _rotated((design - centre) * unit * mass.sqrt().unsqueeze(1))
+    error, _, leverage = _left_out(y, size, rotated, PENALTIES / step, mass)
+    joint = len(t) / (len(t) + UNIT_ROWS * int(units.sum())) if share is None else share
+    if joint < 1:
+        own, own_leverage = _own_left_out(networks, torch.where(units.unsqueeze(1), hidden, 0.0), x, y)
+        error = joint * error + (1 - joint) * own
+        leverage = joint * leverage + (1 - joint) * own_leverage
+    if step > 1:  # of the fit on all rows, not on those looked at
+        error = (y - network.predict(x.unsqueeze(0)).mean(0)) / (1 - leverage / step)
+    fitted, moment, mean = _log_scale(error, size, rotated, mass)
+    certain = len(rows) / (len(rows) + SCALE_ROWS)
+    fitted = mean + certain * (fitted - mean)
+    scores = error / fitted.exp()
+    bounds = torch.stack([fitted.min(), fitted.max()]).numpy()
+    weights = certain * unit * (basis @ moment)
+    output = _output(wide, units, mean - centre @ weights, weights)
+    return Intervals(output, bounds, conformal(scores.repeat_interleave(count).numpy()))
+
+
+def _own_left_out(
+    networks: Networks,
+    hidden: Float[Tensor, "n rows width"],
+    x: Float[Tensor, "rows features"],
+    y: Float[Tensor, " rows"],
+) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """The error of each row in the weighted mean of the networks under their own output layers, without it, and its
+    leverage: that of ridge on [x, hidden], as in `merging.widen`."""
+    n, m = len(networks), len(y)
+    design, target, every = torch.cat([x.expand(n, -1, -1), hidden], 2), y.expand(n, -1), torch.ones(n, m).bool()
+    predicted, leverage = ridge_path(design, target, every)
+    error = leave_one_out(predicted, leverage, target, every) / y.square().sum().clamp(min=1e-12)
+    each = (leverage * trust(error).unsqueeze(1)).sum(2)
+    answers = Networks(networks.specs, networks.weight.double()).predict(x.unsqueeze(0))
+    weight = trust(error.min(1).values)
+    return weight @ ((y - answers) / (1 - each).clamp(min=1e-3)), weight @ each
+
+
+def _log_scale(
+    error: Float[Tensor, " rows"],
+    size: Float[Tensor, " k"],
+    rotated: Float[Tensor, "rows k"],
+    mass: Float[Tensor, " rows"],
+) -> tuple[Float[Tensor, " rows"], Float[Tensor, " k"], Float[Tensor, ""]]:
+    """The logarithm of the scale of each row by all others, its weights along the rotated design, and its mean."""
+    fitted = (mass @ error.square() / mass.sum()).sqrt().clamp(min=1e-9).log().expand_as(error)
+    for _ in range(PASSES):
+        logs = (error.square() + (FLOOR * fitted.exp()).square()).log() / 2
+        off, moment, _ = _left_out(logs, size, rotated, SCALE_PENALTIES, mass, SHARP * float(mass.sum()))
+        fitted = logs - off
+    return fitted, moment, mass @ logs / mass.sum()
+
+
+def _output(
+    wide: Networks, units: Bool[Tensor, "n width"], bias: Float[Tensor, ""], weights: Float[Tensor, " slots"]
+) -> Float[Tensor, "n all_slots"]:
+    """Output layers whose mean over networks is bias + weights . [x, hidden]."""
+    f = wide.layout.max_features
+    output = torch.zeros(len(wide), wide.layout.n_slots, dtype=torch.float64)
+    output[:, 0], output[:, 1 : 1 + f] = bias, weights[:f]
+    output[:, 1 + f :][units] = len(wide) * weights[f:]
+    return output
+
+
+def conformal(scores: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " levels"]:
+    """The quantile of scores at each of `LEVELS`: a new one, exchangeable with the n known, is below the k-th of these
+    with probability k / (n + 1). The mean of it and that of a symmetric distribution, which counts
+    n / (n + SKEW_ROWS) less."""
+    n, levels = len(scores), np.array(LEVELS)
+    known = np.arange(1, n + 1) / (n + 1)
+    half = between(2 * levels[levels > 0.5] - 1, known, np.sort(np.abs(scores)))
+    symmetric, skewed = np.concatenate([-half[::-1], [0.0], half]), between(levels, known, np.sort(scores))
+    return np.maximum.accumulate(symmetric + n / (n + SKEW_ROWS) * (skewed - symmetric))
+
+
+def _rotated(
+    design: Float[Tensor, "rows slots"],
+) -> tuple[Float[Tensor, " k"], Float[Tensor, "slots k"], Float[Tensor, "rows k"]]:
+    """Eigenvalues and vectors of the Gram matrix, and the design along them; from its smaller side."""
+    if len(design) < design.shape[1]:
+        size, left = torch.linalg.eigh(design @ design.T)
+        size = size.clamp(min=0)
+        basis = design.T @ (left * torch.where(size > 1e-12 * size[-1], size, torch.inf).rsqrt())
+        return size, basis, left * size.sqrt()
+    size, basis = torch.linalg.eigh(design.T @ design)
+    return size.clamp(min=0), basis, design @ basis
+
+
+def _left_out(
+    y: Float[Tensor, " rows"],
+    size: Float[Tensor, " k"],
+    rotated: Float[Tensor, "rows k"],
+    penalties: Float[Tensor, " penalties"],
+    mass: Float[Tensor, " rows"],
+    sharp: float = TRUST,
+) -> tuple[Float[Tensor, " rows"], Float[Tensor, " k"], Float[Tensor, " rows"]]:
+    """The error of each row in the ridge fits without it, the weights along the rotated design of those with it, and
+    its leverage: means over penalties, weighed by `trust`. mass: how often each row is there; all of them are left
+    out."""
+    root, mean = mass.sqrt(), mass @ y / mass.sum()
+    inverse = 1 / (size.unsqueeze(1) + penalties)
+    moment = (rotated.T @ (root * (y - mean))).unsqueeze(1) * inverse
+    predicted = mean + rotated @ moment / root.unsqueeze(1)
+    leverage = (mass / mass.sum()).unsqueeze(1) + rotated.square() @ inverse
+    error = (y.unsqueeze(1) - predicted) / (1 - leverage).clamp(min=1e-12)
+    squares = (mass @ (y - mean).square()).clamp(min=1e-12)
+    weight = torch.softmax(-sharp * (mass @ error.square() / squares), 0)
+    return error @ weight, moment @ weight, leverage @ weight
