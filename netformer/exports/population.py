@@ -26,10 +26,9 @@ from netformer.exports.objects import DeliveredNetwork, sklearn_pipeline, target
 from netformer.exports.onnx import onnx_model
 from netformer.files import replacing
 from netformer.networks.stack import Networks, _check_stack
-from netformer.tables.columns import Column, _numbers, is_frame
+from netformer.tables.columns import MOST_UNREADABLE, Column, _numbers, is_frame
 from netformer.tables.reading import Reading
 
-_FEW = 0.1  # share of a column's cells up to which those without a number are gaps
 _ROWS = 4096  # of a table that are predicted at once, for memory
 
 
@@ -287,13 +286,13 @@ class Population:
 
 def _readable(X: Any, table: Sequence[Column]) -> tuple[Any, list[str]]:
     """A table without the cells that no number can be read from in a column of numbers, and what to say of them; a
-    column with more than `_FEW` is left as it is, for an error to name."""
+    column with more than `MOST_UNREADABLE` is left as it is, for an error to name."""
     X, notes = X.to_pandas() if is_frame(X) and hasattr(X, "to_pandas") else X, []
     for column in table if is_frame(X) else ():
         if column.kind == "number" and column.name in X.columns and X[column.name].dtype.kind in "OTU":
             cells = X[column.name]
             lost = _numbers(cells, column.form)[1]
-            if 0 < lost.sum() <= _FEW * cells.notna().sum():
+            if 0 < lost.sum() <= MOST_UNREADABLE * cells.notna().sum():
                 X, row = X.assign(**{column.name: cells.mask(lost)}), int(lost.argmax())
                 more = f" and {int(lost.sum()) - 1} more" if lost.sum() > 1 else ""
                 notes.append(f"column {column.name!r}: {str(cells.iloc[row])!r} in row {row + 1}{more} taken for a gap")
