@@ -6,6 +6,7 @@ torch and BLAS, alone in its process. (Another kind of processor may round sums 
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
@@ -13,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 
@@ -46,6 +48,8 @@ def cluster(address: str, workers: int = 1) -> Iterator[None]:
         if address == "local":
             place = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0"))
         try:
+            if address != "local":
+                _reach(address)
             client = stack.enter_context(Client(place, timeout=_PATIENCE))
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -60,6 +64,14 @@ def cluster(address: str, workers: int = 1) -> Iterator[None]:
         token = _CLIENT.set(client)
         stack.callback(_CLIENT.reset, token)
         yield
+
+
+def _reach(address: str) -> None:
+    """Raises OSError or ValueError unless something listens at an address: known before Dask starts a thread."""
+    place = urlsplit(address)
+    if not place.hostname or place.port is None:
+        raise ValueError(f"host and port are needed, got {place.netloc!r}")
+    socket.create_connection((place.hostname, place.port), timeout=_PATIENCE).close()
 
 
 def on_cluster() -> bool:
