@@ -153,7 +153,7 @@ def test_a_target_that_stands_for_a_gap_and_rows_that_repeat_are_said(numbers, t
     notes = notes_of(numbers.assign(y=numbers["y"].where(numbers.index > 3, -999)), tmp_path)
     assert notes == ["target 'y' is -999 in 4 rows, far from all other values; if it stands for a gap, empty it"]
     (note,) = notes_of(pd.concat([numbers, numbers.head(10)]), tmp_path)
-    assert note.startswith("10 rows the same as an earlier one; copies among the rows held back flatter every score")
+    assert note.startswith("10 rows the same as an earlier one; a score on copies of fitted rows is too good")
     assert notes_of(pd.concat([numbers, numbers.head(1)]), tmp_path) == []
 
 
@@ -193,3 +193,14 @@ def test_cells_of_several_types_are_read_or_left_out_with_the_reason(tmp_path):
     assert found == {"a": ("number", ""), "b": ("category", ""), "c": ("left out", "holds lists or the like,")}
     message = refused("generate", tmp_path / "t.json", "-t", "c")
     assert "target 'c' must be numeric, found '[0]' in row 1; this is regression" in message
+
+
+def test_columns_are_kept_beside_the_features_as_they_stand(numbers, tmp_path):
+    table = numbers.assign(site=["n", "s"] * 30).assign(y=numbers["y"].where(numbers.index > 1))
+    table.to_csv(tmp_path / "t.csv", index=False)
+    intake = take_in(tmp_path / "t.csv", "y", drop="site", keep=["site", "a"])
+    assert list(intake.X) == ["a", "b"]
+    assert list(intake.kept["site"]) == ["n", "s"] * 29
+    pd.testing.assert_series_equal(intake.kept["a"], intake.X["a"])
+    with pytest.raises(InputError, match="no column 'sites'; did you mean 'site'"):
+        take_in(tmp_path / "t.csv", "y", keep=["sites"])

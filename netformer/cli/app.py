@@ -5,21 +5,38 @@ from __future__ import annotations
 import json as json_text
 import math
 import time
-from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from netformer.cli.arguments import (
+    AsJson,
+    Columns,
+    Count,
+    Drop,
+    Encoding,
+    Format,
+    Header,
+    Interval,
+    Model,
+    Nets,
+    Quiet,
+    Refine,
+    Seed,
+    Separator,
+    TablePath,
+    Target,
+    Which,
+)
 from netformer.cli.console import CODES, OneLine, Talk, number, options, plain, refuse_existing
+from netformer.cli.evaluate import evaluate
 from netformer.errors import InputError
 from netformer.files import replacing
 
 if TYPE_CHECKING:
     from netformer.exports.population import Population
-
 
 app = typer.Typer(
     cls=OneLine,
@@ -29,29 +46,7 @@ app = typer.Typer(
     callback=options,
     help=f"Small regression networks for a table, written by a pretrained transformer.\n\n{CODES}",
 )
-TablePath = Annotated[
-    Path, typer.Argument(metavar="TABLE", help="CSV, TSV, JSON, Parquet or Excel file; - is standard input.")
-]
-Target = Annotated[str, typer.Option("--target", "-t", help="Name of the column to predict.")]
-Nets = Annotated[Path, typer.Argument(metavar="NETS", help="Folder that `generate --out` wrote.")]
-Which = Annotated[str, typer.Option(help="wide (all networks merged), mean (of their answers), or the number of one.")]
-Interval = Annotated[float | None, typer.Option(help="Also columns _low and _high; this share lies between them.")]
-Columns = Annotated[str | None, typer.Option(help="Use these columns only, such as age,city.")]
-Drop = Annotated[str | None, typer.Option(help="Leave these columns out, such as id,note.")]
-Header = Annotated[bool, typer.Option("--header/--no-header", help="Text has column names; else they are x0, x1, ..")]
-Encoding = Annotated[str | None, typer.Option(help="Of text; else UTF-8, or what its byte order mark says.")]
-Separator = Annotated[str | None, typer.Option("--sep", help="Between columns of text, tab for a tab; else found out.")]
 SUFFIX = {"onnx": ".onnx", "onnx32": "_float32.onnx", "c": ".c", "json": ".json"}  # of exports; the others are Python
-Format = StrEnum("Format", ["onnx", "onnx32", "torch", "sklearn", "json", "c", "numpy"])
-Refine = Annotated[int, typer.Option(help="Gradient steps for each network after it is written.")]
-Count = Annotated[int, typer.Option("--n", "-n", help="Networks to write.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the rows held back and of the networks.")]
-Model = Annotated[
-    Path | None,
-    typer.Option(help="Folder of a model of your own, such as models/netformer."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 
 
 def load_bundle(path: Path) -> Population:
@@ -264,54 +259,7 @@ def export(
     talk.finish({"which": chosen, "target": bundle.target, "files": {name: str(out / f) for name, f in files.items()}})
 
 
-@app.command(epilog=CODES)
-def evaluate(
-    tables: Annotated[list[Path], typer.Argument(metavar="TABLE...", help="CSV, TSV, JSON, Parquet or Excel files.")],
-    target: Target,
-    n: Count = 16,
-    refine: Refine = 0,
-    seed: Seed = 0,
-    model: Model = None,
-    columns: Columns = None,
-    drop: Drop = None,
-    header: Header = True,
-    encoding: Encoding = None,
-    sep: Separator = None,
-    json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Cross-validate NetFormerRegressor (3 folds) beside ridge and MLPRegressor: mean R2, seconds in brackets."""
-    from netformer import NetFormerRegressor
-    from netformer.cli.leaderboard import cross_validate, mlp, ridge_pipeline
-    from netformer.generation.estimator import netformer_of
-    from netformer.model.prompt import check_request
-    from netformer.tables.intake import in_file, on_reading, take_in
-    from netformer.tables.reading import read
-
-    talk, writer = Talk(json, quiet), netformer_of(model)
-    check_request(n, refine)
-    options: dict[str, Any] = {"columns": columns, "drop": drop}
-    options |= {"header": header, "encoding": encoding, "separator": sep}
-    intakes = [(path, take_in(path, target, **options)) for path in tables]
-    build: dict[str, Callable[[], Any]] = {
-        "netformer": lambda: NetFormerRegressor(refine, n, seed, model=writer),
-        "ridge": ridge_pipeline,
-        "mlp": lambda: mlp(seed),
-    }
-    shown = Table("table", "rows", "columns", *build, title="R2 by 3-fold cross-validation (seconds)")
-    results: list[dict[str, Any]] = []
-    for path, intake in intakes:
-        with talk.progress(str(path)), in_file(path):
-            reading = read(intake.X, intake.y, target=target)[0]
-            notes = intake.notes + on_reading(reading, path)
-            scores = {name: (score, took) for name, score, took in cross_validate(intake, build, 3, seed)}
-        cells = [f"{number(score)} ({took:.1f})" for score, took in scores.values()]
-        shown.add_row(str(path), str(len(intake.y)), str(len(reading.columns)), *cells)
-        facts = {"table": str(path), "rows": len(intake.y), "columns": reading.described(), "notes": notes}
-        results.append(facts | {name: {"r2": score, "seconds": took} for name, (score, took) in scores.items()})
-    talk.notes([note for one in results for note in one["notes"]])
-    talk.show(shown)
-    talk.finish({"target": target, "folds": 3, "tables": results})
+app.command(epilog=CODES)(evaluate)
 
 
 @app.command(epilog=CODES)

@@ -29,11 +29,13 @@ MANY_COPIES = 0.05  # of the rows, from which on rows that stand more than once 
 
 @dataclass(frozen=True, eq=False)
 class Intake:
-    """X: the features, indexed by the position of their row in the file. y: the target, without gaps."""
+    """X: the features, indexed by the position of their row in the file. y: the target, without gaps. kept: columns
+    that were asked for as they stand, of the same rows."""
 
     X: pd.DataFrame
     y: Float[np.ndarray, " rows"]
     notes: list[str]
+    kept: pd.DataFrame
 
 
 @contextmanager
@@ -51,12 +53,13 @@ def take_in(
     *,
     columns: str | None = None,
     drop: str | None = None,
+    keep: Sequence[str] = (),
     header: bool = True,
     encoding: str | None = None,
     separator: str | None = None,
 ) -> Intake:
     """The table at `path` as features and target. columns: names, with commas between them, of those to use, None for
-    all; drop: of those not to.
+    all; drop: of those not to; keep: of those to have beside the features, used or not.
 
     header, encoding, separator: see `read_raw`. A target without a value drops its row. Raises FileNotFoundError, and
     InputError with one line that says what would be allowed.
@@ -66,7 +69,9 @@ def take_in(
     table, notes = raw.frame, list(raw.notes)
     if target not in table.columns and table.shape[1] == 1:
         raise InputError(f"{path}: found one column only, {table.columns[0]!r}; name what separates columns by --sep")
-    require_column(table, target, path)
+    for name in (target, *keep):
+        require_column(table, name, path)
+    kept = table[list(keep)]
     y, said = _target(target, table[target], path)
     notes += said
     X = _chosen(table.drop(columns=target), target, columns, drop, path)
@@ -84,7 +89,8 @@ def take_in(
     X, y = X.loc[known], y[known]
     if (y == y[0]).all():
         raise InputError(f"{path}: target {target!r} must vary, found {y[0]:g} in all rows; choose another column")
-    return Intake(X, y, notes + _on_target(target, y, path) + _on_copies(X, y, path))
+    notes += _on_target(target, y, path) + _on_copies(X, y, path)
+    return Intake(X, y, notes, kept.loc[known])
 
 
 def match(
@@ -232,6 +238,4 @@ def _on_copies(X: pd.DataFrame, y: Float[np.ndarray, " rows"], path: Path) -> li
         return []
     if again.mean() < MANY_COPIES:
         return []
-    return [
-        f"{path}: {count(again, 'row')} the same as an earlier one; copies among the rows held back flatter every score"
-    ]
+    return [f"{path}: {count(again, 'row')} the same as an earlier one; a score on copies of fitted rows is too good"]
