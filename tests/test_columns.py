@@ -202,6 +202,16 @@ def test_numbers_that_act_as_codes_get_the_mean_of_their_level():
     assert coded.numbers(unseen)[0, 2] == 0.0  # the mean of all rows, in the standardised target
 
 
+@pytest.mark.parametrize(("size", "coded"), [(0.3, False), (0.45, True)])
+def test_codes_must_beat_a_curve_by_two_standard_errors(size, coded):
+    """Of 1.5 (size 0.3) a curve is kept: integers that only count gain nothing from the mean of a level, and pay."""
+    own = np.random.default_rng(1)
+    rooms, effect = np.repeat(np.arange(20), 20), own.normal(size=20)
+    y = rooms / 6 + size * effect[rooms] + 0.5 * own.normal(size=400)
+    reading = read(pd.DataFrame({"rooms": rooms, "x": own.normal(size=400)}), y)[0]
+    assert ("rooms (mean)" in reading.input_names) == coded
+
+
 def test_level_means_are_shrunk_and_blind_to_a_rows_own_fold():
     codes = rng.integers(0, 8, 400)
     t = rng.normal(size=8)[codes] + rng.normal(size=400)

@@ -24,6 +24,7 @@ from netformer.tables.columns import Column, stand_ins
 MOST_SHOWN = 10  # levels of a category that get an input each
 LEAST_ROWS = 3  # of a level that gets one
 CODE_LEVELS, CODE_ROWS = (3, 60), 5  # how many values codes take, and rows a value at least, in the mean
+CODES = 2.0  # standard errors by which codes must be better than a smooth curve
 FOLDS = 5
 PERIODS = {"year": 365.2425 * 86400.0, "week": 7 * 86400.0, "day": 86400.0}
 LEAST_PERIODS = {"year": 0.5, "week": 2.0, "day": 2.0}  # that the dates must span
@@ -187,14 +188,14 @@ def _prior_rows(codes: Int[np.ndarray, " rows"], t: Float[np.ndarray, " rows"], 
 def _act_as_codes(
     codes: Int[np.ndarray, " rows"], filled: Float[np.ndarray, " rows"], t: Float[np.ndarray, " rows"], k: int
 ) -> bool:
-    """Whether the mean of its level tells a row's target better than a cubic in the value does, by more than a standard
-    error of the paired difference of squared leave-one-out errors: a smooth curve is for the networks."""
+    """Whether the mean of its level tells a row's target better than a cubic in the value does, by more than `CODES`
+    standard errors of the paired difference of squared leave-one-out errors: a smooth curve is for the networks."""
     z = (filled - filled.mean()) / filled.std()
     prior = _prior_rows(codes, t, k)
     n, total = np.bincount(codes, minlength=k + 1), np.bincount(codes, t, minlength=k + 1)
     left = t - (total[codes] - t) / (n[codes] - 1 + prior)
     gain = left_out([z, z**2, z**3], t) - left**2
-    return bool(gain.mean() > gain.std() / len(t) ** 0.5)
+    return bool(gain.mean() > CODES * gain.std() / len(t) ** 0.5)
 
 
 def helps(base: Sequence[np.ndarray], more: Sequence[np.ndarray], t: Float[np.ndarray, " rows"]) -> bool:
