@@ -157,8 +157,36 @@ def test_an_id_by_name_is_left_out_and_a_year_is_not():
 
 def test_a_column_that_gives_the_target_away_is_flagged():
     (note,) = read(frame(other=-3 * Y + 1), Y, target="price")[0].notes
-    assert note.startswith("'other' alone predicts 'price' with an R2 of 0.9995; drop it if it is not known before")
+    assert note.startswith("'other' alone predicts 'price' with an R2 of 1.0000; drop it if it is not known before")
     assert read(frame(), Y)[0].notes == ()
+    heavy = np.random.default_rng(0).standard_t(1.5, size=N)  # a squash would bend it
+    (note,) = read(frame(other=2 * heavy), heavy)[0].notes
+    assert note.startswith("'other' alone predicts 'y' with an R2 of 1.0000")
+    assert read(frame(), heavy**3 * 1e290)[0].notes == ()  # large numbers are no trouble
+
+
+@pytest.mark.parametrize("size", [1e-300, 1.0, 1.7e308])
+def test_giving_away_does_not_depend_on_the_unit(size):
+    told = read(frame(other=Y / np.abs(Y).max() * size), Y)[0].notes
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("cells", "form", "note"),
+    [
+        (["01/02/2020", "03/04/2020"], "%m/%d/%Y", "dates taken as month before day; day before month fits every cell"),
+        (["01/02/2020", "03/14/2020"], "%m/%d/%Y", ""),
+        (["01/02/2020", "14/03/2020"], "%d/%m/%Y", ""),
+        (["01/01/2020", "03/03/2020"], "%m/%d/%Y", ""),  # the same dates
+        (["01.02.2020", "03.04.2020"], "%d.%m.%Y", ""),  # nobody writes months first with points
+        (["2020-01-02", "2020-03-04"], "ISO8601", ""),
+    ],
+)
+def test_dates_that_can_be_read_two_ways_are_said(cells, form, note):
+    column, _ = kind_of([*cells, None])
+    assert (column.kind, column.form) == ("date", form)
+    assert column.note.startswith(note)
+    assert bool(column.note) == bool(note)
 
 
 def test_what_each_kind_becomes():
@@ -238,6 +266,12 @@ def test_other_order_and_more_columns_change_nothing_and_a_missing_one_is_named(
     np.testing.assert_array_equal(fitted.network_.predict(table[table.columns[::-1]]), expected)
     with pytest.raises(InputError, match=r"the table lacks 'city', read by the networks; did you mean 'City '"):
         fitted.predict(table.rename(columns={"city": "City "}))
+    renamed = table.rename(columns={"city": "City ", "size": "sizes", "value": "q"})
+    hints = r"the table lacks 'value', 'city', 'size', .* did you mean 'City ' for 'city', 'sizes' for 'size'\?"
+    with pytest.raises(InputError, match=hints):
+        fitted.predict(renamed)
+    with pytest.raises(InputError, match=r"the table lacks 'value', 'city', 'size', .* found 'a', 'b'$"):
+        fitted.predict(pd.DataFrame({"a": [1], "b": [2]}))
     with pytest.raises(InputError, match=r"column 'size' must hold a number .* found 'big' in row 3"):
         fitted.predict(table.assign(size=["1", "2", *["big"] * (N - 2)]))
     assert fitted.columns_["kind"].tolist() == ["number", "category", "number"]

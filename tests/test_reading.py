@@ -1,16 +1,18 @@
 """How a table is read: far from zero, in any unit, and the columns that say nothing."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.metrics import r2_score
 
 from netformer import NetFormer, NetFormerRegressor
 from netformer.errors import InputError
+from netformer.networks.stack import constant_network
 from netformer.tables.columns import Column
 from netformer.tables.inputs import Input
 from netformer.tables.reading import CUT, Reading, read
-from netformer.tables.scaling import SQUASH
+from netformer.tables.scaling import SQUASH, squash
 
 GRID = 2.0**-20  # deviations: multiples of it stay exact 1e8 deviations away from 0
 FAR, SMALL, LARGE = 2.0**27, 2.0**-40, 2.0**40  # 1.3e8 deviations, units of 9e-13 and 1.1e12
@@ -80,6 +82,34 @@ def test_columns_are_standardised_and_answers_undone():
     beyond = reading.standardize(np.array([X.max(0) + 1, X.min(0) - 1e9]))
     np.testing.assert_array_equal(beyond, reading.standardize(np.array([X.max(0), X.min(0)])))
     assert reading.outside(np.array([X.max(0) + 1, X[0], X[1]])) == dict.fromkeys("abcd", 1)
+
+
+@pytest.mark.parametrize("r", [1e9, 1e154, 1e156, 1.7e308, np.inf])
+def test_no_deviation_is_too_large_for_the_squash(r):
+    np.testing.assert_allclose(squash(np.array([-r, 0.0, r])), [-SQUASH, 0.0, SQUASH], rtol=1e-15)
+
+
+def test_a_cell_1e200_away_is_the_largest_one():
+    X, y = np.linspace(-1, 1, 60)[:, None], np.linspace(0, 1, 60)
+    X[7] = 1e200
+    reading, z, _ = read(X, y)
+    assert z.argmax() == 7
+    np.testing.assert_array_equal(reading.standardize(np.array([[1e300]])), reading.standardize(X[7:8]))
+
+
+def test_a_reading_and_a_stack_say_what_they_are():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"size": rng.normal(size=60), "town": ["a", "b", "c"] * 20, "id": np.arange(60)})
+    reading = read(table, table["size"], target="rent")[0]
+    assert repr(reading).splitlines() == [
+        "Reading of 2 columns for 'rent': 1 number, 1 category",
+        "inputs: 4: size, town = a, town = b, town = c",
+        "left out: 1: id (a row number or an id)",
+    ]
+    wide = repr(read(rng.normal(size=(30, 300)), rng.normal(size=30))[0])
+    assert wide.splitlines()[1] == "inputs: 300: x0, x1, x2, x3, x4, x5, ..."
+    assert len(wide) < 200
+    assert repr(constant_network(3)) == "Networks: 1 network, 3 inputs, at most 1 hidden layer of 1 units"
 
 
 def test_one_wrong_cell_moves_no_other_row():

@@ -37,10 +37,9 @@ from scipy.special import erf, expit
 from netformer.exports.intervals import Intervals
 from netformer.networks.stack import Networks
 from netformer.tables.reading import CUT, Reading
-from netformer.tables.scaling import SQUASH, standard
+from netformer.tables.scaling import FARTHEST, SQUASH, standard
 
 MAPPED = ("value", "sin", "cos")
-_FARTHEST = 1e9  # of r, beyond which the squash is SQUASH in float64, and its square far from an overflow
 Rounding = Callable[[np.ndarray], np.ndarray]
 TOLERANCE = 2e-6  # of the target's spread: what written digits may change, on the rows of `_probe`
 EXACT_DIGITS = 17
@@ -112,7 +111,7 @@ def _bounds(reading: Reading) -> tuple[Float[np.ndarray, " inputs"], Float[np.nd
         squashed = np.clip((reading.shift + sign * CUT * reading.spread) / SQUASH, -1.0, 1.0)
         with np.errstate(divide="ignore"):
             cut = SQUASH * squashed / np.sqrt(1 - np.square(squashed))
-        edges.append(np.clip(sign * np.minimum(sign * r, sign * cut), -_FARTHEST, _FARTHEST))
+        edges.append(np.clip(sign * np.minimum(sign * r, sign * cut), -FARTHEST, FARTHEST))
     return edges[0], edges[1]
 
 

@@ -26,7 +26,7 @@ from netformer.exports.objects import DeliveredNetwork, sklearn_pipeline, target
 from netformer.exports.onnx import onnx_model
 from netformer.files import replacing
 from netformer.networks.stack import Networks, _check_stack
-from netformer.tables.columns import MOST_UNREADABLE, Column, _numbers, is_frame
+from netformer.tables.columns import MOST_UNREADABLE, Column, is_frame, read_numbers
 from netformer.tables.reading import Reading
 
 _ROWS = 4096  # of a table that are predicted at once, for memory
@@ -291,7 +291,7 @@ def _readable(X: Any, table: Sequence[Column]) -> tuple[Any, list[str]]:
     for column in table if is_frame(X) else ():
         if column.kind == "number" and column.name in X.columns and X[column.name].dtype.kind in "OTU":
             cells = X[column.name]
-            lost = _numbers(cells, column.form)[1]
+            lost = read_numbers(cells, column.form)[1]
             if 0 < lost.sum() <= MOST_UNREADABLE * cells.notna().sum():
                 X, row = X.assign(**{column.name: cells.mask(lost)}), int(lost.argmax())
                 more = f" and {int(lost.sum()) - 1} more" if lost.sum() > 1 else ""

@@ -15,7 +15,7 @@ from netformer.networks.convert import sklearn_regressor, torch_module
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs, activate, slots
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Networks:
     """n target networks. `weight` is zero wherever `specs.mask` has no edge."""
 
@@ -24,6 +24,11 @@ class Networks:
 
     def __len__(self) -> int:
         return len(self.weight)
+
+    def __repr__(self) -> str:
+        shape, count = self.layout, f"{len(self)} network{'s' * (len(self) != 1)}"
+        layers = f"{shape.max_hidden_layers} hidden layer{'s' * (shape.max_hidden_layers != 1)}"
+        return f"Networks: {count}, {shape.max_features} inputs, at most {layers} of {shape.max_width} units"
 
     def __getitem__(self, index) -> Networks:
         """A sub-stack; `index` selects along the first axis and keeps it (slice, list, mask or index tensor)."""

@@ -28,6 +28,7 @@ MOST_UNREADABLE = 0.1  # of the cells that are no gap: with more of them a colum
 LEAST_STAND_INS, LEAST_OTHERS = 3, 10  # cells that hold a number taken for a gap; different other values beside it
 MOST_NEW = 0.5  # share of levels to rows above which text tells rows apart and says nothing of the next one
 ALWAYS_LEVELS = 10  # that are read whatever the share
+HINTS = 4  # names that are missing for which one that comes near is named
 DATE_FORMATS = (
     *("ISO8601", "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S"),
     *("%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y", "%d/%m/%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%m/%d/%y"),
@@ -77,7 +78,7 @@ class Column:
         if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiub":
             return self._known(cells.astype(np.float64))
         series = pd.Series(cells)
-        values, unreadable = _dates(series, self.form) if self.kind == "date" else _numbers(series, self.form)
+        values, unreadable = _dates(series, self.form) if self.kind == "date" else read_numbers(series, self.form)
         if unreadable.any():
             row = int(unreadable.argmax())
             raise InputError(
@@ -144,11 +145,18 @@ def matched(X: Any, wanted: Sequence[str], given: Sequence[str]) -> tuple[list[C
     at = dict(zip(names, cells, strict=True))
     missing = [name for name in wanted if name not in at]
     if missing:
-        free = [name for name in names if name not in set(wanted)]
-        near = _nearest(missing[0], free)
-        hint = f"did you mean {near!r}?" if near else f"found {_shown(names)}"
+        hint = _hint(missing, [name for name in names if name not in set(wanted)]) or f"found {_shown(names)}"
         raise InputError(f"the table lacks {_shown(missing)}, read by the networks; {hint}")
     return [at[name] for name in wanted], [name for name in names if name not in set(given)]
+
+
+def _hint(missing: Sequence[str], free: Sequence[str]) -> str:
+    """Which of the names that are free may be meant by the first few that are missing, "" if none comes near."""
+    meant: dict[str, str] = {}
+    for name in missing[:HINTS]:
+        if near := _nearest(name, [other for other in free if other not in meant]):
+            meant[near] = f" for {name!r}" if len(missing) > 1 else ""
+    return f"did you mean {', '.join(repr(near) + name for near, name in meant.items())}?" if meant else ""
 
 
 def _nearest(name: str, among: Sequence[str]) -> str | None:
@@ -178,9 +186,9 @@ def column_of(name: str, cells: Cells) -> tuple[Column, np.ndarray]:
     if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_numeric_dtype(kind):
         if pd.api.types.is_complex_dtype(kind):
             raise InputError("holds complex numbers")
-        return Column(name, "number"), _numbers(series, "")[0]
+        return Column(name, "number"), read_numbers(series, "")[0]
     if pd.api.types.is_timedelta64_dtype(kind):
-        return Column(name, "number", note="a duration, in seconds"), _numbers(series, "")[0]
+        return Column(name, "number", note="a duration, in seconds"), read_numbers(series, "")[0]
     if pd.api.types.is_datetime64_any_dtype(kind):
         return Column(name, "date"), _dates(series, "")[0]
     known = series.dropna()
@@ -197,7 +205,7 @@ def _text_column(name: str, series: pd.Series) -> tuple[Column, np.ndarray]:
         raise InputError("holds no value")
     codes = any(re.fullmatch(r"0\d+", text) for text in distinct)  # 00123: no number is written so
     form = "," if any(_COMMA.fullmatch(text) for text in distinct) else ""
-    values, unreadable = _numbers(series, form)
+    values, unreadable = read_numbers(series, form)
     some = np.isfinite(values)
     if not codes and some.any() and unreadable.sum() <= MOST_UNREADABLE * (some.sum() + unreadable.sum()):
         note = "numbers with a decimal comma" if form else ""
@@ -211,8 +219,20 @@ def _text_column(name: str, series: pd.Series) -> tuple[Column, np.ndarray]:
             if not _dates(pd.Series(distinct[:20]), form)[1].any():
                 seconds, unreadable = _dates(series, form)
                 if not unreadable.any():
-                    return Column(name, "date", form=form), seconds
+                    return Column(name, "date", form=form, note=_other_order(series, form, seconds)), seconds
     return _category(name, series)
+
+
+def _other_order(series: pd.Series, form: str, seconds: Float[np.ndarray, " rows"]) -> str:
+    """The note for dates that can be read with day and month the other way round as well, and are other dates then."""
+    other = form.translate(str.maketrans("dm", "md"))
+    if other == form or other not in DATE_FORMATS:
+        return ""
+    swapped, unreadable = _dates(series, other)
+    if unreadable.any() or np.array_equal(swapped, seconds, equal_nan=True):
+        return ""
+    first, second = ("day", "month") if form.index("d") < form.index("m") else ("month", "day")
+    return f"dates taken as {first} before {second}; {second} before {first} fits every cell as well"
 
 
 def _category(name: str, series: pd.Series, ordered: bool = False) -> tuple[Column, np.ndarray]:
@@ -242,7 +262,7 @@ def _text(cell: Any) -> str:
     return str(cell).strip()
 
 
-def _numbers(series: pd.Series, form: str) -> tuple[Float[np.ndarray, " rows"], np.ndarray]:
+def read_numbers(series: pd.Series, form: str) -> tuple[Float[np.ndarray, " rows"], np.ndarray]:
     """Cells as numbers, nan for gaps, and which could not be read. form: "," for a decimal comma."""
     kind = series.dtype
     if pd.api.types.is_timedelta64_dtype(kind):
@@ -250,11 +270,11 @@ def _numbers(series: pd.Series, form: str) -> tuple[Float[np.ndarray, " rows"], 
     if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_numeric_dtype(kind):
         return series.to_numpy(np.float64, na_value=np.nan), np.zeros(len(series), bool)
     codes, distinct = pd.factorize(series)
-    read = np.array([_number(cell, form) for cell in distinct] + [(np.nan, False)], dtype=np.float64).reshape(-1, 2)
+    read = np.array([read_number(cell, form) for cell in distinct] + [(np.nan, False)], dtype=np.float64).reshape(-1, 2)
     return read[codes, 0], read[codes, 1] > 0
 
 
-def _number(cell: Any, form: str) -> tuple[float, bool]:
+def read_number(cell: Any, form: str) -> tuple[float, bool]:
     """A cell as a number, and whether it is neither a number nor a gap."""
     if isinstance(cell, bool | np.bool_ | int | float | np.number):
         return float(cell), False

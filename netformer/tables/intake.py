@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 
 from netformer.errors import InputError
 from netformer.tables.cells import first_of, unread
-from netformer.tables.columns import Column, _number, column_of, matched, stand_ins
+from netformer.tables.columns import Column, column_of, matched, read_number, stand_ins
 from netformer.tables.files import MIN_ROWS, read_raw, require_column
 from netformer.tables.reading import Reading
 
@@ -205,7 +205,7 @@ def _target(name: str, cells: pd.Series, path: Path) -> tuple[Float[np.ndarray, 
             f"{path}: target {name!r} holds dates; this is regression: write them as a number, such as days"
         )
     if kind == "category":
-        no_number = [known and _number(cell, "")[1] for cell, known in zip(cells, cells.notna(), strict=True)]
+        no_number = [known and read_number(cell, "")[1] for cell, known in zip(cells, cells.notna(), strict=True)]
         row = no_number.index(True) if any(no_number) else int(cells.notna().to_numpy().argmax())
         raise InputError(
             f"{path}: target {name!r} must be numeric, found {str(cells.iloc[row])!r} in row {row + 1}; this is "

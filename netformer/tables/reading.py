@@ -30,10 +30,11 @@ from netformer.tables.scaling import FLAT, center_and_scale, squash, standard
 
 CUT = 6.0  # of a standardised input
 TELLING = 0.999  # R2 by leave-one-out of one column alone, above which it looks like the target itself
+SHOWN = 6  # names in a line of what a reading says of itself
 MAPS = ("low", "high", "center", "scale", "shift", "spread")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reading:
     """The columns a network reads, its inputs, and the units of the target.
 
@@ -68,6 +69,15 @@ class Reading:
             raise InputError("scale and spread must be above 0")
         if not (0 < self.target_scale < np.inf and np.isfinite(self.target_center)):
             raise InputError("target_scale must be above 0 and finite, target_center finite")
+
+    def __repr__(self) -> str:
+        kinds = [column.kind for column in self.table]
+        counts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
+        lines = [f"Reading of {len(kinds)} column{'s' * (len(kinds) != 1)} for {self.target!r}: {', '.join(counts)}"]
+        lines.append(f"inputs: {_first(self.input_names)}")
+        if self.left_out:
+            lines.append(f"left out: {_first([f'{name} ({why})' for name, why in self.left_out])}")
+        return "\n".join(lines)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -234,18 +244,26 @@ def read(
         left_out=tuple(reasons.items()),
     )
     z = np.where(flat, 0.0, reading.scaled(made))
-    return replace(reading, notes=_telling(reading, z, t)) if framed and t.any() else reading, z, t
+    return replace(reading, notes=_telling(reading, made, t)) if framed and t.any() else reading, z, t
+
+
+def _first(names: Sequence[str]) -> str:
+    """How many there are, and the first `SHOWN` of them."""
+    return f"{len(names)}: {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}"
 
 
 def _is_extra(table: Sequence[Column], one: Input) -> bool:
     return one.part != "value" and table[one.column].kind != "category"
 
 
-def _telling(reading: Reading, z: Float[np.ndarray, "rows inputs"], t: Float[np.ndarray, " rows"]) -> tuple[str, ...]:
-    """A sentence for each column whose value is the target in disguise."""
+def _telling(
+    reading: Reading, numbers: Float[np.ndarray, "rows inputs"], t: Float[np.ndarray, " rows"]
+) -> tuple[str, ...]:
+    """A sentence for each column whose value is the target in disguise, as it stands in the table: not squashed."""
     found = []
+    center, scale, _ = center_and_scale(numbers)
     for i, one in enumerate(reading.inputs):
-        r2 = 1 - left_out([z[:, i]], t).mean() if one.part == "value" else 0.0
+        r2 = 1 - left_out([standard(numbers[:, i], center[i], scale[i])], t).mean() if one.part == "value" else 0.0
         if r2 > TELLING:
             found.append(
                 f"{reading.columns[one.column]!r} alone predicts {reading.target!r} with an R2 of {r2:.4f}; drop it if "

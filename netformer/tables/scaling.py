@@ -6,12 +6,14 @@ import numpy as np
 from jaxtyping import Float
 
 SQUASH = 6.0  # robust deviations that a cell is worth at most
+FARTHEST = 1e9  # robust deviations from which on the squash is SQUASH in float64, and whose square does not overflow
 NORMAL_IQR = 1.3489795003921634  # interquartile range of a standard normal
 FLAT = 1e-13  # deviation over size, below which a column holds one value and what rounding makes of it
 
 
 def squash(r: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """r / sqrt(1 + (r / SQUASH)^2)."""
+    """r / sqrt(1 + (r / SQUASH)^2), of any r, endless too."""
+    r = np.clip(r, -FARTHEST, FARTHEST)
     return r / np.sqrt(1 + np.square(r / SQUASH))
 
 
