@@ -6,7 +6,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from netformer.exports.formula import Formula, formula_of
 from netformer.exports.intervals import Intervals, ends_of, quantiles_of
 from netformer.exports.objects import DeliveredNetwork, sklearn_pipeline, target_regressor
 from netformer.exports.onnx import onnx_model
+from netformer.exports.shown import html_of
 from netformer.files import replacing
 from netformer.networks.stack import Networks, _check_stack
 from netformer.tables.columns import MOST_UNREADABLE, Column, is_frame, read_numbers
@@ -42,7 +42,8 @@ class Population:
     (`merging.widen`), or None. about: anything JSON holds (seeds, scores). intervals: how far off
     the wide network may be, or None.
 
-    `len` counts the networks, `population[i]` and `population[i:j]` hold some of them, without the wide one.
+    `len` counts the networks; `population[i]`, `population[i:j]` and `population[mask]` hold some of them, without the
+    wide one, and so do its items one by one.
     Raises InputError for parts that do not belong together.
     """
 
@@ -80,12 +81,20 @@ class Population:
     def __len__(self) -> int:
         return len(self.networks)
 
-    def __getitem__(self, index: int | slice) -> Population:
-        """Some of the networks, in a population without a wide one."""
-        at = list(range(len(self)))[index]
-        some = at if isinstance(at, list) else [at]
+    def __getitem__(self, index: Any) -> Population:
+        """Some of the networks, in a population without a wide one. index: a number, a slice, numbers, or a mask with
+        a truth value per network. Raises InputError for another mask and where nothing is selected, IndexError for a
+        number that no network has."""
+        some = np.arange(len(self))
+        at = index if isinstance(index, slice) else np.asarray(index)
+        if not isinstance(at, slice):
+            if at.dtype == bool and at.shape != (len(self),):
+                raise InputError(f"a mask must hold a truth value per network, {len(self)}, got shape {at.shape}")
+            if at.ndim > 1 or at.dtype.kind not in "biu":
+                raise InputError(f"an index must be a number, a slice, numbers or a mask, got {index!r}")
+        chosen = np.atleast_1d(some[at]).tolist()
         return replace(
-            self, networks=self.networks[some], expected_r2=self.expected_r2[some], wide=None, intervals=None
+            self, networks=self.networks[chosen], expected_r2=self.expected_r2[chosen], wide=None, intervals=None
         )
 
     def __iter__(self) -> Iterator[Population]:
@@ -105,14 +114,9 @@ class Population:
         return "\n".join(parts)
 
     def _repr_html_(self) -> str:
-        first, *lines = map(escape, repr(self).splitlines())
         sizes, r2 = self.networks.specs.n_params.tolist(), self.expected_r2.tolist()
-        rows = [
-            f"<tr><td>{i}</td><td>{size}</td><td>{value:.3f}</td></tr>"
-            for i, (size, value) in enumerate(zip(sizes, r2, strict=True))
-        ]
-        head = "<tr><th>network</th><th>parameters</th><th>expected R2</th></tr>"
-        return f"<p>{first}<br>{'<br>'.join(lines)}</p><table>{head}{''.join(rows)}</table>"
+        rows = [(i, size, f"{value:.3f}") for i, (size, value) in enumerate(zip(sizes, r2, strict=True))]
+        return html_of(self, ("network", "parameters", "expected R2"), rows)
 
     def stack(self, which: int | str) -> Networks:
         """The stack whose mean `which` names: "wide", "mean" (of `networks`), or the index of one network."""

@@ -187,6 +187,15 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         return tags
 
+    def _repr_html_inner(self) -> str:
+        """The diagram of scikit-learn, and what was fitted."""
+        fitted = [one.network_ for one in getattr(self, "targets_", [self]) if hasattr(one, "network_")]
+        return super()._repr_html_inner() + "".join(population._repr_html_() for population in fitted)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        shown = super()._repr_mimebundle_(**kwargs)
+        return shown | ({"text/html": self._repr_html_inner()} if "text/html" in shown else {})
+
     def _keep(self, population: Population, noise: float) -> None:
         """What `fit` and `load` leave behind."""
         reading = population.reading

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from netformer.errors import InputError
 from netformer.exports.population import Population
+from netformer.exports.shown import html_of
 from netformer.generation.sampling import sample_networks
 from netformer.model.prompt import FREE, Prompt, check_request
 from netformer.model.store import load_model
@@ -41,6 +42,19 @@ class NetFormer:
         """The model in a folder the pipeline wrote; without a path, the weights of the package. Raises InputError, one
         line, for a folder that is missing, incomplete, damaged or of another format."""
         return cls(*load_model(PACKAGE if path is None else Path(path)))
+
+    def __repr__(self) -> str:
+        layout = self.model.layout
+        size = sum(part.numel() for part in self.model.state_dict().values())
+        return (
+            f"NetFormer of {size:,} parameters\n"
+            f"writes networks of up to {layout.max_features} inputs and {layout.max_hidden_layers} hidden layers of up "
+            f"to {layout.max_width} units"
+        )
+
+    def _repr_html_(self) -> str:
+        names = ("condition", "d_latent", "temperature")
+        return html_of(self, ("setting", "value"), [(name, getattr(self.model, name)) for name in names])
 
     def generate(
         self,
