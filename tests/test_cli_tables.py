@@ -190,7 +190,7 @@ def test_cells_of_several_types_are_read_or_left_out_with_the_reason(tmp_path):
     (tmp_path / "t.json").write_text(json.dumps(rows))
     report = json.loads(run("generate", tmp_path / "t.json", "-t", "y", "-n", 1, "--json").stdout)
     found = {row["name"]: (row["kind"], row["note"][:24]) for row in report["columns"]}
-    assert found == {"a": ("number", ""), "b": ("category", ""), "c": ("left out", "holds lists or the like,")}
+    assert found == {"a": ("number", ""), "b": ("category", ""), "c": ("left out", "holds lists or the like")}
     message = refused("generate", tmp_path / "t.json", "-t", "c")
     assert "target 'c' must be numeric, found '[0]' in row 1; this is regression" in message
 

@@ -89,7 +89,7 @@ def test_levels_stand_in_order_of_their_counts_and_a_gap_is_one():
 
 def test_a_few_unreadable_cells_among_numbers_are_gaps_and_the_first_is_named():
     column, values = kind_of([*map(str, range(30)), "broken", "7", "odd"])
-    assert (column.kind, column.note) == ("number", "numbers; 'broken' in row 31 and 1 more cells taken for gaps")
+    assert (column.kind, column.note) == ("number", "numbers; the cell in row 31 and 1 more taken for gaps")
     assert np.isnan(values).sum() == 2
     assert kind_of(["1", "2", "x", "y"] * 3)[0].kind == "category"
 
@@ -135,7 +135,7 @@ def frame(**more):
         (np.arange(N), "a row number or an id"),
         (VALUE, "a copy of value"),
         ([f"text {i}" for i in range(N)], r"a text that differs in nearly every row (120 of 120)"),
-        ([[1, 2]] * N, "holds lists or the like, [1, 2]"),
+        ([[1, 2]] * N, "holds lists or the like"),
     ],
 )
 def test_columns_that_say_nothing_are_left_out_with_a_reason(cells, why):

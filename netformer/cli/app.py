@@ -20,6 +20,7 @@ from netformer.cli.arguments import (
     Format,
     Header,
     Interval,
+    MinFrequency,
     Model,
     Nets,
     Quiet,
@@ -85,6 +86,7 @@ def generate(
     header: Header = True,
     encoding: Encoding = None,
     sep: Separator = None,
+    min_frequency: MinFrequency = 2,
     out: Annotated[Path | None, typer.Option(help="New folder for the networks.")] = None,
     report: Annotated[Path | None, typer.Option(help="New .html: scores, curves and networks, one file.")] = None,
     json: AsJson = False,
@@ -115,7 +117,7 @@ def generate(
     X, y, train = intake.X, intake.y, rows_to_train_on(len(intake.y), seed)
     if np.ptp(y[train]) == 0:
         raise InputError(f"{table}: target {target!r} must vary in the rows trained on; try another --seed")
-    estimator = NetFormerRegressor(refine, n, seed, max_params, max_hidden_layers, allowed, writer)
+    estimator = NetFormerRegressor(refine, n, seed, max_params, max_hidden_layers, allowed, writer, min_frequency)
     with talk.progress(f"writing {n} networks for {len(y)} rows and {X.shape[1]} columns"), in_file(table):
         estimator.fit(X[train], pd.Series(y[train], name=target))
         seconds = time.perf_counter() - start

@@ -28,5 +28,6 @@ Model = Annotated[
     Path | None,
     typer.Option(help="Folder of a model of your own, such as models/netformer."),
 ]
+MinFrequency = Annotated[int, typer.Option(min=1, help="Rows of a level that the networks may hold; see privacy.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]

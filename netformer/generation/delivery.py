@@ -15,7 +15,7 @@ from netformer.generation.generator import NetFormer
 from netformer.generation.merging import widen
 from netformer.model.prompt import FREE, Prompt
 from netformer.networks.stack import concatenate, constant_network
-from netformer.tables.inputs import Input
+from netformer.tables.inputs import MIN_FREQUENCY, Input
 from netformer.tables.reading import CUT, read
 from netformer.tasks.task import TRAIN
 from netformer.tasks.view import TaskStack, Views
@@ -38,14 +38,16 @@ def deliver(
     refine_steps: int = 0,
     columns: Sequence[str] | None = None,
     target: str = "y",
+    min_frequency: int = MIN_FREQUENCY,
 ) -> Population:
     """`n_samples` networks on all columns of a table, with a wide network and its intervals.
 
     load: gives the model; not called where nothing can be learned (a constant target, no column that varies), which one
-    network of zeros answers. prompt, refine_steps: as in `NetFormer.generate`. columns, target: names, see
-    `reading.read`. `about["groups"]`: of columns the networks read a part each, 1 where each is an answer on its own.
+    network of zeros answers. prompt, refine_steps: as in `NetFormer.generate`. columns, target, min_frequency:
+    see `reading.read`. `about["groups"]`: of columns the networks read a part each, 1 where each is an answer by
+    itself.
     """
-    reading, z, t = read(X, y, columns, target)
+    reading, z, t = read(X, y, columns, target, min_frequency)
     if not (z.any() and t.any()):
         nothing = constant_network(z.shape[1])
         return Population(reading, nothing, torch.zeros(1), nothing, {"groups": 1}, calibrate(nothing, nothing, z, t))

@@ -30,6 +30,7 @@ from netformer.errors import InputError
 from netformer.generation.explaining import Explaining
 from netformer.tables.cells import emptied
 from netformer.tables.columns import cells_of, is_frame
+from netformer.tables.inputs import MIN_FREQUENCY
 
 if TYPE_CHECKING:
     from netformer.exports.population import Population
@@ -89,6 +90,8 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
     activations : sequence of names or None, default None. Those allowed: identity, relu, tanh, sigmoid, gelu.
     model : path of a folder, NetFormer or None, default None. The model that writes; None: the weights of the package.
         A fitted or saved regressor does not need it any more.
+    min_frequency : int, default 2. Rows in which a level of text or of codes stands if what is fitted may hold it; a
+        rarer one is read as any other (docs/privacy.md).
 
     Attributes
     ----------
@@ -112,6 +115,7 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
         max_hidden_layers: int | None = None,
         activations: Sequence[str] | None = None,
         model: str | Path | NetFormer | None = None,
+        min_frequency: int = MIN_FREQUENCY,
     ) -> None:
         self.refine_steps = refine_steps
         self.n_samples = n_samples
@@ -120,6 +124,7 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
         self.max_hidden_layers = max_hidden_layers
         self.activations = activations
         self.model = model
+        self.min_frequency = min_frequency
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetFormerRegressor:
         """X: a DataFrame of pandas, polars or pyarrow with columns of numbers, dates, categories and text, or an array
@@ -154,6 +159,7 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
             seed=_seed(self.random_state),
             prompt=prompt,
             target="y" if name is None else str(name),
+            min_frequency=at_least_one(self.min_frequency),
         )
         self._keep(population, float(np.sqrt(np.square(population.predict(X) - y).mean())))
         return self
@@ -261,7 +267,7 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
         parameters; a random_state that is no whole number, and a model that is no folder, as None."""
         check_is_fitted(self, "network_")
         parameters = self.get_params()
-        for name in ("refine_steps", "n_samples", "random_state", "max_params", "max_hidden_layers"):
+        for name in ("refine_steps", "n_samples", "random_state", "max_params", "max_hidden_layers", "min_frequency"):
             value = parameters[name]
             parameters[name] = int(value) if isinstance(value, Integral) else None
         if self.activations is not None:
@@ -304,6 +310,13 @@ def _seed(random_state: Any) -> int:
     if random_state is None:
         return int(np.random.default_rng().integers(2**31 - 1))
     return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def at_least_one(min_frequency: Any) -> int:
+    """`min_frequency` as an int. Raises InputError unless it is a whole number from 1 on."""
+    if not isinstance(min_frequency, Integral) or isinstance(min_frequency, bool) or min_frequency < 1:
+        raise InputError(f"min_frequency must be a whole number of rows from 1 on, got {min_frequency!r}")
+    return int(min_frequency)
 
 
 def _numeric_target(y: Any) -> Float[np.ndarray, " rows"]:

@@ -193,7 +193,7 @@ def column_of(name: str, cells: Cells) -> tuple[Column, np.ndarray]:
         return Column(name, "date"), _dates(series, "")[0]
     known = series.dropna()
     if known.map(lambda cell: isinstance(cell, list | dict | set | tuple | np.ndarray)).any():
-        raise InputError(f"holds lists or the like, {str(known.iloc[0])[:30]}")
+        raise InputError("holds lists or the like")
     return _text_column(name, series)
 
 
@@ -211,8 +211,8 @@ def _text_column(name: str, series: pd.Series) -> tuple[Column, np.ndarray]:
         note = "numbers with a decimal comma" if form else ""
         if unreadable.any():
             row = int(unreadable.argmax())
-            more = f" and {unreadable.sum() - 1} more cells" if unreadable.sum() > 1 else ""
-            note = f"numbers; {str(series.iloc[row])!r} in row {row + 1}{more} taken for gaps"
+            more = f" and {unreadable.sum() - 1} more" if unreadable.sum() > 1 else ""
+            note = f"numbers; the cell in row {row + 1}{more} taken for gaps"  # without it: this is stored
         return Column(name, "number", form=form, note=note), values
     if all(6 <= len(text) <= 40 and re.search(r"\d{2}", text) for text in distinct):
         for form in DATE_FORMATS:

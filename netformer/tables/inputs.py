@@ -6,6 +6,9 @@
     category  its rank if it is ordered; up to `MOST_SHOWN` levels: a 0/1 input for each; more: the mean of the target
               for its level, and the logarithm of the level's count where that helps
 
+A level that stands in fewer than `MIN_FREQUENCY` of the rows fitted, or as many as are asked for, is not kept: its
+cells are those of any other level, also in the rows fitted. So no level tells of one row.
+
 Whether something helps is decided on the rows fitted, by leave-one-out. A mean of the target is shrunk to that of all
 rows, by the variance within levels over that between them (Micci-Barreca 2001, eq. 5), and the rows fitted get the mean
 of the other `FOLDS` - 1 folds: one that knew a row's own target would be believed too much.
@@ -23,6 +26,7 @@ from netformer.tables.columns import Column, stand_ins
 
 MOST_SHOWN = 10  # levels of a category that get an input each
 LEAST_ROWS = 3  # of a level that gets one
+MIN_FREQUENCY = 2  # rows of a level that is kept
 CODE_LEVELS, CODE_ROWS = (3, 60), 5  # how many values codes take, and rows a value at least, in the mean
 CODES = 2.0  # standard errors by which codes must be better than a smooth curve
 FOLDS = 5
@@ -69,13 +73,15 @@ class Input:
 
 
 def inputs_of(
-    column: Column, index: int, cells: np.ndarray, t: Float[np.ndarray, " rows"]
+    column: Column, index: int, cells: np.ndarray, t: Float[np.ndarray, " rows"], min_frequency: int = MIN_FREQUENCY
 ) -> tuple[Column, list[Input], list[Float[np.ndarray, " rows"]]]:
     """The column with what it learned of the rows fitted, its inputs, and these for the rows fitted.
 
-    index: of the column. cells: values (gaps nan), or codes of a category. t: the target, standardised.
+    index: of the column. cells: values (gaps nan), or codes of a category. t: the target, standardised. min_frequency:
+    rows of a level that is kept, see `frequent`; of a category without such a level there is no input.
     """
     if column.kind == "category":
+        column, cells = frequent(column, cells, min_frequency)
         inputs, fitted = _of_category(column, index, cells, t)
         return column, inputs, fitted
     gaps = stand_ins(cells[~np.isnan(cells)]) if column.kind == "number" else ()
@@ -101,25 +107,35 @@ def inputs_of(
     if levels is not None:
         codes = np.where(gap, len(levels), np.searchsorted(levels, cells))
         if _act_as_codes(codes, filled, t, len(levels)):
-            column = replace(column, levels=tuple(levels.tolist()))
-            values, own = level_means(codes, t, len(levels))
+            column, codes = frequent(replace(column, levels=tuple(levels.tolist())), codes, min_frequency)
+            values, own = level_means(codes, t, len(column.levels))
             inputs.append(Input(index, "mean", tuple(values.tolist())))
             fitted.append(own)
     return column, inputs, fitted
+
+
+def frequent(column: Column, codes: Int[np.ndarray, " rows"], least: int) -> tuple[Column, Int[np.ndarray, " rows"]]:
+    """The column with the levels that stand in at least so many rows, and the codes of these; any other has the
+    last."""
+    counts = np.bincount(codes, minlength=len(column.levels) + 1)[:-1]
+    kept = np.flatnonzero(counts >= least)
+    place = np.full(len(counts) + 1, len(kept))
+    place[kept] = np.arange(len(kept))
+    return replace(column, levels=tuple(column.levels[i] for i in kept)), place[codes]
 
 
 def _of_category(
     column: Column, index: int, codes: Int[np.ndarray, " rows"], t: Float[np.ndarray, " rows"]
 ) -> tuple[list[Input], list[np.ndarray]]:
     k = len(column.levels)
-    counts = np.bincount(codes, minlength=k)
+    counts = np.bincount(codes, minlength=k + 1)[:k]
     inputs, fitted = [], []
-    if column.note == "ordered":
+    if column.note == "ordered" and k:
         known = np.arange(k) - np.mean(np.arange(k))
         inputs.append(Input(index, "rank", (*known.tolist(), 0.0)))
     if k <= MOST_SHOWN:
         shown = [level for level in range(k) if counts[level] >= LEAST_ROWS]
-        shown = shown[1:] if len(shown) == k == 2 else shown  # two levels are one number
+        shown = shown[1:] if len(shown) == k == 2 and counts.sum() == len(codes) else shown  # two are one number
         inputs += [Input(index, "level", tuple(float(i == level) for i in range(k + 1))) for level in shown]
         return inputs, [one.of(column, codes, codes) for one in inputs]
     values, own = level_means(codes, t, k)

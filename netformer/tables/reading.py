@@ -25,7 +25,7 @@ from jaxtyping import Float
 
 from netformer.errors import InputError
 from netformer.tables.columns import Cells, Column, cells_of, column_of, is_frame, is_row_number, matched
-from netformer.tables.inputs import Input, inputs_of, left_out
+from netformer.tables.inputs import MIN_FREQUENCY, Input, inputs_of, left_out
 from netformer.tables.scaling import FLAT, center_and_scale, squash, standard
 
 CUT = 6.0  # of a standardised input
@@ -159,7 +159,8 @@ class Reading:
         return t * self.target_scale + self.target_center
 
     def outside(self, X: Any) -> dict[str, int]:
-        """Columns of a table with cells beyond what was fitted, and how many: numbers out of range, unseen levels."""
+        """Columns of a table with cells beyond what was fitted, and how many: numbers out of range, levels that
+        are not kept or were never seen."""
         cells, _ = matched(X, self.columns, self.given or self.columns)
         found: dict[str, int] = {}
         for index, (column, cell) in enumerate(zip(self.table, cells, strict=True)):
@@ -192,14 +193,18 @@ class Reading:
 
 
 def read(
-    X: Any, y: Any, columns: Sequence[str] | None = None, target: str = "y"
+    X: Any,
+    y: Any,
+    columns: Sequence[str] | None = None,
+    target: str = "y",
+    min_frequency: int = MIN_FREQUENCY,
 ) -> tuple[Reading, Float[np.ndarray, "rows inputs"], Float[np.ndarray, " rows"]]:
     """The reading of a table, its inputs and its target in it: mean 0 and deviation 1, not cut.
 
     X: a DataFrame of pandas, polars or pyarrow, or an array (rows, columns); gaps are None or nan. y: (rows,), numbers.
     columns: names of an array's columns, None for x0, x1, ... Of a DataFrame, columns that say nothing (constant, row
     numbers, text that differs in every row, copies) are left out; an array keeps them, and what does not vary (`FLAT`)
-    is 0, as is such a target.
+    is 0, as is such a target. min_frequency: rows of a level that is kept (`inputs.frequent`), at least 1.
     Raises InputError for other shapes, fewer than 2 rows, infinite values, a target with gaps, and a table of which no
     column can be used.
     """
@@ -223,7 +228,10 @@ def read(
     inputs: list[Input] = []
     fitted: list[np.ndarray] = []
     for column, values in used:
-        full, some, numbers = inputs_of(column, len(table), values, t)
+        full, some, numbers = inputs_of(column, len(table), values, t, min_frequency)
+        if not some:
+            reasons[column.name] = "every level of it is rare"
+            continue
         table.append(full)
         inputs += some
         fitted += numbers
