@@ -21,10 +21,11 @@ def ridge_path(
     count = keep.sum(1).clamp(min=1).view(-1, 1, 1)
     weight = keep.unsqueeze(2)
     y_mean = (y * keep).sum(1).view(-1, 1, 1) / count
-    z = design - (design * weight).sum(1, keepdim=True) / count
-    size, basis = torch.linalg.eigh((z * weight).transpose(1, 2) @ z)
+    every = bool(train.all())
+    z = design - (design if every else design * weight).sum(1, keepdim=True) / count
+    size, basis = torch.linalg.eigh((z if every else z * weight).transpose(1, 2) @ z)
     rotated = z @ basis
-    moment = (rotated * weight).transpose(1, 2) @ (y.unsqueeze(2) - y_mean)
+    moment = (rotated if every else rotated * weight).transpose(1, 2) @ (y.unsqueeze(2) - y_mean)
     inverse = 1 / (size.clamp(min=0).unsqueeze(2) + PENALTIES.to(design.dtype))
     return y_mean + rotated @ (moment * inverse), 1 / count + rotated.square() @ inverse
 

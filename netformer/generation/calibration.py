@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from netformer.exports.intervals import LEVELS, Intervals, between
-from netformer.generation.merging import UNIT_ROWS, _prior_scale
+from netformer.generation.merging import UNIT_ROWS, _prior_scale, own_fits
 from netformer.networks.stack import Networks
-from netformer.ridge import PENALTIES, TRUST, leave_one_out, ridge_path, trust
+from netformer.ridge import PENALTIES, TRUST, trust
 from netformer.tables.reading import CUT
 
 ROWS = 2048  # left out one at a time at most: of more rows every second, third, ..
@@ -50,7 +50,7 @@ def calibrate(
     last = wide.specs.widths.gather(1, wide.specs.depth.unsqueeze(1) - 1)
     units = torch.arange(wide.layout.max_width) < last
     network = Networks(wide.specs, wide.weight.double())
-    hidden = network.hidden(x.unsqueeze(0))[-1]
+    hidden = network.last_hidden(x.unsqueeze(0))
     design = torch.cat([x, hidden.permute(1, 0, 2)[:, units]], 1)
     centre = mass @ design / mass.sum()
     unit = _prior_scale(mass @ (design - centre).square() / mass.sum(), x.shape[1])
@@ -58,11 +58,11 @@ def calibrate(
     error, _, leverage = _left_out(y, size, rotated, PENALTIES / step, mass)
     joint = len(t) / (len(t) + UNIT_ROWS * int(units.sum())) if share is None else share
     if joint < 1:
-        own, own_leverage = _own_left_out(networks, torch.where(units.unsqueeze(1), hidden, 0.0), x, y)
+        own, own_leverage = _own_left_out(networks, hidden, x, y)
         error = joint * error + (1 - joint) * own
         leverage = joint * leverage + (1 - joint) * own_leverage
     if step > 1:  # of the fit on all rows, not on those looked at
-        error = (y - network.predict(x.unsqueeze(0)).mean(0)) / (1 - leverage / step)
+        error = (y - network.output(hidden, x.unsqueeze(0)).mean(0)) / (1 - leverage / step)
     fitted, moment, mean = _log_scale(error, size, rotated, mass)
     certain = len(rows) / (len(rows) + SCALE_ROWS)
     fitted = mean + certain * (fitted - mean)
@@ -81,14 +81,11 @@ def _own_left_out(
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
     """The error of each row in the weighted mean of the networks under their own output layers, without it, and its
     leverage: that of ridge on [x, hidden], as in `merging.widen`."""
-    n, m = len(networks), len(y)
-    design, target, every = torch.cat([x.expand(n, -1, -1), hidden], 2), y.expand(n, -1), torch.ones(n, m).bool()
-    predicted, leverage = ridge_path(design, target, every)
-    error = leave_one_out(predicted, leverage, target, every) / y.square().sum().clamp(min=1e-12)
-    each = (leverage * trust(error).unsqueeze(1)).sum(2)
-    answers = Networks(networks.specs, networks.weight.double()).predict(x.unsqueeze(0))
+    error, leverage = own_fits(hidden, x, y)
     weight = trust(error.min(1).values)
-    return weight @ ((y - answers) / (1 - each).clamp(min=1e-3)), weight @ each
+    answers = Networks(networks.specs, networks.weight.double()).output(hidden, x.unsqueeze(0))
+    off = (y - answers) / (1 - leverage).clamp(min=1e-3)
+    return weight @ off, weight @ leverage
 
 
 def _log_scale(

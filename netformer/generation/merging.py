@@ -23,6 +23,7 @@ from netformer.tasks.view import TaskStack
 
 PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
 BLOCK = 8192  # rows whose hidden units are in memory at once
+TRUST_ROWS = 8192  # that say which networks to trust, at most
 MOST_UNITS = 2048  # under one solved output layer, of a table with more rows; more are solved in parts
 UNIT_ROWS = 0.7  # train rows for each hidden unit at which both output layers count the same
 
@@ -73,15 +74,26 @@ def _parts(units: Int[Tensor, " n"], rows: int) -> list[Int[Tensor, " k"]]:
     return list(every.chunk(-(-int(units.sum()) // MOST_UNITS)))
 
 
+def own_fits(
+    hidden: Float[Tensor, "n rows width"], x: Float[Tensor, "rows features"], y: Float[Tensor, " rows"]
+) -> tuple[Float[Tensor, "n penalties"], Float[Tensor, "n rows"]]:
+    """Ridge on [x, hidden] for each network on its own: its leave-one-out errors under `PENALTIES`, over the sum of
+    squares of y, and the leverage of each row in the mean of these fits weighed by `trust`."""
+    target = y.double()[None]
+    every, squares = torch.ones(1, len(y), dtype=torch.bool), target.square().sum().clamp(min=1e-12)
+    errors, leverages = [], []
+    for own in hidden:  # one after the other: its rows stay in the cache
+        predicted, leverage = ridge_path(torch.cat([x, own], 1).double()[None], target, every)
+        errors.append(leave_one_out(predicted, leverage, target, every)[0] / squares)
+        leverages.append(leverage[0] @ trust(errors[-1]))
+    return torch.stack(errors), torch.stack(leverages)
+
+
 def _trust(networks: Networks, x: Float[Tensor, "rows features"], y: Float[Tensor, " rows"]) -> Float[Tensor, " n"]:
-    """`ridge.trust` of ridge on [x, hidden] at its best penalty, for each network, on at most `BLOCK` rows."""
-    step = -(-len(y) // BLOCK)
-    x, y, n = x[::step], y[::step], len(networks)
-    hidden = networks.hidden(x.unsqueeze(0))[-1]
-    design = torch.cat([x.expand(n, -1, -1), hidden], 2).double()
-    target, every = y.double().expand(n, -1), torch.ones(n, len(y), dtype=torch.bool)
-    error = leave_one_out(*ridge_path(design, target, every), target, every).min(1).values
-    return trust(error / target[0].square().sum().clamp(min=1e-12))
+    """`ridge.trust` of each network by its own fit at the best penalty, on at most `TRUST_ROWS` rows."""
+    step = -(-len(y) // TRUST_ROWS)
+    x, y = x[::step], y[::step]
+    return trust(own_fits(networks.last_hidden(x.unsqueeze(0)), x, y)[0].min(1).values)
 
 
 def _joint_head(
@@ -139,7 +151,7 @@ def _designs(
 ) -> Iterator[tuple[Float[Tensor, "block slots"], Float[Tensor, " block"]]]:
     """[x, hidden] and y, a block of rows at a time, float64."""
     for part, target in zip(x.split(BLOCK), y.split(BLOCK), strict=True):
-        hidden = networks.hidden(part.unsqueeze(0))[-1].permute(1, 0, 2)[:, units]
+        hidden = networks.last_hidden(part.unsqueeze(0)).permute(1, 0, 2)[:, units]
         yield torch.cat([part, hidden], 1).double(), target.double()
 
 

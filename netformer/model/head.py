@@ -76,7 +76,7 @@ def _design(
 ) -> tuple[Float[Tensor, "n rows slots"], Float[Tensor, "n slots"], Float[Tensor, "n 1 1"]]:
     """[1, x, h] on the train rows, restricted to the edges the output layer has; these edges; the number m of rows."""
     keep = tasks.train.to(networks.weight.dtype)
-    h = networks.hidden(tasks.x)[-1]
+    h = networks.last_hidden(tasks.x)
     edges = networks.specs.mask[:, -1].to(h.dtype)
     design = torch.cat([torch.ones_like(h[:, :, :1]), tasks.x, h], 2) * edges.unsqueeze(1) * keep.unsqueeze(2)
     return design, edges, keep.sum(1).clamp(min=1).view(-1, 1, 1)

@@ -42,10 +42,18 @@ class TaskEncoder(nn.Module):
         keep = tasks.train[:, read].unsqueeze(2).to(tasks.x.dtype)
         with torch.autocast(tasks.x.device.type, enabled=False):
             rows, fixed = self._read(tasks.x[:, read], tasks.y[:, read], keep, tasks.n_features)
+        if torch.is_grad_enabled():
+            pooled = self._summary(rows, keep)
+        else:  # one task after the other: its rows stay in the cache, and nothing large is allocated
+            pooled = torch.cat([self._summary(*one) for one in zip(rows.split(1), keep.split(1), strict=True)])
+        return self.out(torch.cat([pooled, fixed.to(pooled.dtype)], 1))
+
+    def _summary(self, rows: Float[Tensor, "t rows k"], keep: Float[Tensor, "t rows 1"]) -> Float[Tensor, "t two_d"]:
+        """The pooled rows after every round."""
         rows = self.rows(rows)
         for told, moves in zip(self.told, self.moves, strict=True):
             rows = rows + moves(functional.gelu(rows + told(_pool(rows, keep)).unsqueeze(1)))
-        return self.out(torch.cat([_pool(rows, keep), fixed.to(rows.dtype)], 1))
+        return _pool(rows, keep)
 
     def _read(
         self,

@@ -29,7 +29,7 @@ def sigmoid(a: Tensor) -> Tensor:
 
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "gelu")
-_FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (
+FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda a: a,
     functional.relu,
     torch.tanh,
@@ -203,10 +203,10 @@ def activate(a: Float[Tensor, "n rows width"], codes: Int[Tensor, " n"]) -> Floa
     order = torch.argsort(codes, stable=True)
     counts = torch.bincount(codes, minlength=len(ACTIVATIONS)).tolist()
     if max(counts) == len(codes):
-        return _FUNCTIONS[counts.index(len(codes))](a)
-    parts = torch.split(a[order], counts)
-    done = torch.cat([function(part) for function, part in zip(_FUNCTIONS, parts, strict=True)])
-    return done[torch.argsort(order)]
+        return FUNCTIONS[counts.index(len(codes))](a)
+    parts = torch.split(a.index_select(0, order), counts)
+    done = torch.cat([function(part) for function, part in zip(FUNCTIONS, parts, strict=True)])
+    return done.index_select(0, torch.argsort(order))
 
 
 ABSENT, OUTPUT = 0, len(ACTIVATIONS) + 1

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from netformer.errors import InputError
 from netformer.networks.convert import sklearn_regressor, torch_module
-from netformer.networks.specs import ACTIVATIONS, Layout, Specs, activate, slots
+from netformer.networks.specs import ACTIVATIONS, FUNCTIONS, Layout, Specs, activate, slots
+
+LONG = 512  # rows from which networks are run one after the other
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,14 +54,31 @@ class Networks:
             w = patches[:, :, 1 : 1 + features] if index == 0 else patches[:, :, 1 + features :]
             a = torch.baddbmm(patches[:, None, :, 0], h, w.transpose(1, 2))
             a = activate(a, self.specs.activations[:, index])
-            present = (self.specs.widths[:, index] > 0).view(-1, 1, 1)
-            h = a if index == 0 else torch.where(present, a, h)
+            shallower = torch.nonzero(self.specs.widths[:, index] == 0).squeeze(1)
+            h = a.index_copy(0, shallower, h.index_select(0, shallower)) if index and len(shallower) else a
             out.append(h)
+        return out
+
+    def last_hidden(self, x: Float[Tensor, "m rows features"]) -> Float[Tensor, "n rows width"]:
+        """The last of `hidden`; of many rows network by network, so that they stay in the cache."""
+        if x.shape[1] < LONG or self.weight.requires_grad or x.requires_grad:
+            return self.hidden(x)[-1]
+        layout, rows = self.layout, x.expand(len(self), -1, -1)
+        out = x.new_empty(len(self), x.shape[1], layout.max_width)
+        codes, depth = self.specs.activations.tolist(), self.specs.depth.tolist()
+        for i, h in enumerate(rows):
+            for index in range(depth[i]):
+                bias, inputs, units = self.weight[i, layout.layer(index)].split(
+                    [1, layout.max_features, layout.max_width], 1
+                )
+                w = units if index else inputs
+                h = FUNCTIONS[codes[i][index]](torch.addmm(bias.flatten().contiguous(), h, w.T))
+            out[i] = h
         return out
 
     def predict(self, x: Float[Tensor, "m rows features"]) -> Float[Tensor, "n rows"]:
         """Outputs of each network on its own rows, or on one shared set of rows (m = 1)."""
-        return self.output(self.hidden(x)[-1], x)
+        return self.output(self.last_hidden(x), x)
 
     def output(self, h: Float[Tensor, "n rows width"], x: Float[Tensor, "m rows features"]) -> Float[Tensor, "n rows"]:
         """The output layer, from the last hidden activations and the inputs (skip)."""
