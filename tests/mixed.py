@@ -10,6 +10,7 @@ import torch
 from drawn import draw
 
 from netformer import Population
+from netformer.exports.intervals import LEVELS, Intervals
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks
 from netformer.tables.reading import read
@@ -116,3 +117,41 @@ def without_edges(population, *inputs):
         return Networks(replace(stack.specs, mask=mask), weight)
 
     return replace(population, networks=cut(population.networks), wide=cut(population.wide))
+
+
+# Names of columns and levels that a page must not take for its own
+NAMES = ("</script><script>alert(1)</script>", "<!-- a", "a&amp;b", '"quoted"', "größe\n", "\u2028", "{{DATA}}")
+
+
+def with_intervals(population, seed=0):
+    """The same with random intervals of its wide network."""
+    rng = np.random.default_rng(seed)
+    output = 0.3 * torch.from_numpy(rng.normal(size=tuple(population.wide.weight[:, -1].shape)))
+    return replace(
+        population, intervals=Intervals(output, np.array([-0.8, 0.6]), np.sort(rng.normal(size=len(LEVELS))))
+    )
+
+
+@cache
+def table(name):
+    """A population and rows for it."""
+    if name == "numbers":
+        X, population = numbers()
+        return with_intervals(population), pd.DataFrame(2 * X[:50], columns=population.columns)
+    if name == "mixed":
+        return with_intervals(mixed()), later_rows(50)
+    rng = np.random.default_rng(0)
+    written = [f"{x:.2f}".replace(".", ",") for x in 1000 * rng.uniform(size=200)]
+    levels = rng.choice([*NAMES, "b"], 200)
+    cells = pd.DataFrame(
+        {NAMES[0]: levels, NAMES[1]: written, "at": pd.date_range("2020-01-01", periods=200, freq="7h")}
+    )
+    later = pd.DataFrame(
+        {
+            NAMES[0]: [*NAMES, "b", "new", None],
+            NAMES[1]: [*written[:7], "-1.234,5", "99999", None],
+            "at": cells["at"][:10],
+        }
+    )
+    later["at"] = later["at"] + pd.Timedelta(seconds=59)
+    return with_intervals(networks_for(cells, rng.normal(size=200))), later

@@ -5,12 +5,17 @@ import importlib.util
 import itertools
 import json
 import math
+import re
+import shutil
 import subprocess
 
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
+
+from netformer.sources.web import NETWORK
 
 COUNT = itertools.count()
 FUNCTIONS = {
@@ -103,6 +108,38 @@ def answers_of_torch(path, X):
     return y[:, 0].numpy()
 
 
+NODE = r"""
+const fs = require("fs"), { rows, pages } = JSON.parse(fs.readFileSync(0)), code = fs.readFileSync("NETWORK", "utf8");
+require("vm").runInThisContext(code + ";globalThis.network = network; globalThis.numberOf = numberOf");
+const cell = x => (x === null ? NaN : x);
+process.stdout.write(JSON.stringify(pages.map(page => CALL)));
+"""
+
+
+def in_node(call, pages=(), rows=()):
+    """What an expression of JavaScript says of each page; it knows `page`, the data of a page, `net`, its network, and
+    `rows`, of numbers, nan for a gap. Skips the test where there is no Node."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("there is no Node.js here to run the page's script")
+    code = NODE.replace("NETWORK", str(NETWORK)).replace("CALL", f"((net) => {call})(page.columns && network(page))")
+    cells = [[None if math.isnan(x) else x for x in row] for row in np.asarray(rows, dtype=np.float64).tolist()]
+    sent = json.dumps({"rows": cells, "pages": list(pages)})
+    done = subprocess.run([node, "-e", code], input=sent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def data_of(path):
+    """The data in a page."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*)</script>', path.read_text())[1])
+
+
+def answers_of_html(path, X):
+    (answers,) = in_node("rows.map(row => net.answer(row.map(cell)).prediction)", [data_of(path)], X)
+    return np.array(answers)
+
+
 ANSWERS = {
     "onnx": answers_of_onnx,
     "onnx32": lambda path, X: answers_of_onnx(path, X.astype(np.float32)),
@@ -111,7 +148,8 @@ ANSWERS = {
     "json": answers_of_json,
     "c": answers_of_c,
     "numpy": lambda path, X: np.array(imported(path).predict(X)),
+    "html": answers_of_html,
 }
 
 
-SUFFIX = {"onnx": "onnx", "onnx32": "onnx", "json": "json", "c": "c"}
+SUFFIX = {"onnx": "onnx", "onnx32": "onnx", "json": "json", "c": "c", "html": "html"}

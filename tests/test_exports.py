@@ -230,9 +230,8 @@ def test_a_file_is_replaced_only_when_asked(tmp_path):
         export(bundle, 1, tmp_path, "json", overwrite=True)
     with pytest.raises(ValueError, match="must be a folder that exists"):
         export(bundle, 1, tmp_path / "no" / "net.json", "json")
-    with pytest.raises(
-        ValueError, match="format must be one of onnx, onnx32, torch, sklearn, json, c, numpy, got 'pickle'"
-    ):
+    formats = "onnx, onnx32, torch, sklearn, json, c, numpy, html"
+    with pytest.raises(ValueError, match=f"format must be one of {formats}, got 'pickle'"):
         export(bundle, 1, tmp_path / "a", "pickle")
     assert [p.name for p in tmp_path.iterdir()] == ["net.json"]
 

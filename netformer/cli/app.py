@@ -47,7 +47,8 @@ app = typer.Typer(
     callback=options,
     help=f"Small regression networks for a table, written by a pretrained transformer.\n\n{CODES}",
 )
-SUFFIX = {"onnx": ".onnx", "onnx32": "_float32.onnx", "c": ".c", "json": ".json"}  # of exports; the others are Python
+# of exports; the others are Python
+SUFFIX = {"onnx": ".onnx", "onnx32": "_float32.onnx", "c": ".c", "json": ".json", "html": ".html"}
 
 
 def load_bundle(path: Path) -> Population:
@@ -243,10 +244,11 @@ def export(
         list[Format], typer.Option(help="May be given more than once; torch, sklearn and numpy are .py.")
     ],
     which: Which = "wide",
+    columns: Annotated[str | None, typer.Option(help="Of html: columns with a field; others stay typical.")] = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write one network as ONNX, C, JSON or Python source, from cells of the table to units of the target."""
+    """Write one network as ONNX, C, JSON, Python source or one HTML page, from cells of the table to the target."""
     refuse_existing(out)
     from netformer.sources.formats import export as write
 
@@ -254,9 +256,14 @@ def export(
     chosen = which_of(which, len(bundle.networks))
     stem = chosen if isinstance(chosen, str) else f"network{chosen}"
     files = {name: f"{stem}{SUFFIX.get(name, f'_{name}.py')}" for name in format}
+    if columns is not None and "html" not in files:
+        raise InputError("--columns chooses the fields of a page; add --format html")
+    written = []
     with replacing(out) as folder:
         folder.mkdir()
-        written = [path.name for name, file in files.items() for path in write(bundle, chosen, folder / file, name)]
+        for name, file in files.items():
+            fields = columns if name == "html" else None
+            written += [path.name for path in write(bundle, chosen, folder / file, name, columns=fields)]
     talk.show(*(f"written: {out / file}" for file in written))
     talk.finish({"which": chosen, "target": bundle.target, "files": {name: str(out / f) for name, f in files.items()}})
 

@@ -20,7 +20,7 @@ Drop = Annotated[str | None, typer.Option(help="Leave these columns out, such as
 Header = Annotated[bool, typer.Option("--header/--no-header", help="Text has column names; else they are x0, x1, ..")]
 Encoding = Annotated[str | None, typer.Option(help="Of text; else UTF-8, or what its byte order mark says.")]
 Separator = Annotated[str | None, typer.Option("--sep", help="Between columns of text, tab for a tab; else found out.")]
-Format = StrEnum("Format", ["onnx", "onnx32", "torch", "sklearn", "json", "c", "numpy"])
+Format = StrEnum("Format", ["onnx", "onnx32", "torch", "sklearn", "json", "c", "numpy", "html"])
 Refine = Annotated[int, typer.Option(help="Gradient steps for each network after it is written.")]
 Count = Annotated[int, typer.Option("--n", "-n", help="Networks to write.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the rows held back and of the networks.")]

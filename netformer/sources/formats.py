@@ -15,15 +15,16 @@ formats that take text also in ISO 8601; a category as text, empty for a gap, or
     c         a C99 file: `double predict(const double x[])`, categories as constants of an enumeration; beside it
               STEM_csv.c, a program that reads a CSV file
     numpy     a Python file of the standard library alone: `predict(rows)` is a list
+    html      a page that is the model: a field per column, the answer, what each column contributed; no request
 
-json, c and numpy of the wide network also hold its intervals (`networks.intervals`): `predict_interval(rows, coverage)`
-in Python, `double predict_quantile(const double x[], double q)` in C.
+json, c, numpy and html of the wide network also hold its intervals (`networks.intervals`): `predict_interval(rows,
+coverage)` in Python, `double predict_quantile(const double x[], double q)` in C.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +39,36 @@ from netformer.exports.population import Population
 from netformer.files import replacing
 from netformer.sources.c import c_reader, c_source
 from netformer.sources.python import python_source, sklearn_source, torch_source
+from netformer.sources.web import web_page
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
 SCHEMA = Path(__file__).with_name("network.schema.json")
 
 
-def export(population: Any, which: int | str, path: str | Path, format: str, *, overwrite: bool = False) -> list[Path]:
+def export(
+    population: Any,
+    which: int | str,
+    path: str | Path,
+    format: str,
+    *,
+    overwrite: bool = False,
+    columns: str | Sequence[str] | None = None,
+) -> list[Path]:
     """Write one network as a file, complete or not at all; of c also the program beside it. Returns what was written.
 
     population: a Population, or a fitted estimator that makes one (`to_bundle`). which: "wide", "mean" or the index of
     a network, see `Population.stack`. format: one of FORMATS. Raises InputError for another format, a file that exists
     unless `overwrite`, a folder that does not, and a network that the format cannot express (sklearn: more than one
     network, a skip, GELU, activations that differ; onnx32: a column too far from 0), all before anything is written.
+
+    columns: of html, those that have a field; the others stay at their typical cells (`web.web_page`). None: all; of
+    more than `web.MOST_FIELDS` some must be chosen.
     """
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    if columns is not None and format != "html":
+        raise InputError(f"columns chooses the fields of html, and is not for {format}")
     population = population.to_bundle() if hasattr(population, "to_bundle") else population
     path = Path(path)
     if not path.parent.is_dir():
@@ -62,7 +77,11 @@ def export(population: Any, which: int | str, path: str | Path, format: str, *, 
     for file in (path, beside) if format == "c" else (path,):
         if file.is_dir() or (file.exists() and not overwrite):
             raise InputError(f"{file} exists; choose another name or pass overwrite=True for a file")
-    contents = {path: _WRITERS[format](population, which)}
+    if format == "html":
+        page = web_page(population, _formula(population, which), which, columns)
+        contents = {path: page.encode()}
+    else:
+        contents = {path: _WRITERS[format](population, which)}
     if format == "c":
         contents[beside] = c_reader(population.reading, path.name).encode()
     for file, content in contents.items():
@@ -154,4 +173,4 @@ _WRITERS: dict[str, Callable[[Population, Any], bytes]] = {
     "c": lambda population, which: c_source(_formula(population, which)).encode(),
     "numpy": lambda population, which: python_source(_formula(population, which)).encode(),
 }
-FORMATS = tuple(_WRITERS)
+FORMATS = (*_WRITERS, "html")

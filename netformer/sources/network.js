@@ -1,0 +1,182 @@
+"use strict";
+/* The network in float64, the formula of netformer.exports.formula: cells of a row in, units of the target out.
+   A row holds a number per field: NaN for a gap, of a date seconds since 1970 UTC, of a category the position of its
+   level, their number for any other. */
+
+// W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23, 1969
+const ERF = [
+  [0.185777706184603153, 3.16112374387056560, 113.864154151050156, 377.485237685302021, 3209.37758913846947],
+  [1, 23.6012909523441209, 244.024637934444173, 1282.61652607737228, 2844.23683343917062],
+  [2.15311535474403846e-8, 0.564188496988670089, 8.88314979438837594, 66.1191906371416295, 298.635138197400131,
+    881.952221241769090, 1712.04761263407058, 2051.07837782607147, 1230.33935479799725],
+  [1, 15.7449261107098347, 117.693950891312499, 537.181101862009858, 1621.38957456669019, 3290.79923573345963,
+    4362.61909014324716, 3439.36767414372164, 1230.33935480374942],
+  [0.0163153871373020978, 0.305326634961232344, 0.360344899949804439, 0.125781726111229246, 0.0160837851487422766,
+    6.58749161529837803e-4],
+  [1, 2.56852019228982242, 1.87295284992346725, 0.527905102951428412, 0.0605183413124413191, 2.33520497626869185e-3],
+];
+const ratio = (part, x) => {
+  const [p, q] = [ERF[part], ERF[part + 1]];
+  let above = 0, below = 0;
+  for (let i = 0; i < p.length; i++) { above = above * x + p[i]; below = below * x + q[i]; }
+  return above / below;
+};
+const erf = x => {
+  const y = Math.abs(x);
+  if (y <= 0.46875) return x * ratio(0, y * y);
+  if (y >= 6) return Math.sign(x);
+  const s = 1 / (y * y), tail = y <= 4 ? ratio(2, y) : (0.56418958354775628695 - s * ratio(4, s)) / y;
+  return Math.sign(x) * (1 - Math.exp(-y * y) * tail);
+};
+const ACTIVATE = {
+  identity: a => a,
+  relu: a => Math.max(a, 0),
+  tanh: Math.tanh,
+  sigmoid: a => 1 / (1 + Math.exp(-a)),
+  gelu: a => 0.5 * a * (1 + erf(a * Math.SQRT1_2)),
+};
+
+/* "f" or "d", then base64 of little-endian float32 or float64. */
+const decoded = text => {
+  const { buffer } = Uint8Array.from(atob(text.slice(1)), c => c.charCodeAt(0));
+  return Float64Array.from(text[0] === "f" ? new Float32Array(buffer) : new Float64Array(buffer));
+};
+
+/* A number as people write it: NaN for a gap, undefined for what is none. form: "," for a decimal comma. */
+const numberOf = (written, form, gaps) => {
+  let text = written.trim();
+  if (gaps.includes(text.toLowerCase())) return NaN;
+  if (/^(true|false)$/i.test(text)) return +/^t/i.test(text);
+  text = text.replace(/[\s'$€£¥₹%]|^(?:usd|eur|gbp|chf)|(?:usd|eur|gbp|chf)$/gi, "");
+  if (/^\(.*\)$/.test(text)) text = `-${text.slice(1, -1)}`;
+  if (form === ",") text = text.replaceAll(".", "").replaceAll(",", ".");
+  else if (/^[-+]?\d{1,3}(,\d{3})+(\.\d*)?$/.test(text)) text = text.replaceAll(",", "");
+  const value = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text) ? Number(text) : NaN;
+  return Number.isFinite(value) ? value : undefined;
+};
+
+const network = data => {
+  const { columns, inputs: steps, target } = data;
+  const dot = (weights, values) => { let sum = 0; for (let i = 0; i < weights.length; i++) sum += weights[i] * values[i]; return sum; };
+  const outputOf = part => ({ bias: part.bias, skip: decoded(part.skip), heads: part.heads.map(decoded) });
+  const output = outputOf(data.output), spread = data.interval && outputOf(data.interval);
+  const bodies = data.bodies.map(body => ({ reads: body.reads, layers: body.layers.map(([name, weight, bias]) => (
+    { activate: ACTIVATE[name], weight: decoded(weight), bias: decoded(bias) })) }));
+  const cut = (x, low, high) => Math.min(Math.max(x, low), high);
+
+  const gap = (x, column) => Number.isNaN(x) || (column.gaps ?? []).includes(x);
+  const input = (row, { column: index, part, constants, more }) => {
+    const column = columns[index], unknown = gap(row[index], column);
+    if (part === "missing") return constants[+unknown];
+    if (part === "code") {
+      const place = unknown ? -1 : more.indexOf(row[index]);
+      return constants[place < 0 ? more.length : place];
+    }
+    let x = unknown ? column.fill : row[index];
+    if (part === "level") return constants[x];
+    if (part !== "value") x = Math[part](2 * Math.PI * (x / more[0]));
+    const [center, scale, low, high, shift, deviation] = constants;
+    const r = cut((x - center) / scale, low, high);
+    return (r / Math.sqrt(1 + (r / data.squash) ** 2) - shift) / deviation;
+  };
+  const rest = decoded(data.rest); // of columns without a field: those of a typical row
+  const inputs = row => {
+    const z = rest.slice();
+    for (const step of steps) z[step.input] = input(row, step);
+    return z;
+  };
+  const layer = ({ weight, bias }, h) => {
+    const a = new Float64Array(bias.length), n = weight.length / bias.length;
+    for (let u = 0; u < a.length; u++) {
+      let sum = bias[u];
+      for (let i = 0, at = u * n; i < n; i++) sum += weight[at + i] * h[i];
+      a[u] = sum;
+    }
+    return a;
+  };
+  const first = (body, z) => layer(body.layers[0], body.reads.map(i => z[i]));
+  const last = (body, a) => body.layers.reduce((h, one, i) => (i ? layer(one, h) : h).map(one.activate), a);
+  const sum = (out, z, hidden) => hidden.reduce((y, h, b) => y + dot(out.heads[b], h), out.bias + dot(out.skip, z));
+
+  /* What is said of a row: its prediction, and the scale that intervals are multiples of. */
+  const answer = row => {
+    const z = inputs(row), hidden = bodies.map(body => last(body, first(body, z)));
+    const found = { prediction: sum(output, z, hidden) * target.scale + target.center };
+    if (spread) found.scale = Math.exp(cut(sum(spread, z, hidden), ...data.interval.bounds)) * target.scale;
+    return found;
+  };
+  /* The score of a quantile: linear in log(q / (1 - q)) between levels, in proportion to it beyond. */
+  const score = q => {
+    const { levels, scores } = data.interval, logit = p => Math.log(p / (1 - p)), at = logit(q), end = levels.length - 1;
+    if (q <= levels[0] || q >= levels[end]) {
+      const edge = q < 0.5 ? 0 : end;
+      return scores[edge] * (scores[edge] * at > 0 ? at / logit(levels[edge]) : 1);
+    }
+    const i = levels.findIndex(level => level > q), low = logit(levels[i - 1]);
+    return scores[i - 1] + (scores[i] - scores[i - 1]) * (at - low) / (logit(levels[i]) - low);
+  };
+  const interval = ({ prediction, scale }, coverage) => [(1 - coverage) / 2, (1 + coverage) / 2].map(q => prediction + scale * score(q));
+
+  /* Shapley values of the fields against a typical row (netformer.exports.explain), by body: of k fields that differ
+     from it, all 2^k sets up to data.exact of them, else sets along random orders and the same orders reversed. */
+  const typical = columns.map(column => column.typical), z0 = inputs(typical), base = answer(typical).prediction;
+  const owns = columns.map((_, index) => steps.filter(step => step.column === index).map(step => step.input));
+  const starts = bodies.map(body => first(body, z0));
+  const contributions = row => {
+    const z = inputs(row), values = owns.map(own => own.reduce((v, i) => v + output.skip[i] * (z[i] - z0[i]), 0));
+    const variances = values.map(() => 0);
+    bodies.forEach((body, b) => {
+      const { weight, bias } = body.layers[0], n = body.reads.length;
+      const moved = [];
+      owns.forEach((own, index) => {
+        const some = own.map(i => body.reads.indexOf(i)).filter(at => at >= 0 && z[body.reads[at]] !== z0[body.reads[at]]);
+        if (some.length) moved.push({ index, by: bias.map((_, u) => some.reduce((v, at) =>
+          v + weight[u * n + at] * (z[body.reads[at]] - z0[body.reads[at]]), 0)) });
+      });
+      const worth = a => dot(output.heads[b], last(body, a)), plus = (a, by) => a.map((x, u) => x + by[u]), k = moved.length;
+      if (k <= data.exact) {
+        const sums = [starts[b]], size = [0], share = [1 / k]; // share of v(S + c) - v(S), by |S|
+        for (let s = 1; s < k; s++) share.push(share[s - 1] * s / (k - s));
+        for (let set = 1; set < 2 ** k; set++) {
+          const bit = 31 - Math.clz32(set), others = set ^ (1 << bit);
+          sums.push(plus(sums[others], moved[bit].by));
+          size.push(size[others] + 1);
+        }
+        if (k) sums.map(worth).forEach((v, set) => moved.forEach(({ index }, i) => {
+          values[index] += set >> i & 1 ? share[size[set] - 1] * v : -share[Math.min(size[set], k - 1)] * v;
+        }));
+        return;
+      }
+      const pairs = Math.max(data.least_pairs, Math.floor(data.sets / (2 * k))), draws = moved.map(() => []);
+      let seed = b + 1;
+      const random = () => { // mulberry32
+        seed = seed + 0x6D2B79F5 | 0;
+        let t = Math.imul(seed ^ seed >>> 15, 1 | seed);
+        t = t + Math.imul(t ^ t >>> 7, 61 | t) ^ t;
+        return ((t ^ t >>> 14) >>> 0) / 2 ** 32;
+      };
+      for (let pair = 0; pair < pairs; pair++) {
+        const order = moved.map((_, i) => i);
+        for (let i = k - 1; i > 0; i--) { const j = Math.floor(random() * (i + 1)); [order[i], order[j]] = [order[j], order[i]]; }
+        const found = moved.map(() => 0);
+        for (const way of [order, [...order].reverse()]) {
+          let a = starts[b], before = worth(a);
+          for (const i of way) {
+            a = plus(a, moved[i].by);
+            const now = worth(a);
+            found[i] += (now - before) / 2;
+            before = now;
+          }
+        }
+        found.forEach((v, i) => draws[i].push(v));
+      }
+      draws.forEach((list, i) => {
+        const mean = list.reduce((s, v) => s + v, 0) / pairs;
+        values[moved[i].index] += mean;
+        variances[moved[i].index] += list.reduce((s, v) => s + (v - mean) ** 2, 0) / (pairs - 1) / pairs;
+      });
+    });
+    return { base, values: values.map(v => v * target.scale), errors: variances.map(v => Math.sqrt(v) * target.scale) };
+  };
+  return { answer, interval, contributions, gap };
+};

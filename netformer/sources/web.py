@@ -1,0 +1,208 @@
+"""Web: a network as one HTML page, which is the model: a field per column, its answer while one types.
+
+The page holds the arrays of `formula` and the script `network.js`, which computes them in float64; `page.js` is the
+page itself. It makes no request (its own policy forbids any), and holds no row of the table: what it compares with is
+the typical row of `exports.explain`, every column at its median or at its most frequent level.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netformer import __version__
+from netformer.errors import InputError
+from netformer.exports.explain import LEAST_PAIRS, MOST_EXACT, SETS, dependence, typical_row
+from netformer.exports.formula import Formula, fills_of
+from netformer.exports.intervals import LEVELS
+from netformer.exports.population import Population
+from netformer.tables.columns import GAPS
+from netformer.tables.inputs import PERIODS
+from netformer.tables.reading import Reading
+from netformer.tables.scaling import SQUASH
+
+MOST_FIELDS = 40  # columns that have a field unless others are asked for
+_NAMED = 8  # columns named in an error
+_ALONG = 9  # points of a column along which its effect is looked at, to name those
+_DAY = 86400.0  # seconds
+NETWORK, PAGE, STYLE, TEMPLATE = (
+    Path(__file__).with_name(name) for name in ("network.js", "page.js", "page.css", "page.html")
+)
+
+
+def web_page(
+    population: Population,
+    formula: Formula,
+    which: int | str,
+    columns: str | Sequence[str] | None = None,
+    day: str = "",
+) -> str:
+    """The page. formula: of the network `which` of the population. columns: those with a field, in that order, also as
+    one text with commas between them; None for all. The others stay at their typical cells. day: when it was written,
+    in words; "" for today.
+
+    Raises InputError for columns that are not read, or stand twice, and for more than `MOST_FIELDS` of them where none
+    are chosen."""
+    shown = _shown(formula, columns)
+    facts = _facts(population, formula, which, len(shown), day or today())
+    data = page_data(formula, shown) | {"facts": facts}
+    code, style = (
+        "\n".join(path.read_text(encoding="utf-8") for path in paths) for paths in ((NETWORK, PAGE), (STYLE,))
+    )
+    parts = {
+        "TITLE": escape(_plain(f"{formula.reading.target}, predicted by a small network")),
+        "POLICY": f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(code)}'",
+        "STYLE": style,
+        # no < in the data: nothing in it can end the element it stands in
+        "DATA": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "SCRIPT": code,
+    }
+    template = TEMPLATE.read_text(encoding="utf-8")
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda match: parts[match[1]], template)
+
+
+def page_data(formula: Formula, shown: Sequence[int]) -> dict[str, Any]:
+    """What `network.js` reads, as JSON values. shown: numbers of the columns with a field; the others stay at the cells
+    of the typical row. Arrays are base64, as float32 where that holds every number, else as float64: no digit is lost.
+    """
+    reading, typical = formula.reading, typical_row(formula.reading)
+    field = {index: at for at, index in enumerate(shown)}
+    steps = [
+        {"input": i, "column": field[step.column], "part": step.part, "constants": step.constants, "more": step.more}
+        for i, step in enumerate(formula.steps)
+        if step.column in field
+    ]
+    bodies = []
+    for body in formula.bodies:
+        reads = np.flatnonzero((body[0].weight != 0).any(0))
+        weights = [body[0].weight[:, reads], *(layer.weight for layer in body[1:])]
+        layers = [
+            [layer.activation, _coded(weight), _coded(layer.bias)] for layer, weight in zip(body, weights, strict=True)
+        ]
+        bodies.append({"reads": reads.tolist(), "layers": layers})
+    data = {
+        "columns": [_field(reading, index, typical) for index in shown],
+        "inputs": steps,
+        "rest": _coded(reading.standardize(typical)[0]),
+        "squash": SQUASH,
+        "bodies": bodies,
+        "output": _output(formula.bias, formula.skip, formula.heads),
+        "target": {"name": reading.target, "center": reading.target_center, "scale": reading.target_scale},
+        "exact": MOST_EXACT,
+        "sets": SETS,
+        "least_pairs": LEAST_PAIRS,
+        "words": sorted(GAPS),
+    }
+    if (spread := formula.spread) is not None:
+        levels = {"bounds": spread.bounds, "levels": LEVELS, "scores": spread.scores}
+        data["interval"] = _output(spread.bias, spread.skip, spread.heads) | levels
+    return data
+
+
+def _output(bias: float, skip: np.ndarray, heads: Sequence[np.ndarray]) -> dict[str, Any]:
+    return {"bias": bias, "skip": _coded(skip), "heads": [_coded(head) for head in heads]}
+
+
+def _coded(values: np.ndarray) -> str:
+    """f or d, and base64 of the numbers as little-endian float32 or float64."""
+    with np.errstate(over="ignore"):
+        single = values.astype("<f4")
+    exact = np.array_equal(single, values)
+    return "fd"[not exact] + base64.b64encode((single if exact else values.astype("<f8")).tobytes()).decode()
+
+
+def _field(reading: Reading, index: int, typical: Any) -> dict[str, Any]:
+    """What a field of the page is made of."""
+    column = reading.table[index]
+    own = {one.part: i for i, one in enumerate(reading.inputs) if one.column == index}
+    fill = fills_of(reading)[index]
+    described: dict[str, Any] = {"name": column.name, "kind": column.kind, "fill": fill, "levels": column.levels}
+    if column.kind == "category":
+        return described | {"typical": int(column.codes(typical[column.name])[0]), "ordered": "rank" in own}
+    low, high = float(reading.low[own["value"]]), float(reading.high[own["value"]])
+    described |= {"typical": fill, "low": low, "high": high, "form": column.form, "gaps": column.gaps}
+    if column.kind == "date":
+        days = any(one.column == index and one.period == PERIODS["day"] for one in reading.inputs)
+        described["timed"] = days or "%H" in column.form or any(end % _DAY for end in (low, high, fill))
+    return described | {"seconds": column.note.startswith("a duration"), "knows_gaps": "missing" in own}
+
+
+def _shown(formula: Formula, columns: str | Sequence[str] | None) -> list[int]:
+    """Numbers of the columns that get a field."""
+    names = formula.reading.columns
+    if columns is None:
+        if len(names) > MOST_FIELDS:
+            raise InputError(
+                f"a page has at most {MOST_FIELDS} fields, the networks read {len(names)} columns; choose those to "
+                "show with --columns (columns= in Python), the others stay at typical cells; the answer moves most "
+                f"along {','.join(_strongest(formula))}"
+            )
+        return list(range(len(names)))
+    if isinstance(columns, str):
+        columns = [columns] if columns in names else [name.strip() for name in columns.split(",") if name.strip()]
+    if unknown := [name for name in columns if name not in names]:
+        some = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        raise InputError(f"columns must be some of those that are read, {some}; found {unknown[0]!r}")
+    if not columns or len(set(columns)) < len(columns):
+        raise InputError(f"columns must be at least one name and none of them twice, found {', '.join(columns)}")
+    return [names.index(name) for name in columns]
+
+
+def _strongest(formula: Formula) -> list[str]:
+    """The columns along which the prediction for a typical row moves most."""
+    moves = {}
+    for name in formula.reading.columns:
+        moves[name] = float(np.ptp(dependence(formula, name, None, points=_ALONG)["prediction"]))
+    return sorted(moves, key=lambda name: -moves[name])[:_NAMED]
+
+
+def today() -> str:
+    """The date, UTC, or that of the variable SOURCE_DATE_EPOCH, by which files can be made again byte for byte."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return str(datetime.fromtimestamp(int(epoch), UTC).date() if epoch.isdecimal() else date.today())
+
+
+def _facts(population: Population, formula: Formula, which: int | str, n_shown: int, day: str) -> list[tuple[str, str]]:
+    """What the network was made from and how good it is, as far as the population knows."""
+    reading, about = population.reading, population.about
+    rows, r2 = (value if isinstance(value := about.get(name), dict) else {} for name in ("rows", "r2"))
+    facts = [("Predicts", reading.target)]
+    columns = f"{len(reading.columns)} of the table are read"
+    if hidden := len(reading.columns) - n_shown:
+        columns += f"; {hidden} of them have no field here and stay at their typical cell"
+    facts.append(("Columns", columns))
+    if reading.left_out:
+        names = ", ".join(name for name, _ in reading.left_out[:_NAMED])
+        more = f" and {len(reading.left_out) - _NAMED} more" if len(reading.left_out) > _NAMED else ""
+        facts.append(("Columns left out", names + more))
+    if isinstance(trained := rows.get("trained"), int):
+        facts.append(("Rows fitted", f"{trained:,}"))
+    scores = {name: value for name in (str(which), "ridge") if isinstance(value := r2.get(name), float)}
+    if str(which) in scores and math.isfinite(scores[str(which)]):
+        text = f"R2 {scores[str(which)]:.3f} on {rows.get('held_back', 'some')} rows held back"
+        facts.append(("How good", text + (f"; ridge regression {scores['ridge']:.3f}" if "ridge" in scores else "")))
+    stack = population.stack(which)
+    units, n_params = stack.merged_size()
+    made = {"wide": f"{len(population)} networks merged", "mean": f"mean of {len(population)} networks"}
+    named = made.get(str(which), f"number {which} of {len(population)}")
+    facts.append(("Network", f"{named}: {units} hidden units, {n_params:,} parameters"))
+    return [*facts, ("Written", f"{day}, NetFormer {__version__}")]
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
