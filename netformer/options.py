@@ -52,6 +52,27 @@ class TaskPrior:
 
 
 @dataclass(frozen=True)
+class TablePrior:
+    """What the columns of fresh tasks hold beside numbers, as in the section `train.tables` of params.yaml, which has
+    these values too. Stored tasks hold numbers alone.
+
+    category_share: columns that are categories, as text or as integer codes. gap_share: columns with gaps, at random or
+    not. outlier_share: columns with a few wild cells, or a number that stands for gaps. time_share: tasks whose rows
+    are in order of time, so that what is asked lies beyond what is known.
+
+    Raises InputError for a value out of range.
+    """
+
+    category_share: float = 0.0
+    gap_share: float = 0.0
+    outlier_share: float = 0.0
+    time_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self, vars(self), low=0, high=1)
+
+
+@dataclass(frozen=True)
 class ModelOptions:
     """Options of the model, as in the section `model` of params.yaml, which has these values too.
 
@@ -60,7 +81,7 @@ class ModelOptions:
     n_encoder_layers, n_structure_layers: depth of the transformers. d_writer: width of the MLP that writes weights.
     d_global, d_vertex: latent numbers for the whole network and per vertex. temperature, structure_temperature: see
     `TransformerVAE.draw`. orientations, order_noise: in how many orientations of its task the networks of one task are
-    written, and how random these are (`orientation`). d_row, rounds: see `TaskEncoder`.
+    written, and how random these are (`orientation`). d_row, rounds, kinds: see `TaskEncoder`.
 
     Raises InputError for a value out of range.
     """
@@ -81,6 +102,7 @@ class ModelOptions:
     order_noise: float = 0.5
     d_row: int = 192
     rounds: int = 0
+    kinds: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (("condition", CONDITIONS), ("prior", PRIORS)):
@@ -88,7 +110,7 @@ class ModelOptions:
                 raise InputError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         at_least_0 = {"temperature", "structure_temperature", "order_noise", "rounds"}
         require(self, at_least_0, low=0)
-        require(self, asdict(self).keys() - at_least_0 - {"condition", "prior"}, low=1)
+        require(self, asdict(self).keys() - at_least_0 - {"condition", "prior", "kinds"}, low=1)
         if self.d_model % self.n_heads:
             raise InputError(f"d_model must be a multiple of n_heads, got {self.d_model} and {self.n_heads}")
 
@@ -128,7 +150,7 @@ class BatchOptions:
     random constraints on size, depth and activations. mode_share: chance that a fresh task is answered as `sampling`
     does first, with the mode of the prior, in the canonical orientation. condition_dropout: chance that a channel of
     the condition is withheld. metafeature_noise: deviation of what is added to the meta-features of the zoo, in units
-    of theirs, lest its tasks be known by heart.
+    of theirs, lest its tasks be known by heart. tables: what the columns of fresh tasks hold beside numbers.
 
     Raises InputError for a value out of range.
     """
@@ -142,6 +164,7 @@ class BatchOptions:
     mode_share: float
     condition_dropout: float
     metafeature_noise: float
+    tables: TablePrior = TablePrior()
 
     def __post_init__(self) -> None:
         require(self, ["zoo_tasks", "networks_per_task", "stream_tasks"], low=1)

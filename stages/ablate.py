@@ -1,6 +1,6 @@
 """ablate: train the model with one part of the method left out at a time, small budget, several seeds.
 
-    python -m stages.ablate [--steps 300] [--seeds 3]
+    python -m stages.ablate [--steps 300] [--seeds 3] [--arms NAME ...] [--out FOLDER]
 
 No stage of the pipeline. Works on the pipeline's tasks, zoo, tokens and meta-features with its own `tokenize` and
 `train`, under `build/ablations/`; what is finished is not repeated, an interrupted training resumes. Writes
@@ -8,11 +8,13 @@ No stage of the pipeline. Works on the pipeline's tasks, zoo, tokens and meta-fe
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from netformer.artifacts import read_parquet, read_tasks
+from netformer.errors import InputError
 from netformer.evaluation import ablation
 from netformer.evaluation.scored import read_scored
 from netformer.model.store import load_model
@@ -53,18 +55,23 @@ def measure(root: Path) -> list[dict[str, float]]:
     return ablation.measure(model, zoo, tasks, known, n_samples=p.n_samples, seed=p.seed)
 
 
-def main(repository: Path = Path(), steps: int = 300, seeds: int = 3) -> None:
-    bar, found = Bar("ablate"), []
-    for number, (arm, changes) in enumerate(ablation.ARMS.items()):
+def main(
+    repository: Path = Path(), steps: int = 300, seeds: int = 3, arms: Sequence[str] = (), out: Path = FOLDER
+) -> None:
+    if unknown := [arm for arm in arms if arm not in ablation.ARMS]:
+        raise InputError(f"arms must be some of {', '.join(map(repr, ablation.ARMS))}, got {unknown[0]!r}")
+    bar, found, chosen = Bar("ablate"), [], list(arms or ablation.ARMS)
+    for number, arm in enumerate(chosen):
+        changes = ablation.ARMS[arm]
         for seed in range(seeds):
-            root = repository / WORK / f"{number}-{seed}"
+            root = repository / WORK / f"{list(ablation.ARMS).index(arm)}-{seed}"
             prepare(repository, root, {"train.steps": steps, "train.seed": seed, **changes})
             once(repository, root, "train")
             names = (arm, ablation.BOTH_CHANNELS) if arm == "full" else (arm,)
             found += [{"arm": name, "seed": seed, **row} for name, row in zip(names, measure(root), strict=False)]
-            bar(number * seeds + seed + 1, len(ablation.ARMS) * seeds)
+            bar(number * seeds + seed + 1, len(chosen) * seeds)
     runs = pd.DataFrame(found).round(4)
-    folder = repository / FOLDER
+    folder = repository / out
     folder.mkdir(parents=True, exist_ok=True)
     runs.to_csv(folder / "runs.csv", index=False)
     summary = ablation.by_arm(runs).round(4)
@@ -77,5 +84,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=300, help="training steps of every run")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of every arm")
+    parser.add_argument("--arms", nargs="+", default=(), help="some of them, by name")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the results")
     arguments = parser.parse_args()
-    run(lambda root: main(root, arguments.steps, arguments.seeds))
+    run(lambda root: main(root, arguments.steps, arguments.seeds, arguments.arms, arguments.out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 import torch
@@ -14,10 +15,15 @@ from netformer.evaluation.scores import posterior_means, reconstruct, reconstruc
 from netformer.generation.merging import widen
 from netformer.generation.sampling import sample_networks
 from netformer.model.vae import TransformerVAE
+from netformer.options import TablePrior
 from netformer.tasks.scores import r2, scores
+from netformer.tasks.stream import stream_batch
 from netformer.tasks.task import TEST, Task
 from netformer.tasks.view import stack_tasks
 
+TABLES = TablePrior(category_share=0.2, gap_share=0.15, outlier_share=0.05, time_share=0.1)
+MIXED = {f"train.tables.{name}": share for name, share in vars(TABLES).items()}
+MIXED_BATCHES, MIXED_TASKS, MIXED_ROWS = 12, 16, (50, 240)  # held-out tasks with such tables: context rows, log-uniform
 ARMS: dict[str, dict[str, object]] = {
     "full": {},
     "condition: task alone": {"model.condition": "task"},
@@ -28,9 +34,12 @@ ARMS: dict[str, dict[str, object]] = {
     "prior N(0, I)": {"model.prior": "normal"},
     "no task answered with the mode": {"train.mode_share": 0.0},
     "one orientation": {"model.orientations": 1, "model.order_noise": 0.0},
+    "mixed tables in the stream": MIXED,
+    "mixed tables in the stream, kinds given": {**MIXED, "model.kinds": True},
 }
 BOTH_CHANNELS = "full, given the meta-features too"
-GENERATION, RECONSTRUCTION = ("single", "wide", "raw"), ("edge_f1", "cosine_skill", "functional_r2")
+GENERATION = ("single", "wide", "raw", "mixed_single", "mixed_wide")
+RECONSTRUCTION = ("edge_f1", "cosine_skill", "functional_r2")
 
 
 def measure(
@@ -46,7 +55,8 @@ def measure(
 
     tasks: all of them, in the order `zoo` and `metafeatures` (transformed) count in. single, raw: median test R2 over
     tasks of the first sample, the mode of the prior; wide: the `n_samples` samples of a task as one network,
-    `merging.widen`. The first row is given a task as networks are delivered, its rows alone if the
+    `merging.widen`. mixed_single, mixed_wide: the same in the mean over held-out tasks of the stream whose tables are
+    `TABLES`, given their rows alone. The first row is given a task as networks are delivered, its rows alone if the
     model reads rows; a model that reads both channels has a second row, given both.
     """
     stack = stack_tasks(tasks, model.layout.max_features)
@@ -61,7 +71,7 @@ def measure(
     given = given or [None]
     rows: list[dict[str, float]] = []
     for known in given:
-        row = {key: rebuilt[key] for key in RECONSTRUCTION} if not rows else {}
+        row = {key: rebuilt[key] for key in RECONSTRUCTION} | mixed_scores(model, n_samples, seed) if not rows else {}
         for key, solve, order_noise in (("single", True, None), ("raw", False, 0.0)):
             g = torch.Generator().manual_seed(seed)
             written, _ = sample_networks(
@@ -74,6 +84,23 @@ def measure(
                 row["wide"] = float(r2(stack.y[at], mean, stack.rows[at] == TEST).median())
         rows.append(row)
     return rows
+
+
+def mixed_scores(model: TransformerVAE, n_samples: int, seed: int) -> dict[str, float]:
+    """See `measure`; R2 on the query rows of each task, against the target without its noise where it is known, floored
+    at -1."""
+    found, (low, high) = [], MIXED_ROWS
+    draw = partial(stream_batch, stream="test", max_features=model.layout.max_features, tables=TABLES)
+    for number in range(MIXED_BATCHES):
+        tasks = draw(number, MIXED_TASKS, seed=seed, min_rows=low, max_rows=high)
+        g = torch.Generator().manual_seed(seed)
+        written, _ = sample_networks(model, tasks, None, n_samples=n_samples, generator=g)
+        index = torch.arange(MIXED_TASKS).repeat_interleave(n_samples)
+        wide = widen(written, tasks, n_samples).predict(tasks.x[index]).view(MIXED_TASKS, n_samples, -1).mean(1)
+        single = scores(written, tasks, index)[::n_samples, TEST].clamp(min=-1)
+        found.append(torch.stack([single, r2(tasks.y, wide, tasks.rows == TEST).clamp(min=-1)]))
+    single, wide = torch.cat(found, 1).mean(1).tolist()
+    return {"mixed_single": single, "mixed_wide": wide}
 
 
 def by_arm(runs: pd.DataFrame) -> pd.DataFrame:

@@ -66,6 +66,7 @@ def deliver(
             prompt=prompt,
             refine_steps=refine_steps,
             known=model.known(reading, X, y, np.sort(group)),
+            kinds=reading.kinds,
             random_state=(seed + number) % 2**31,
         )
         written.append(networks)

@@ -105,6 +105,7 @@ class NetFormer:
                 mode=number == 0,
                 refine_steps=refine_steps,
                 known=known,
+                kinds=reading.kinds,
                 random_state=random_state,
             )
             written.append(networks)
@@ -143,17 +144,18 @@ class NetFormer:
         mode: bool = True,
         refine_steps: int = 0,
         known: Float[Tensor, "1 k"] | None = None,
+        kinds: Float[np.ndarray, "features kinds"] | None = None,
         random_state: int = 0,
     ) -> tuple[Networks, Float[Tensor, " n"]]:
         """Networks that read the columns of z and answer in t, and the expected R2 of each.
 
-        z, t: standardised, not cut (`reading.read`). known: see `known`. The others: as in `generate` and
-        `sampling.sample_networks`.
+        z, t: standardised, not cut (`reading.read`). known: see `known`. kinds: see `Reading.kinds`; None: z holds
+        numbers without gaps. The others: as in `generate` and `sampling.sample_networks`.
         """
         rows: Int[Tensor, "t rows"] = torch.full((1, len(t)), TRAIN)
-        tasks = canonicalize_tasks(
-            torch.from_numpy(z)[None], torch.from_numpy(t)[None], rows, self.model.layout.max_features
-        ).float()
+        x, y = torch.from_numpy(z)[None], torch.from_numpy(t)[None]
+        said = None if kinds is None else torch.from_numpy(kinds)[None]
+        tasks = canonicalize_tasks(x, y, rows, self.model.layout.max_features, said).float()
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(t)))
         tasks, seen = (_some_rows(tasks, order, most) for most in (HEAD_ROWS, CONDITION_ROWS))
         networks, expected = sample_networks(
@@ -179,5 +181,4 @@ def _some_rows(tasks: TaskStack, order: Int[Tensor, " rows"], most: int) -> Task
     """The first `most` rows in an order, if there are more."""
     if len(order) <= most:
         return tasks
-    some = order[:most]
-    return TaskStack(tasks.x[:, some], tasks.y[:, some], tasks.rows[:, some], tasks.views)
+    return tasks.at_rows(order[:most])

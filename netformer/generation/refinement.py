@@ -16,6 +16,7 @@ these, through `sampling.sample_networks`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ def hold_back(tasks: TaskStack) -> TaskStack:
     """The same tasks, where those without a valid row have every fifth train row as one, in stored order."""
     fifth = tasks.train & (tasks.train.long().cumsum(1) % HOLD_EVERY == 0)
     own = (tasks.rows == VALID).any(1, keepdim=True)
-    return TaskStack(tasks.x, tasks.y, torch.where(fifth & ~own, VALID, tasks.rows), tasks.views)
+    return replace(tasks, rows=torch.where(fifth & ~own, VALID, tasks.rows))
 
 
 def held_back_error(networks: Networks, tasks: TaskStack) -> Float[Tensor, " n"]:
@@ -128,7 +129,7 @@ def distil(
     if start is None:
         gap = torch.where(lesson.train.unsqueeze(1), said - mean.unsqueeze(1), 0.0).square().sum(2)
         start = teachers[torch.arange(n) * k + gap.argmin(1)]
-    taught = TaskStack(lesson.x, mean, lesson.rows, lesson.views)
+    taught = replace(lesson, y=mean)
     penalties = torch.full((n, start.layout.n_slots), DISTIL_PENALTY)
     moved = refine(start, taught, torch.arange(n), steps=steps, penalties=penalties, shrink=DISTIL_SHRINK)
     with torch.no_grad():
@@ -188,7 +189,7 @@ def _seen(tasks: TaskStack, most: int | None = None) -> TaskStack:
         seen = seen & (key.argsort(1).argsort(1) < most)
     order = torch.argsort((~seen).long(), dim=1, stable=True)[:, : int(seen.sum(1).max())]
     x = tasks.x.gather(1, order.unsqueeze(2).expand(-1, -1, tasks.x.shape[2]))
-    return TaskStack(x, tasks.y.gather(1, order), torch.where(seen, tasks.rows, PAD).gather(1, order), tasks.views)
+    return replace(tasks, x=x, y=tasks.y.gather(1, order), rows=torch.where(seen, tasks.rows, PAD).gather(1, order))
 
 
 def _mean_square(residual: Float[Tensor, "n rows"], keep: Bool[Tensor, "n rows"]) -> Float[Tensor, " n"]:
@@ -200,14 +201,14 @@ def _mean_square(residual: Float[Tensor, "n rows"], keep: Bool[Tensor, "n rows"]
 def _crossed(tasks: TaskStack, copies: int = 2) -> TaskStack:
     """The train rows, and `copies` synthetic rows of each: every feature is, with chance one half, that of another
     train row. What is drawn depends on the position among the train rows alone. Targets are 0."""
-    read = _seen(TaskStack(tasks.x, tasks.y, torch.where(tasks.train, TRAIN, PAD), tasks.views))
+    read = _seen(replace(tasks, rows=torch.where(tasks.train, TRAIN, PAD)))
     n, rows, features = read.x.shape
     drawn = torch.from_numpy(np.random.default_rng(0).random((rows, copies, 1 + features), np.float32))
     last = read.train.sum(1).clamp(min=1).view(-1, 1, 1) - 1
     other = read.x[torch.arange(n).view(-1, 1, 1), torch.minimum((drawn[:, :, 0] * (last + 1)).long(), last)]
     mixed = torch.where(drawn[:, :, 1:] < 0.5, read.x.unsqueeze(2), other)
     x = torch.cat([read.x, mixed.transpose(1, 2).flatten(1, 2)], 1)
-    return TaskStack(x, torch.zeros_like(x[:, :, 0]), read.rows.repeat(1, 1 + copies), read.views)
+    return replace(read, x=x, y=torch.zeros_like(x[:, :, 0]), rows=read.rows.repeat(1, 1 + copies))
 
 
 def _chunks(n: int, size: int = _CHUNK) -> Iterator[slice]:

@@ -48,7 +48,7 @@ def weigh_heads(
     """
     with torch.no_grad():
         read = tasks.train.any(0)
-        tasks = TaskStack(tasks.x[:, read], tasks.y[:, read], tasks.rows[:, read], tasks.views)
+        tasks = tasks.at_rows(read)
         design, edges, m = _design(networks, tasks)
         across = design.transpose(1, 2)
         start = networks.weight[:, -1:].transpose(1, 2)

@@ -7,7 +7,7 @@ to each: an orientation is undone in the weights, bit for bit, so every network 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,7 +38,10 @@ class Orientations:
         """Task i in orientation i. Its views still say how the raw table became canonical."""
         at = self.order.unsqueeze(1).expand(-1, tasks.x.shape[1], -1)
         sign = self.sign.unsqueeze(1)
-        return TaskStack(tasks.x.gather(2, at) * sign.unsqueeze(2), tasks.y * sign, tasks.rows, tasks.views)
+        kinds = tasks.kinds
+        if kinds is not None:
+            kinds = kinds.gather(1, self.order.unsqueeze(2).expand(-1, -1, kinds.shape[2]))
+        return replace(tasks, x=tasks.x.gather(2, at) * sign.unsqueeze(2), y=tasks.y * sign, kinds=kinds)
 
     def undo(self, networks: Networks) -> Networks:
         """Networks that read canonical columns, from networks that read columns in these orientations."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from netformer.model.layers import Norm, mlp, squash
+from netformer.tables.inputs import KINDS
 from netformer.tasks.view import CUT, TaskStack
 
 RIDGE, RIDGE_PER_ROW = 0.02, 2.0  # the ridge fit on m rows has the penalty RIDGE + RIDGE_PER_ROW / m
@@ -22,10 +25,11 @@ class TaskEncoder(nn.Module):
     summary. Its last layer starts at zero, so a model without rounds can be trained on with them. Beside the pooled
     summary go the moments E[x x'], E[x x' r], E[|x| r] and the ridge coefficients.
 
-    d_row: width of a row. d_out: width of the embedding.
+    d_row: width of a row. d_out: width of the embedding. kinds: add to every row what the inputs are (`TaskStack`),
+    through a linear layer that starts at zero, so that a model which was not given it can be trained on with it.
     """
 
-    def __init__(self, max_features: int, d_row: int, d_out: int, rounds: int) -> None:
+    def __init__(self, max_features: int, d_row: int, d_out: int, rounds: int, kinds: bool) -> None:
         super().__init__()
         f = max_features
         self.rows = mlp(6 * f + 3, d_row, d_row, d_row)
@@ -35,6 +39,10 @@ class TaskEncoder(nn.Module):
             nn.init.zeros_(number)
         self.out = nn.Sequential(mlp(2 * d_row + 3 * f + f * (f + 1) + 2, d_row, d_out), Norm(d_out))
         self.upper = torch.triu_indices(f, f)
+        self.kinds = None
+        if kinds:
+            self.kinds = nn.utils.skip_init(nn.Linear, f * (1 + len(KINDS)), d_row, bias=False)
+            nn.init.zeros_(self.kinds.weight)
 
     def forward(self, tasks: TaskStack) -> Float[Tensor, "t c"]:
         """The embedding of each task; only train rows are read, their order does not matter."""
@@ -51,6 +59,8 @@ class TaskEncoder(nn.Module):
     def _summary(self, rows: Float[Tensor, "t rows k"], keep: Float[Tensor, "t rows 1"]) -> Float[Tensor, "t two_d"]:
         """The pooled rows after every round."""
         rows = self.rows(rows)
+        if self.kinds is not None:
+            rows = rows + self.kinds(_kinds(tasks).flatten(1)).unsqueeze(1)
         for told, moves in zip(self.told, self.moves, strict=True):
             rows = rows + moves(functional.gelu(rows + told(_pool(rows, keep)).unsqueeze(1)))
         return _pool(rows, keep)
@@ -86,6 +96,15 @@ class TaskEncoder(nn.Module):
         return squash(torch.cat(rows, 2)), squash(torch.cat(fixed, 1))
 
 
+def _kinds(tasks: TaskStack) -> Float[Tensor, "t features kinds"]:
+    if tasks.kinds is not None:
+        return tasks.kinds
+    kinds = tasks.x.new_zeros(len(tasks), tasks.x.shape[2], 1 + len(KINDS))
+    used = torch.arange(tasks.x.shape[2], device=tasks.x.device) < tasks.n_features.unsqueeze(1)
+    kinds[:, :, KINDS.index("value")] = used.to(kinds.dtype)
+    return kinds
+
+
 def _pool(rows: Float[Tensor, "t rows d"], keep: Float[Tensor, "t rows 1"]) -> Float[Tensor, "t two_d"]:
     """Mean and deviation over the kept rows."""
     across, count = keep.transpose(1, 2), keep.sum(1, keepdim=True).clamp(min=1)
@@ -97,15 +116,16 @@ def _pool(rows: Float[Tensor, "t rows d"], keep: Float[Tensor, "t rows 1"]) -> F
 class ConditionEncoder(nn.Module):
     """What networks are written for: a channel for the rows of a task, one for its meta-features.
 
-    condition: which channels exist (`vae.CONDITIONS`). Each has a learned null embedding for "not given".
+    condition: which channels exist (`vae.CONDITIONS`). Each has a learned null embedding for "not given". rows: options
+    of `TaskEncoder`.
     """
 
     def __init__(
-        self, max_features: int, n_metafeatures: int, *, condition: str, d_condition: int, d_row: int, rounds: int
+        self, max_features: int, n_metafeatures: int, *, condition: str, d_condition: int, **rows: Any
     ) -> None:
         super().__init__()
         self.condition = condition
-        self.task_encoder = TaskEncoder(max_features, d_row, d_condition, rounds)
+        self.task_encoder = TaskEncoder(max_features, d_out=d_condition, **rows)
         self.metafeature_encoder = mlp(n_metafeatures, d_condition, d_condition)
         self.null_task = nn.Parameter(torch.zeros(d_condition))
         self.null_metafeatures = nn.Parameter(torch.zeros(d_condition))

@@ -59,6 +59,7 @@ class TransformerVAE(nn.Module):
             d_condition=o.d_condition,
             d_row=o.d_row,
             rounds=o.rounds,
+            kinds=o.kinds,
         )
         self.encoder = Encoder(layout, o.d_global, o.d_vertex, d_c, depth=o.n_encoder_layers, **sizes)
         self.latent_prior = LatentPrior(self.d_latent, d_c, d_hidden=2 * o.d_model, learned=o.prior == "learned")

@@ -37,6 +37,7 @@ ABLATED = {  # figures of an ablation run that are drawn, and the titles they ar
     "wide": "samples merged",
     "raw": "every weight written",
     "functional_r2": "trained ones, decoded",
+    "mixed_wide": "samples merged, tables with categories and gaps",
 }
 
 

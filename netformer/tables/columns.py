@@ -62,7 +62,7 @@ class Column:
     kind: number, date or category. levels: those of a category, text, the most frequent first, "" for a gap; of a
     number whose values behave as codes, these values. fill: what stands for a gap of a number or date, in its units.
     gaps: numbers that were taken for gaps, such as -999. form: of text cells, "," for a decimal comma, the format of
-    a date (`DATE_FORMATS`), else "". note: what was assumed.
+    a date (`DATE_FORMATS`), else "". note: what was assumed. missing: share of gaps among the rows fitted.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Column:
     gaps: tuple[float, ...] = ()
     form: str = ""
     note: str = ""
+    missing: float = 0.0
 
     def values(self, cells: Cells) -> Float[np.ndarray, " rows"]:
         """The cells of a number or date, gaps nan. Raises InputError, naming the first one that is none."""

@@ -30,6 +30,8 @@ MIN_FREQUENCY = 2  # rows of a level that is kept
 CODE_LEVELS, CODE_ROWS = (3, 60), 5  # how many values codes take, and rows a value at least, in the mean
 CODES = 2.0  # standard errors by which codes must be better than a smooth curve
 FOLDS = 5
+CODE_SURPLUS = 1.0
+KINDS = ("value", "level", "mean", "missing", "other")  # of inputs, as the model hears of them
 PERIODS = {"year": 365.2425 * 86400.0, "week": 7 * 86400.0, "day": 86400.0}
 LEAST_PERIODS = {"year": 0.5, "week": 2.0, "day": 2.0}  # that the dates must span
 
@@ -47,6 +49,11 @@ class Input:
     part: str
     values: tuple[float, ...] = ()
     period: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """One of `KINDS`."""
+        return self.part if self.part in KINDS else "other"
 
     def name(self, column: Column) -> str:
         """Its name for people: age, age missing, sex = male, street (mean), date (year, sin)."""
@@ -83,13 +90,14 @@ def inputs_of(
     if column.kind == "category":
         column, cells = frequent(column, cells, min_frequency)
         inputs, fitted = _of_category(column, index, cells, t)
-        return column, inputs, fitted
+        gap = column.levels.index("") if "" in column.levels else -1
+        return replace(column, missing=float((cells == gap).mean())), inputs, fitted
     gaps = stand_ins(cells[~np.isnan(cells)]) if column.kind == "number" else ()
     cells = np.where(np.isin(cells, gaps), np.nan, cells) if gaps else cells
     gap = np.isnan(cells)
     fill = float(np.quantile(cells[~gap], 0.5, method="lower"))
     note = f"{', '.join(f'{value:g}' for value in gaps)} taken for a gap" if gaps else column.note
-    column = replace(column, fill=fill, gaps=gaps, note=note)
+    column = replace(column, fill=fill, gaps=gaps, note=note, missing=float(gap.mean()))
     filled = np.where(gap, fill, cells)
     inputs, fitted = [Input(index, "value")], [filled]
     if gap.any() and not gap.all() and helps([filled], [gap.astype(np.float64)], t):

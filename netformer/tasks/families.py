@@ -11,13 +11,16 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from netformer.networks.specs import sigmoid
+from netformer.options import TablePrior, TaskPrior
 from netformer.tasks.observation import (
-    TaskPrior,
     add_noise,
+    draw_categories,
     log_uniform,
     normal,
     observe,
+    spoil,
     standardize,
+    time_order,
     transform_target,
     uniform,
 )
@@ -26,13 +29,15 @@ from netformer.tasks.observation import (
 @dataclass(frozen=True, eq=False)
 class DrawnTasks:
     """n raw tasks of equal rows. Columns beyond a task's own features are zero. `clean` is y without its noise, nan
-    where the target was transformed afterwards."""
+    where the target was transformed afterwards. levels: of a column that is a category, whose cells are the numbers of
+    its levels; 0 for numbers. Gaps are nan."""
 
     x: Float[Tensor, "n rows features"]
     y: Float[Tensor, "n rows"]
     clean: Float[Tensor, "n rows"]
     n_features: Int[Tensor, " n"]
     family: tuple[str, ...]
+    levels: Int[Tensor, "n features"]
 
 
 def _features(n: int, rows: int, features: int, g: Generator) -> Tensor:
@@ -154,7 +159,7 @@ _DIRECT = {
     "composition": _composition,
 }
 FAMILIES = (*_DIRECT, "graph")
-DEFAULT = TaskPrior()
+DEFAULT, NUMBERS = TaskPrior(), TablePrior()
 
 
 def _graph(n: int, rows: int, features: int, g: Generator) -> tuple[Tensor, Tensor]:
@@ -193,15 +198,18 @@ def draw_tasks(
     max_features: int,
     families: Sequence[str] = FAMILIES,
     prior: TaskPrior = DEFAULT,
+    tables: TablePrior = NUMBERS,
     generator: Generator,
 ) -> DrawnTasks:
-    """n random tasks of `rows` rows."""
+    """n random tasks of `rows` rows. Those in order of time have their rows in it."""
     g = generator
     n_features = torch.randint(min(prior.min_features, max_features), max_features + 1, (n,), generator=g)
     used = torch.arange(max_features) < n_features.unsqueeze(1)
     x = _features(n, rows, max_features, g)
     family = torch.randint(len(families), (n,), generator=g)
     w = _importance(n, max_features, used, g)
+    categories = draw_categories(used, rows, tables.category_share, g) if tables.category_share > 0 else None
+    acting = standardize(x if categories is None else categories.acted(x)) * used.unsqueeze(1)
     clean = torch.zeros(n, rows)
     for code, name in enumerate(families):
         at = (family == code).nonzero().squeeze(1)
@@ -210,14 +218,22 @@ def draw_tasks(
         if name == "graph":
             x[at], clean[at] = _graph(len(at), rows, max_features, g)
         else:
-            clean[at] = _DIRECT[name](standardize(x[at]) * used[at].unsqueeze(1), w[at], g)
+            clean[at] = _DIRECT[name](acting[at], w[at], g)
     clean = standardize(clean)
     y = add_noise(clean, x, prior, g)
+    latent, levels = x, torch.zeros(n, max_features, dtype=torch.long)
     x = observe(x, used, prior, g)
     if prior.target_share > 0:
         y, kind = transform_target(y, prior.target_share, g)
         clean = torch.where(kind.unsqueeze(1) < 0, clean, torch.nan)
-    return DrawnTasks(x * used.unsqueeze(1), y, clean, n_features, tuple(families[int(c)] for c in family))
+    if categories is not None:
+        x, levels = categories.shown(x, latent)
+    if tables.time_share > 0:
+        order = time_order(x, used, tables.time_share, g)
+        x = x.gather(1, order.unsqueeze(2).expand_as(x))
+        y, clean = y.gather(1, order), clean.gather(1, order)
+    x = torch.where(used.unsqueeze(1), spoil(x, levels == 0, tables, g), 0.0)
+    return DrawnTasks(x, y, clean, n_features, tuple(families[int(c)] for c in family), levels)
 
 
 def draw_friedman(n: int, rows: int, *, max_features: int, generator: Generator) -> DrawnTasks:
@@ -247,4 +263,4 @@ def draw_friedman(n: int, rows: int, *, max_features: int, generator: Generator)
         u[index, :, len(order) :] = 0
     clean = standardize(clean)
     y = clean + log_uniform(0.03, 0.7, n, 1, g=g) * normal(n, rows, g=g)
-    return DrawnTasks(u, y, clean, n_features, tuple(family))
+    return DrawnTasks(u, y, clean, n_features, tuple(family), torch.zeros(n, max_features, dtype=torch.long))

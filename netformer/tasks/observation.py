@@ -1,20 +1,27 @@
 """Observation: what a table shows of the variables behind it, and how noise and units change its target.
 
 A synthetic task is a function of latent columns. This layer, applied after the function, shows them the way real tables
-do: warped, rounded, cut into levels, under category codes without an order, as copies and mixes of each other; and it
-gives the target noise of several kinds and units that are not those of the function. `TaskPrior` holds the share of
-each ingredient; an ingredient whose share is 0 draws no random number, so that it can be ablated alone.
+do: warped, rounded, cut into levels, under category codes without an order, as copies and mixes of each other, with
+gaps, wild cells and rows in order of time; and it gives the target noise of several kinds and units that are not those
+of the function. Categories alone reach the function too: its argument is then what their levels stand for. `TaskPrior`
+and `TablePrior` hold the share of each ingredient; one whose share is 0 draws no random number, so that it can be
+ablated alone.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from netformer.options import TaskPrior
+from netformer.options import TablePrior, TaskPrior
+
+MOST_LEVELS = 60  # of a category
+ROWS_PER_LEVEL = 4  # at least, in the mean of a category's levels
+STAND_INS = (-999.0, -99.0, 999.0)  # numbers that people write into a gap
 
 
 def uniform(low: float, high: float, *shape: int, g: Generator) -> Tensor:
@@ -144,3 +151,110 @@ def transform_target(
     made = flip * torch.stack(options).gather(0, kind.view(1, n, 1).expand(1, *y.shape)).squeeze(0)
     changed = torch.rand(n, generator=g) < share
     return torch.where(changed.unsqueeze(1), standardize(made), y), torch.where(changed, kind, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Categories:
+    """Columns of n tables that are categories: latent numbers, cut into levels. The k of them in all:
+
+    task, column: where each is. levels: how many it has. edges: the latent quantiles at which it is cut. names: the
+    code of each level, lowest latent first. values: what each level stands for, in the function. other: a second
+    column of the same table, which the levels move too, by `moves` (0: they do not). coded: shown as integers in a
+    column of numbers.
+    """
+
+    task: Int[Tensor, " k"]
+    column: Int[Tensor, " k"]
+    levels: Int[Tensor, " k"]
+    edges: Float[Tensor, "k most"]
+    names: Int[Tensor, "k most"]
+    values: Float[Tensor, "k most"]
+    other: Int[Tensor, " k"]
+    moves: Float[Tensor, "k most"]
+    coded: Bool[Tensor, " k"]
+
+    def _places(self, x: Float[Tensor, "n rows features"]) -> Int[Tensor, "k rows"]:
+        z = standardize(x)[self.task, :, self.column]
+        return torch.searchsorted(self.edges, torch.special.ndtr(z).contiguous()).clamp(max=MOST_LEVELS - 1)
+
+    def acted(self, x: Float[Tensor, "n rows features"]) -> Float[Tensor, "n rows features"]:
+        """The arguments of the function: latent columns, but what the levels stand for where one is a category."""
+        place = self._places(x)
+        moved = x.transpose(1, 2).index_put((self.task, self.other), self.moves.gather(1, place), accumulate=True)
+        return moved.index_put((self.task, self.column), self.values.gather(1, place)).transpose(1, 2)
+
+    def shown(
+        self, x: Float[Tensor, "n rows features"], latent: Float[Tensor, "n rows features"]
+    ) -> tuple[Float[Tensor, "n rows features"], Int[Tensor, "n features"]]:
+        """Columns as a table shows them, with the number of the level in each category; and how many levels every
+        column has, 0 for numbers and coded ones."""
+        code = self.names.gather(1, self._places(latent)).to(x.dtype)
+        levels = torch.zeros(len(x), x.shape[2], dtype=torch.long)
+        levels[self.task, self.column] = torch.where(self.coded, 0, self.levels)
+        return x.transpose(1, 2).index_put((self.task, self.column), code).transpose(1, 2), levels
+
+
+def draw_categories(used: Bool[Tensor, "n features"], rows: int, share: float, g: Generator) -> Categories:
+    """Which columns are categories, and how their levels act: by a number of their own, by a number and a move of
+    another column (a prototype), or by their place in an order. Levels have power-law counts."""
+    chosen = (torch.rand(used.shape, generator=g) < share) & used
+    task, column = chosen.nonzero().unbind(1)
+    k, rank = len(task), torch.arange(MOST_LEVELS)
+    most = min(MOST_LEVELS, max(2, rows // ROWS_PER_LEVEL))
+    levels = log_uniform(2.0, most + 0.999, k, 1, g=g).floor().long()
+    counts = torch.where(rank < levels, (rank + 1.0) ** -uniform(0.0, 1.5, k, 1, g=g), 0.0)
+    own = torch.rand(k, MOST_LEVELS, generator=g) + (rank >= levels)  # an order of its own levels, the others last
+    counts = counts.gather(1, own.argsort(1))
+    edges = (counts / counts.sum(1, keepdim=True)).cumsum(1)
+    kind = torch.randint(3, (k, 1), generator=g)
+    order = (torch.rand(k, MOST_LEVELS, generator=g) + (rank >= levels)).argsort(1).argsort(1)
+    values = torch.where(kind == 2, rank / levels, normal(k, MOST_LEVELS, g=g))
+    other = torch.multinomial(used[task].float(), 1, generator=g).squeeze(1) if k else column
+    moves = normal(k, MOST_LEVELS, g=g) * ((kind == 1) & (other != column).unsqueeze(1))
+    coded = torch.rand(k, generator=g) < 0.3
+    names = torch.where(kind == 2, rank, order)
+    return Categories(task, column, levels.squeeze(1), edges, names, values, other, moves, coded)
+
+
+def spoil(
+    x: Float[Tensor, "n rows features"], numbers: Bool[Tensor, "n features"], tables: TablePrior, g: Generator
+) -> Float[Tensor, "n rows features"]:
+    """Gaps (nan), wild cells and numbers that stand for gaps. numbers: columns that are no categories; these have gaps
+    alone."""
+    n, rows, f = x.shape
+    if tables.outlier_share > 0:
+        chosen = (torch.rand(n, 1, f, generator=g) < tables.outlier_share) & numbers.unsqueeze(1)
+        wild = torch.rand(n, rows, f, generator=g) < log_uniform(0.003, 0.03, n, 1, f, g=g)
+        far = normal(n, rows, f, g=g) * 10 ** uniform(0.5, 3.0, n, 1, f, g=g)
+        stands = (torch.rand(n, 1, f, generator=g) < 0.4) & chosen
+        sign = torch.tensor(STAND_INS)[torch.randint(len(STAND_INS), (n, 1, f), generator=g)]
+        absent = stands & _gaps(x, g)
+        x = torch.where(absent, sign, torch.where(wild & chosen & ~stands, x + far, x))
+    if tables.gap_share > 0:
+        chosen = torch.rand(n, 1, f, generator=g) < tables.gap_share
+        x = torch.where(chosen & _gaps(x, g), torch.nan, x)
+    return x
+
+
+def _gaps(x: Float[Tensor, "n rows features"], g: Generator) -> Bool[Tensor, "n rows features"]:
+    """Which cells are missing if a column has gaps: completely at random, by another column, or by what they hold
+    (Rubin 1976); between a fiftieth and a half of a column."""
+    n, rows, f = x.shape
+    z = standardize(x).clamp(-6, 6)
+    other = z.gather(2, torch.randint(f, (n, 1, f), generator=g).expand_as(z))
+    kind = torch.randint(3, (n, 1, f), generator=g)
+    flip = torch.where(torch.rand(n, 1, f, generator=g) < 0.5, -2.0, 2.0)
+    score = normal(n, rows, f, g=g) + flip * torch.where(kind == 0, 0.0, torch.where(kind == 1, other, z))
+    rate = log_uniform(0.02, 0.5, n, 1, f, g=g)
+    return score > torch.special.ndtri(1 - rate) * (1 + (kind > 0) * 4.0) ** 0.5
+
+
+def time_order(
+    x: Float[Tensor, "n rows features"], used: Bool[Tensor, "n features"], share: float, g: Generator
+) -> Int[Tensor, "n rows"]:
+    """The order of rows: of some tasks by one of their columns, up to noise; of the others as they are."""
+    n, rows, _ = x.shape
+    column = torch.multinomial(used.float(), 1, generator=g).view(n, 1, 1).expand(n, rows, 1)
+    key = standardize(x).gather(2, column).squeeze(2) + log_uniform(0.01, 1.0, n, 1, g=g) * normal(n, rows, g=g)
+    timed = torch.rand(n, 1, generator=g) < share
+    return torch.where(timed, key, torch.arange(rows) / rows).argsort(1)

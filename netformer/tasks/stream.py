@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from netformer.errors import InputError
-from netformer.tasks.families import DEFAULT, FAMILIES, draw_friedman, draw_tasks
-from netformer.tasks.observation import TaskPrior, log_uniform, uniform
+from netformer.options import TablePrior, TaskPrior
+from netformer.tables.batched import inputs_of_many
+from netformer.tasks.families import DEFAULT, FAMILIES, NUMBERS, draw_friedman, draw_tasks
+from netformer.tasks.observation import log_uniform, uniform
 from netformer.tasks.task import TEST, TRAIN, VALID, Task
 from netformer.tasks.view import TaskStack, canonicalize_tasks
 
@@ -100,18 +103,25 @@ def stream_batch(
     max_rows: int,
     families: Sequence[str] = FAMILIES,
     prior: TaskPrior = DEFAULT,
+    tables: TablePrior = NUMBERS,
 ) -> TaskStack:
     """Batch `index` of the endless stream, canonical: context rows are TRAIN, the rows asked about are TEST.
 
     Tasks have between `min_rows` and `max_rows` context rows (log-uniform, one draw per batch) and as many as
     `max_rows` / 2 query rows. Query rows hold the clean target, the mean of the noisy one, unless the target was
-    transformed after the noise.
+    transformed after the noise. With columns that hold more than numbers (`tables`), they are read as those of
+    a table are (`tables.batched`), fitted on the context rows.
     """
     g = batch_generator(seed, stream, index)
     context = round(float(log_uniform(float(min_rows), float(max_rows), 1, g=g)))
     query = min(context, max_rows // 2)
-    drawn = draw_tasks(n, context + query, max_features=max_features, families=families, prior=prior, generator=g)
+    draw = partial(draw_tasks, max_features=max_features, families=families, prior=prior, tables=tables)
+    drawn = draw(n, context + query, generator=g)
     rows = torch.full((n, context + query), TEST)
     rows[:, :context] = TRAIN
     clean = (rows == TEST) & drawn.clean.isfinite()
-    return canonicalize_tasks(drawn.x, torch.where(clean, drawn.clean, drawn.y), rows, max_features)
+    y = torch.where(clean, drawn.clean, drawn.y)
+    if tables == NUMBERS:
+        return canonicalize_tasks(drawn.x, y, rows, max_features)
+    many = inputs_of_many(drawn.x, drawn.levels, y, context)
+    return canonicalize_tasks(many.x, y, rows, max_features, many.kinds)

@@ -9,7 +9,7 @@ and last layer of what is delivered.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks
+from netformer.tables.inputs import KINDS
 from netformer.tables.reading import CUT, read
 from netformer.tasks.task import PAD, TRAIN, Task
 
@@ -75,19 +76,25 @@ class Views:
 
 @dataclass(frozen=True, eq=False)
 class TaskStack:
-    """t tasks in their canonical view, padded to equal rows. `rows` holds TRAIN, VALID, TEST or PAD."""
+    """t tasks in their canonical view, padded to equal rows.
+
+    rows: TRAIN, VALID, TEST or PAD. kinds: what each input is, 1 for one of `KINDS`, and the share of gaps in its
+    column; 0 for unused ones; None: all are numbers without gaps.
+    """
 
     x: Float[Tensor, "t rows features"]
     y: Float[Tensor, "t rows"]
     rows: Int[Tensor, "t rows"]
     views: Views
+    kinds: Float[Tensor, "t features kinds"] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, index) -> TaskStack:
         """A sub-stack; `index` selects along the first axis and keeps it."""
-        return TaskStack(self.x[index], self.y[index], self.rows[index], self.views[index])
+        kinds = None if self.kinds is None else self.kinds[index]
+        return TaskStack(self.x[index], self.y[index], self.rows[index], self.views[index], kinds)
 
     def float(self) -> TaskStack:
         """The same stack in float32, as the model reads it."""
@@ -101,7 +108,8 @@ class TaskStack:
             v.y_mean.float(),
             v.y_scale.float(),
         )
-        return TaskStack(self.x.float(), self.y.float(), self.rows, views)
+        kinds = None if self.kinds is None else self.kinds.float()
+        return TaskStack(self.x.float(), self.y.float(), self.rows, views, kinds)
 
     @property
     def n_features(self) -> Int[Tensor, " t"]:
@@ -116,7 +124,11 @@ class TaskStack:
     def trim(self) -> TaskStack:
         """The same tasks without the padding that all of them have."""
         n = int(self.n_rows.max())
-        return TaskStack(self.x[:, :n], self.y[:, :n], self.rows[:, :n], self.views)
+        return self.at_rows(slice(n))
+
+    def at_rows(self, some) -> TaskStack:
+        """The same tasks with some of their rows, the same ones for all."""
+        return replace(self, x=self.x[:, some], y=self.y[:, some], rows=self.rows[:, some])
 
     @property
     def train(self) -> Bool[Tensor, "t rows"]:
@@ -129,7 +141,7 @@ class TaskStack:
         at = torch.argsort((~self.train).to(torch.int8), dim=1, stable=True)[:, : int(count.max())]
         present = torch.arange(at.shape[1]) < count.unsqueeze(1)
         x = self.x.gather(1, at.unsqueeze(2).expand(-1, -1, self.x.shape[2])) * present.unsqueeze(2)
-        return TaskStack(x, self.y.gather(1, at) * present, torch.where(present, TRAIN, PAD), self.views)
+        return replace(self, x=x, y=self.y.gather(1, at) * present, rows=torch.where(present, TRAIN, PAD))
 
 
 def canonicalize_tasks(
@@ -137,8 +149,9 @@ def canonicalize_tasks(
     y: Float[Tensor, "t rows"],
     rows: Int[Tensor, "t rows"],
     max_features: int,
+    kinds: Float[Tensor, "t raw kinds"] | None = None,
 ) -> TaskStack:
-    """The canonical view of raw tables; zero columns pad a narrow table.
+    """The canonical view of raw tables; zero columns pad a narrow table. kinds: of the columns, see `TaskStack`.
 
     Statistics come from the train rows. A column that is constant there is not used. Of more than `max_features`
     usable columns those with the largest |correlation with y| stay; ties go to the earlier column.
@@ -158,6 +171,7 @@ def canonicalize_tasks(
         mean, scale = torch.nn.functional.pad(mean, pad), torch.nn.functional.pad(scale, pad, value=1.0)
         usable, correlation = torch.nn.functional.pad(usable, pad), torch.nn.functional.pad(correlation, pad)
         x = torch.nn.functional.pad(x, pad)
+        kinds = None if kinds is None else torch.nn.functional.pad(kinds, (0, 0, *pad))
     strength = torch.where(usable, correlation.abs(), -torch.ones_like(correlation))
     columns = torch.argsort(strength, dim=1, descending=True, stable=True)[:, :max_features]
     sign = torch.where(correlation.gather(1, columns) < 0, -1.0, 1.0).to(x.dtype)
@@ -171,27 +185,33 @@ def canonicalize_tasks(
         y_scale,
     )
     z = views.apply(x) * present.unsqueeze(2)
-    return TaskStack(z, (y - y_mean.unsqueeze(1)) / y_scale.unsqueeze(1) * present, rows, views)
+    if kinds is not None:
+        kinds = kinds.gather(1, columns.unsqueeze(2).expand(-1, -1, kinds.shape[2]))
+        kinds = kinds * (torch.arange(max_features) < views.n_features.unsqueeze(1)).unsqueeze(2)
+    return TaskStack(z, (y - y_mean.unsqueeze(1)) / y_scale.unsqueeze(1) * present, rows, views, kinds)
 
 
 def stack_tasks(tasks: Sequence[Task], max_features: int) -> TaskStack:
     """Stored tasks as one canonical stack, in the given order. Each is read as any table is (`tables.reading`), fitted
     on its train rows; standardised in float64, kept as float32."""
     n_rows, tables = max(len(t.y) for t in tasks), [_inputs(task) for task in tasks]
-    x = torch.zeros(len(tasks), n_rows, max(len(z.T) for z in tables), dtype=torch.float64)
+    width = max(len(kinds) for _, kinds in tables)
+    x = torch.zeros(len(tasks), n_rows, width, dtype=torch.float64)
+    every = torch.zeros(len(tasks), width, 1 + len(KINDS), dtype=torch.float64)
     y = torch.zeros(len(tasks), n_rows, dtype=torch.float64)
     rows = torch.full((len(tasks), n_rows), PAD)
-    for index, (task, z) in enumerate(zip(tasks, tables, strict=True)):
+    for index, (task, (z, kinds)) in enumerate(zip(tasks, tables, strict=True)):
         n, f = z.shape
+        every[index, :f] = torch.from_numpy(kinds)
         x[index, :n, :f] = torch.from_numpy(z)
         y[index, :n] = torch.tensor(task.y)
         rows[index, :n] = torch.tensor(task.row_split).long()
-    return canonicalize_tasks(x, y, rows, max_features).float()
+    return canonicalize_tasks(x, y, rows, max_features, every).float()
 
 
-def _inputs(task: Task) -> Float[np.ndarray, "rows inputs"]:
+def _inputs(task: Task) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "inputs kinds"]]:
     train = task.row_split == TRAIN
     reading, z, _ = read(task.X[train], task.y[train])
     every = reading.scaled(reading.numbers(task.X))
     every[train] = z
-    return every
+    return every, reading.kinds

@@ -133,6 +133,7 @@ def draw_batch(
         min_rows=o.min_rows,
         max_rows=o.max_rows,
         prior=prior,
+        tables=o.tables,
     )
     orientations = draw_orientations(fresh.n_features, layout.max_features, order_noise, g).canonical(mode)
     return Batch(
