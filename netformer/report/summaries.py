@@ -39,6 +39,7 @@ ABLATED = {  # figures of an ablation run that are drawn, and the titles they ar
     "functional_r2": "trained ones, decoded",
     "mixed_wide": "samples merged, tables with categories and gaps",
 }
+MEASURED = {"functional_r2": "functional R2", "mixed_wide": "mean test R2"}
 
 
 def merged_row(rows: list[str]) -> str:
@@ -137,7 +138,7 @@ def ablations(runs: pd.DataFrame) -> Drawing:
                 mean = float(values.mean())
                 parts.append(Curve([(mean, line - 0.3), (mean, line + 0.3)], 4, True))
         known = runs[name].dropna()
-        measured = "functional R2" if name == "functional_r2" else "median test R2"
+        measured = MEASURED.get(name, "median test R2")
         x = Axis(measured, float(known.min()), float(known.max()))
         y = Axis("", -0.6, len(arms) - 0.4, names=arms)
         drawn.append(plane(title, x, y, parts, size=(440, 80 + 22 * len(arms))))

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netformer.tables.columns import LEAST_OTHERS, LEAST_STAND_INS
-from netformer.tables.inputs import CODE_LEVELS, CODE_ROWS, CODE_SURPLUS, FOLDS, KINDS, LEAST_ROWS, MOST_SHOWN
+from netformer.tables.inputs import CODE_LEVELS, CODE_ROWS, CODES, FOLDS, KINDS, LEAST_ROWS, MOST_SHOWN
 from netformer.tables.scaling import NORMAL_IQR, SQUASH
 
 NARROW = 1e-6  # an interquartile range over the center's size, in float32, below which it is rounding
@@ -216,7 +216,7 @@ def _act_as_codes(
     prior, (n, total) = _prior_rows(codes, t), _sums(codes, t, int(codes.max()) + 1)
     left = t - (total.gather(1, codes) - t) / (n.gather(1, codes) - 1 + prior)
     gain = _left_out(torch.stack([z, z**2, z**3], 2), t) - left.square()
-    return gain.mean(1) > CODE_SURPLUS * gain.std(1, correction=0) / t.shape[1] ** 0.5
+    return gain.mean(1) > CODES * gain.std(1, correction=0) / t.shape[1] ** 0.5
 
 
 def _helps(base: Float[Tensor, "c m a"], more: Float[Tensor, "c m b"], t: Float[Tensor, "c m"]) -> Bool[Tensor, " c"]:

@@ -30,7 +30,6 @@ MIN_FREQUENCY = 2  # rows of a level that is kept
 CODE_LEVELS, CODE_ROWS = (3, 60), 5  # how many values codes take, and rows a value at least, in the mean
 CODES = 2.0  # standard errors by which codes must be better than a smooth curve
 FOLDS = 5
-CODE_SURPLUS = 1.0
 KINDS = ("value", "level", "mean", "missing", "other")  # of inputs, as the model hears of them
 PERIODS = {"year": 365.2425 * 86400.0, "week": 7 * 86400.0, "day": 86400.0}
 LEAST_PERIODS = {"year": 0.5, "week": 2.0, "day": 2.0}  # that the dates must span
