@@ -216,7 +216,11 @@ def test_two_processes_share_the_stage_and_its_checkpoint(root: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_every_ablation_is_trained_measured_and_not_repeated(root: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_every_ablation_is_trained_measured_and_not_repeated(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netformer.evaluation.ablation.MIXED_BATCHES", 1)
     for name in ("netformer", "stages", "dvc.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ("params.yaml", "data"):
@@ -226,9 +230,9 @@ def test_every_ablation_is_trained_measured_and_not_repeated(root: Path, tmp_pat
     runs = pd.read_csv(tmp_path / "reports" / "ablations" / "runs.csv")
     assert list(runs["arm"]) == [*list(ARMS)[:1], BOTH_CHANNELS, *list(ARMS)[1:]]
     assert runs[["single", "wide", "raw"]].notna().all().all()
-    assert len(runs.drop_duplicates(["single", "raw"])) == len(runs), "an arm is no other arm's copy"
+    assert runs.loc[runs["arm"] != BOTH_CHANNELS, ["mixed_single", "mixed_wide"]].notna().all().all()
     models = {p: p.stat().st_mtime_ns for p in (tmp_path / "build").rglob("model.safetensors")}
-    assert len(models) == len(ARMS)
+    assert len(models) == len({p.read_bytes() for p in models}) == len(ARMS), "an arm is no other arm's copy"
     first = (tmp_path / "reports" / "ablations" / "ablations.csv").read_bytes()
     ablate(tmp_path, steps=2, seeds=1)
     assert models == {p: p.stat().st_mtime_ns for p in (tmp_path / "build").rglob("model.safetensors")}
