@@ -50,17 +50,21 @@ class TaskEncoder(nn.Module):
         keep = tasks.train[:, read].unsqueeze(2).to(tasks.x.dtype)
         with torch.autocast(tasks.x.device.type, enabled=False):
             rows, fixed = self._read(tasks.x[:, read], tasks.y[:, read], keep, tasks.n_features)
+        said = rows.new_zeros(len(rows), 0) if self.kinds is None else self.kinds(_kinds(tasks).flatten(1))
         if torch.is_grad_enabled():
-            pooled = self._summary(rows, keep)
+            pooled = self._summary(rows, keep, said)
         else:  # one task after the other: its rows stay in the cache, and nothing large is allocated
-            pooled = torch.cat([self._summary(*one) for one in zip(rows.split(1), keep.split(1), strict=True)])
+            parts = zip(rows.split(1), keep.split(1), said.split(1), strict=True)
+            pooled = torch.cat([self._summary(*one) for one in parts])
         return self.out(torch.cat([pooled, fixed.to(pooled.dtype)], 1))
 
-    def _summary(self, rows: Float[Tensor, "t rows k"], keep: Float[Tensor, "t rows 1"]) -> Float[Tensor, "t two_d"]:
-        """The pooled rows after every round."""
+    def _summary(
+        self, rows: Float[Tensor, "t rows k"], keep: Float[Tensor, "t rows 1"], said: Float[Tensor, "t _"]
+    ) -> Float[Tensor, "t two_d"]:
+        """The pooled rows after every round. said: what `kinds` makes of the inputs, of no width without it."""
         rows = self.rows(rows)
         if self.kinds is not None:
-            rows = rows + self.kinds(_kinds(tasks).flatten(1)).unsqueeze(1)
+            rows = rows + said.unsqueeze(1)
         for told, moves in zip(self.told, self.moves, strict=True):
             rows = rows + moves(functional.gelu(rows + told(_pool(rows, keep)).unsqueeze(1)))
         return _pool(rows, keep)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netformer.tables.columns import LEAST_OTHERS, LEAST_STAND_INS
-from netformer.tables.inputs import CODE_LEVELS, CODE_ROWS, CODES, FOLDS, KINDS, LEAST_ROWS, MOST_SHOWN
+from netformer.tables.inputs import CODE_LEVELS, CODE_ROWS, CODES, FOLDS, KINDS, LEAST_ROWS, MIN_FREQUENCY, MOST_SHOWN
 from netformer.tables.scaling import NORMAL_IQR, SQUASH
 
 NARROW = 1e-6  # an interquartile range over the center's size, in float32, below which it is rounding
@@ -69,7 +69,9 @@ def inputs_of_many(
     gaps[numbers] = share
     if len(categories):
         codes = torch.where(cells[categories].isnan(), -1, cells[categories]).long() + 1
-        made = _of_categories(codes, t[categories])
+        codes, counts = _frequent(codes, fitted)
+        gaps[categories] = counts[:, 0].to(x.dtype) / fitted
+        made = _of_categories(codes, counts, t[categories])
         parts += [_Inputs(categories[p.column], p.kind, p.x, p.low, p.high) for p in made]
     parts = [p for p in parts if len(p.column)]
     column = torch.cat([p.column for p in parts])
@@ -110,24 +112,20 @@ def _of_numbers(cells: Float[Tensor, "c rows"], t: Float[Tensor, "c m"]) -> tupl
     if len(some):
         codes = _codes(torch.where(gap, torch.nan, cells)[some], ordered[some])
         pays = _act_as_codes(codes[:, :m], filled[some, :m], t[some])
-        parts.append(_means(some[pays], codes[pays], t[some[pays]]))
+        parts.append(_means(some[pays], _frequent(codes[pays], m)[0], t[some[pays]]))
     return parts, seen.to(cells.dtype).mean(1)
 
 
-def _of_categories(codes: Int[Tensor, "c rows"], t: Float[Tensor, "c m"]) -> list[_Inputs]:
-    """An input for each level of a category with few, else mean and count. codes: 0 for a gap."""
-    m = t.shape[1]
-    k = int(codes.max()) + 1
-    counts = torch.nn.functional.one_hot(codes[:, :m], k).sum(1)
-    seen = counts > 0
-    codes = torch.where(seen.gather(1, codes), codes, k)  # levels that no row fitted has
+def _of_categories(codes: Int[Tensor, "c rows"], counts: Int[Tensor, "c k"], t: Float[Tensor, "c m"]) -> list[_Inputs]:
+    """An input for each level of a category with few, else mean and count. codes, counts: of `_frequent`; 0: gaps."""
+    m, seen = t.shape[1], counts > 0
     few = seen.sum(1) <= MOST_SHOWN
     shown = (counts >= LEAST_ROWS) & few.unsqueeze(1)
-    both = (shown.sum(1) == 2) & (seen.sum(1) == 2)
+    both = (shown.sum(1) == 2) & (seen.sum(1) == 2) & (counts.sum(1) == m)
     shown[both] = shown[both].scatter(1, counts[both].argmax(1, keepdim=True), False)
     column, level = shown.nonzero().unbind(1)
     parts = [_inputs(column, LEVEL, (codes[column] == level.unsqueeze(1)).to(t.dtype), m)]
-    many = (~few & (seen.sum(1) > 1)).nonzero().squeeze(1)
+    many = (~few).nonzero().squeeze(1)
     if len(many):
         means = _means(many, codes[many], t[many])
         parts.append(means)
@@ -137,6 +135,15 @@ def _of_categories(codes: Int[Tensor, "c rows"], t: Float[Tensor, "c m"]) -> lis
         low = torch.zeros_like(size[pays, 0])
         parts.append(_Inputs(many[pays], OTHER, size[pays], low, size[pays, :m].amax(1)))
     return parts
+
+
+def _frequent(codes: Int[Tensor, "c rows"], m: int) -> tuple[Int[Tensor, "c rows"], Int[Tensor, "c k"]]:
+    """Levels that are not kept get a code of their own, the last (`inputs.frequent`), and how many rows the others
+    have."""
+    k = int(codes.max()) + 1 if len(codes) else 1
+    counts = torch.nn.functional.one_hot(codes[:, :m], k).sum(1)
+    counts = torch.where(counts >= MIN_FREQUENCY, counts, 0)
+    return torch.where(counts.gather(1, codes) > 0, codes, k), counts
 
 
 def _inputs(column: Int[Tensor, " i"], kind: int, x: Float[Tensor, "i rows"], m: int) -> _Inputs:
