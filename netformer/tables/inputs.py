@@ -78,6 +78,15 @@ class Input:
         return np.sin(angle) if self.part == "sin" else np.cos(angle)
 
 
+def kinds_of(inputs: Sequence[Input], table: Sequence[Column]) -> Float[np.ndarray, "inputs kinds"]:
+    """What each input is, 1 for one of `KINDS`, and the share of gaps in its column, last."""
+    every = np.zeros((len(inputs), 1 + len(KINDS)))
+    for at, one in enumerate(inputs):
+        every[at, KINDS.index(one.kind)] = 1.0
+        every[at, -1] = table[one.column].missing
+    return every
+
+
 def inputs_of(
     column: Column, index: int, cells: np.ndarray, t: Float[np.ndarray, " rows"], min_frequency: int = MIN_FREQUENCY
 ) -> tuple[Column, list[Input], list[Float[np.ndarray, " rows"]]]:

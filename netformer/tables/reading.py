@@ -25,7 +25,7 @@ from jaxtyping import Float
 
 from netformer.errors import InputError
 from netformer.tables.columns import Cells, Column, cells_of, column_of, is_frame, is_row_number, matched
-from netformer.tables.inputs import KINDS, MIN_FREQUENCY, Input, inputs_of, left_out
+from netformer.tables.inputs import MIN_FREQUENCY, Input, inputs_of, kinds_of, left_out
 from netformer.tables.scaling import FLAT, center_and_scale, squash, standard
 
 CUT = 6.0  # of a standardised input
@@ -92,11 +92,7 @@ class Reading:
     @property
     def kinds(self) -> Float[np.ndarray, "inputs kinds"]:
         """What each input is, 1 for one of `KINDS`, and the share of gaps in its column, last."""
-        every = np.zeros((len(self.inputs), 1 + len(KINDS)))
-        for at, one in enumerate(self.inputs):
-            every[at, KINDS.index(one.kind)] = 1.0
-            every[at, -1] = self.table[one.column].missing
-        return every
+        return kinds_of(self.inputs, self.table)
 
     @property
     def low(self) -> Float[np.ndarray, " inputs"]:
