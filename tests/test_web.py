@@ -178,20 +178,36 @@ def test_the_page_is_small_and_nothing_in_the_data_is_code(tmp_path):
 def test_what_the_page_says_of_its_network(tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
     population, _ = table("mixed")
-    population = replace(
-        population, about={"rows": {"trained": 480, "held_back": 120}, "r2": {"wide": 0.5, "ridge": 0.25, "0": None}}
-    )
+    methods = [
+        {"method": "catboost", "r2": 0.625, "r2_se": None, "mae": 8.0},
+        {"method": "wide", "r2": 0.5, "r2_se": 0.0312, "mae": 10.25, "mae_se": 0.5, "rmse": None},
+        {"method": "constant", "r2": None},
+    ]
+    intervals = [{"coverage": 0.5, "within": 0.6}, {"coverage": 0.9, "within": 0.875}]
+    scores = {"how": "5-fold cross-validation", "rows": 480, "methods": methods, "intervals": intervals}
+    population = replace(population, about={"rows": 480, "scores": scores})
     path = page_of(population, tmp_path)
     facts = dict(data_of(path)["facts"])
     assert facts["Rows fitted"] == "480"
-    assert facts["How good"] == "R2 0.500 on 120 rows held back; ridge regression 0.250"
+    assert facts["How good"] == (
+        "R2 0.500 ± 0.031, mean absolute error 10.2 ± 0.5; on 480 rows that were not fitted: 5-fold cross-validation"
+    )
+    assert facts["R2 beside it"] == "catboost 0.625"
+    assert facts["Intervals"] == "88% of those rows lie within their interval of 90%"
     assert facts["Written"].startswith("2001-09-09, NetFormer ")
     first = path.read_bytes()
     export(population, "wide", path, "html", overwrite=True)
     assert path.read_bytes() == first
-    export(replace(population, about={"rows": "many", "r2": [1]}), 0, path, "html", overwrite=True)
+    for about in (
+        {"rows": "many", "scores": [1]},
+        {"scores": {"methods": 3.0}},
+        {"scores": {"methods": [{"r2": 1}, 2]}},
+    ):
+        export(replace(population, about=about), "wide", path, "html", overwrite=True)
+        assert not {"Rows fitted", "How good"} & set(dict(data_of(path)["facts"]))
+    export(population, 0, path, "html", overwrite=True)
     facts = dict(data_of(path)["facts"])
-    assert not {"Rows fitted", "How good"} & set(facts)
+    assert "How good" not in facts
     assert facts["Network"].startswith("number 0 of 6: ")
     assert "interval" not in data_of(path)
 

@@ -45,12 +45,13 @@ def deliver(
     load: gives the model; not called where nothing can be learned (a constant target, no column that varies), which one
     network of zeros answers. prompt, refine_steps: as in `NetFormer.generate`. columns, target, min_frequency:
     see `reading.read`. `about["groups"]`: of columns the networks read a part each, 1 where each is an answer by
-    itself.
+    itself; `about["rows"]`: how many rows were fitted.
     """
     reading, z, t = read(X, y, columns, target, min_frequency)
     if not (z.any() and t.any()):
         nothing = constant_network(z.shape[1])
-        return Population(reading, nothing, torch.zeros(1), nothing, {"groups": 1}, calibrate(nothing, nothing, z, t))
+        about = {"groups": 1, "rows": len(t)}
+        return Population(reading, nothing, torch.zeros(1), nothing, about, calibrate(nothing, nothing, z, t))
     model, n_inputs = load(), z.shape[1]
     size = model.model.layout.max_features
     blocks = blocks_of(reading.inputs, relevance(z, t))
@@ -75,7 +76,7 @@ def deliver(
     # Networks that each read a part of the columns are no answer in the mean, only together.
     share = 1.0 if n_inputs > size else None
     wide = widen(networks, _as_task(np.clip(z, -CUT, CUT), t), n_samples, share)
-    about = {"groups": 1 if n_inputs <= size else len(groups)}
+    about = {"groups": 1 if n_inputs <= size else len(groups), "rows": len(t)}
     return Population(reading, networks, torch.cat(expected), wide, about, calibrate(networks, wide, z, t, share))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -36,6 +35,8 @@ MOST_FIELDS = 40  # columns that have a field unless others are asked for
 _NAMED = 8  # columns named in an error
 _ALONG = 9  # points of a column along which its effect is looked at, to name those
 _DAY = 86400.0  # seconds
+_SCORES = {"r2": "R2", "mae": "mean absolute error", "rmse": "root mean squared error"}
+COVERAGE = 0.9  # of the interval that is spoken of
 NETWORK, PAGE, STYLE, TEMPLATE = (
     Path(__file__).with_name(name) for name in ("network.js", "page.js", "page.css", "page.html")
 )
@@ -176,7 +177,6 @@ def today() -> str:
 def _facts(population: Population, formula: Formula, which: int | str, n_shown: int, day: str) -> list[tuple[str, str]]:
     """What the network was made from and how good it is, as far as the population knows."""
     reading, about = population.reading, population.about
-    rows, r2 = (value if isinstance(value := about.get(name), dict) else {} for name in ("rows", "r2"))
     facts = [("Predicts", reading.target)]
     columns = f"{len(reading.columns)} of the table are read"
     if hidden := len(reading.columns) - n_shown:
@@ -186,18 +186,45 @@ def _facts(population: Population, formula: Formula, which: int | str, n_shown: 
         names = ", ".join(name for name, _ in reading.left_out[:_NAMED])
         more = f" and {len(reading.left_out) - _NAMED} more" if len(reading.left_out) > _NAMED else ""
         facts.append(("Columns left out", names + more))
-    if isinstance(trained := rows.get("trained"), int):
-        facts.append(("Rows fitted", f"{trained:,}"))
-    scores = {name: value for name in (str(which), "ridge") if isinstance(value := r2.get(name), float)}
-    if str(which) in scores and math.isfinite(scores[str(which)]):
-        text = f"R2 {scores[str(which)]:.3f} on {rows.get('held_back', 'some')} rows held back"
-        facts.append(("How good", text + (f"; ridge regression {scores['ridge']:.3f}" if "ridge" in scores else "")))
+    if isinstance(rows := about.get("rows"), int):
+        facts.append(("Rows fitted", f"{rows:,}"))
+    if which == "wide" and isinstance(scores := about.get("scores"), dict):
+        facts += _scores(scores)
     stack = population.stack(which)
     units, n_params = stack.merged_size()
     made = {"wide": f"{len(population)} networks merged", "mean": f"mean of {len(population)} networks"}
     named = made.get(str(which), f"number {which} of {len(population)}")
     facts.append(("Network", f"{named}: {units} hidden units, {n_params:,} parameters"))
     return [*facts, ("Written", f"{day}, NetFormer {__version__}")]
+
+
+def _scores(scores: dict[str, Any]) -> list[tuple[str, str]]:
+    """What `generate` measured of the wide network on rows that were not fitted; nothing where it says nothing."""
+    tables = (scores.get(name) for name in ("methods", "intervals"))
+    methods, intervals = (
+        [row for row in one if isinstance(row, dict)] if isinstance(one, list) else [] for one in tables
+    )
+    rows = {str(row.get("method")): row for row in methods if isinstance(row.get("r2"), float)}
+    if "wide" not in rows:
+        return []
+    own, found = rows.pop("wide"), []
+    text = ", ".join(f"{name} {_measured(own, key)}" for key, name in _SCORES.items() if _measured(own, key))
+    found.append(("How good", f"{text}; on {scores.get('rows')} rows that were not fitted: {scores.get('how')}"))
+    if rows:
+        found.append(("R2 beside it", ", ".join(f"{name} {_measured(row, 'r2')}" for name, row in rows.items())))
+    held = [row.get("within") for row in intervals if row.get("coverage") == COVERAGE]
+    if held and isinstance(held[0], float):
+        found.append(("Intervals", f"{held[0]:.0%} of those rows lie within their interval of {COVERAGE:.0%}"))
+    return found
+
+
+def _measured(row: dict[str, Any], key: str) -> str:
+    """A score of a row and its standard error."""
+    value, error = row.get(key), row.get(f"{key}_se")
+    if not isinstance(value, float):
+        return ""
+    shown = f"{value:.3f}" if key == "r2" else f"{value:.3g}"
+    return f"{shown} ± {error:.2g}" if isinstance(error, float) else shown
 
 
 def _digest(text: str) -> str:
