@@ -25,7 +25,7 @@ from netformer.tasks.task import TRAIN
 from netformer.tasks.view import TaskStack, canonicalize_tasks
 
 PACKAGE = Path(__file__).parents[1] / "pretrained"
-CONDITION_ROWS = 2000  # the task encoder reads at most that many rows of a table
+CONDITION_ROWS = 1000  # the task encoder reads at most that many rows of a table
 HEAD_ROWS = 10_000  # the output layer of a network is solved on at most that many; that of the wide network on all
 TARGET_TEMPERATURES = (1.0, 3.0, 6.0, 10.0)  # times the model's own: samples of many qualities
 

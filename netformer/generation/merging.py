@@ -23,8 +23,9 @@ from netformer.tasks.view import TaskStack
 
 PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
 BLOCK = 8192  # rows whose hidden units are in memory at once
-TRUST_ROWS = 8192  # that say which networks to trust, at most
+TRUST_ROWS = 2048  # that say which networks to trust, at most
 MOST_UNITS = 2048  # under one solved output layer, of a table with more rows; more are solved in parts
+STRIP = 128  # columns of a Gram matrix that are computed together
 UNIT_ROWS = 0.7  # train rows for each hidden unit at which both output layers count the same
 
 
@@ -118,7 +119,7 @@ def _joint_head(
             rotated = left * size.sqrt()
             basis = z.T @ (left * torch.where(size > 1e-12 * size[-1], size, torch.inf).rsqrt())
         else:
-            size, basis = torch.linalg.eigh(z.T @ z)
+            size, basis = torch.linalg.eigh(_gram(z))
             size = size.clamp(min=0)
             rotated = z @ basis
         inverse = 1 / (size.unsqueeze(1) + PENALTIES)
@@ -163,9 +164,19 @@ def _moments(
     sums: list[Tensor] = []
     for design, target in blocks:
         total += len(target)
-        own = [design.sum(0), target.sum(), design.T @ design, design.T @ target, target.square().sum()]
+        own = [design.sum(0), target.sum(), _gram(design), design.T @ target, target.square().sum()]
         sums = [a + b for a, b in zip(sums, own, strict=True)] if sums else own
     first, y_first, second, across, squares = sums
     centre, y_mean = first / total, y_first / total
     gram = second - total * centre * centre.unsqueeze(1)
     return centre, y_mean, gram, across - total * centre * y_mean, squares - total * y_mean.square()
+
+
+def _gram(design: Float[Tensor, "rows slots"]) -> Float[Tensor, "slots slots"]:
+    """design' design: what lies above the diagonal is computed, the rest mirrored."""
+    gram = design.new_empty(design.shape[1], design.shape[1])
+    for start in range(0, len(gram), STRIP):
+        stop = min(start + STRIP, len(gram))
+        gram[start:stop, start:] = design[:, start:stop].T @ design[:, start:]
+        gram[stop:, start:stop] = gram[start:stop, stop:].T
+    return gram
