@@ -74,7 +74,7 @@ def typed(browser, i, column, cell):
 
 SAID = "[...document.querySelectorAll('#prediction data, #between data')].map(d => Number(d.value))"
 PARTS = "[...document.querySelectorAll('#parts tbody data')].map(d => Number(d.value))"
-FRAME = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"
+FRAME = "new Promise(done => requestAnimationFrame(() => setTimeout(done, 2 * PAUSE)))"
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -143,7 +143,8 @@ def test_cells_that_are_none_are_named_and_a_gap_is_a_gap(browser, tmp_path):
     url = opened(browser, page_of(population, tmp_path))
     stand = population.columns.index("stand")
     typed(browser, stand, population.reading.table[stand], "12 m")
-    assert browser.evaluate("at('prediction').textContent + at('between').textContent") == "–cannot read stand"
+    assert browser.evaluate("at('prediction').textContent + at('unread').textContent") == "–cannot read stand"
+    assert browser.evaluate(SAID) == []
     assert browser.evaluate(f"fields[{stand}].control.getAttribute('aria-invalid')") == "true"
     typical = typical_row(population.reading)
     for cell, remark in [("-999", "stands for a gap"), ("1e6", "beyond the table"), ("", "not known")]:

@@ -16,7 +16,7 @@ const ERF = [
   [1, 2.56852019228982242, 1.87295284992346725, 0.527905102951428412, 0.0605183413124413191, 2.33520497626869185e-3],
 ];
 const ratio = (part, x) => {
-  const [p, q] = [ERF[part], ERF[part + 1]];
+  const p = ERF[part], q = ERF[part + 1];
   let above = 0, below = 0;
   for (let i = 0; i < p.length; i++) { above = above * x + p[i]; below = below * x + q[i]; }
   return above / below;
@@ -95,7 +95,12 @@ const network = data => {
     return a;
   };
   const first = (body, z) => layer(body.layers[0], body.reads.map(i => z[i]));
-  const last = (body, a) => body.layers.reduce((h, one, i) => (i ? layer(one, h) : h).map(one.activate), a);
+  const activated = (activate, a) => { for (let u = 0; u < a.length; u++) a[u] = activate(a[u]); return a; };
+  const last = (body, a) => { // the last hidden units from the sums of the first layer, which become its units
+    let h = activated(body.layers[0].activate, a);
+    for (let i = 1; i < body.layers.length; i++) h = activated(body.layers[i].activate, layer(body.layers[i], h));
+    return h;
+  };
   const sum = (out, z, hidden) => hidden.reduce((y, h, b) => y + dot(out.heads[b], h), out.bias + dot(out.skip, z));
 
   /* What is said of a row: its prediction, and the scale that intervals are multiples of. */
@@ -133,7 +138,7 @@ const network = data => {
         if (some.length) moved.push({ index, by: bias.map((_, u) => some.reduce((v, at) =>
           v + weight[u * n + at] * (z[body.reads[at]] - z0[body.reads[at]]), 0)) });
       });
-      const worth = a => dot(output.heads[b], last(body, a)), plus = (a, by) => a.map((x, u) => x + by[u]), k = moved.length;
+      const worth = a => dot(output.heads[b], last(body, a.slice())), plus = (a, by) => a.map((x, u) => x + by[u]), k = moved.length;
       if (k <= data.exact) {
         const sums = [starts[b]], size = [0], share = [1 / k]; // share of v(S + c) - v(S), by |S|
         for (let s = 1; s < k; s++) share.push(share[s - 1] * s / (k - s));

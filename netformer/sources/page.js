@@ -10,26 +10,32 @@ const draw = (tag, marks, text) => {
   return node;
 };
 const POINTS = 80, SHOWN = 12, FEW = 10; // of a curve; contributions; levels that keep their order
+const PAUSE = 50; // milliseconds before contributions are computed, which takes as long
 
 /* Numbers for people: to a hundredth or so of `size`. */
 const shown = (x, size) => {
   if (!Number.isFinite(x)) return "–";
   const places = Math.ceil(-Math.log10(size / 100));
   if (places > 9 || Math.abs(x) >= 1e15) return x.toPrecision(5).replace("-", "−");
-  return x.toLocaleString("en", { minimumFractionDigits: Math.max(0, places), maximumFractionDigits: Math.max(0, places) }).replace("-", "−");
+  const digits = Math.max(0, places);
+  return x.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits, useGrouping: "min2" }).replace("-", "−");
 };
 const amount = x => shown(x, target.scale);
 const signed = x => (x > 0 ? "+" : "") + amount(x);
 const plainly = (x, column) => { const text = String(x); return column.form === "," ? text.replace(".", ",") : text; };
 const dated = (x, column) => new Date(x * 1000).toISOString().slice(0, column.timed ? 16 : 10).replace("T", " ");
-const tidy = x => String(+x.toPrecision(7)).replace("-", "−");
+/* A number of a column, to a thousandth of its range. */
+const tidy = (x, column) => {
+  const places = Math.ceil(-Math.log10((column.high - column.low) / 1000));
+  return plainly(places >= 0 && places < 12 ? +x.toFixed(places) : +x.toPrecision(9), column).replace("-", "−");
+};
 const levelOf = text => (text === "" ? "not known" : text);
 /* A cell in words. */
 const cell = (x, i) => {
   const column = columns[i];
   if (net.gap(x, column)) return "not known";
   if (column.kind === "category") return x < column.levels.length ? levelOf(column.levels[x]) : "any other";
-  return column.kind === "date" ? dated(x, column) : tidy(x);
+  return column.kind === "date" ? dated(x, column) : tidy(x, column);
 };
 
 let row, focus = 0, wrong = new Set();
@@ -87,7 +93,7 @@ const write = i => {
 const read = i => {
   const column = columns[i], { control } = fields[i], text = control.value;
   if (column.kind === "category") return text === "" ? NaN : Number(text);
-  if (column.kind === "number") return numberOf(text, column.form, data.words);
+  if (column.kind === "number") return numberOf(text.replace("−", "-"), column.form, data.words);
   if (control.validity.badInput) return undefined;
   const time = Date.parse(`${text}${column.timed ? "" : "T00:00"}Z`);
   return text === "" ? NaN : Number.isNaN(time) ? undefined : time / 1000;
@@ -97,18 +103,20 @@ const remark = i => {
   if (wrong.has(i)) return `not a ${column.kind}`;
   if (column.kind === "category") return x === column.levels.length ? "read as any level that is not in the list" : "";
   if (Number.isNaN(x)) return column.knows_gaps ? "not known: the table had such gaps too" : `not known: read as ${typical}`;
-  if (column.gaps?.includes(x)) return `${tidy(x)} stands for a gap in this table`;
+  if (column.gaps?.includes(x)) return `${plainly(x, column)} stands for a gap in this table`;
   if (x < column.low || x > column.high) return `beyond the table: read as ${cell(x < column.low ? column.low : column.high, i)}`;
   if (column.levels.length && !column.levels.includes(x)) return "not among the values of the table";
   const text = fields[i].control.value.trim();
-  return column.kind === "number" && /[^-\d.e]/i.test(text.replace(column.form || ".", ".")) ? `read as ${tidy(x)}` : "";
+  return column.kind === "number" && /[^-\d.e]/i.test(text.replace(column.form || ".", ".")) ? `read as ${plainly(x, column)}` : "";
 };
 
 const coverage = () => Number(at("coverage").value);
 const answered = () => {
+  at("unread").textContent = wrong.size ? `cannot read ${[...wrong].map(i => columns[i].name).join(", ")}` : "";
+  at("covers").hidden = !data.interval || wrong.size > 0;
   if (wrong.size) {
     at("prediction").textContent = "–";
-    at("between").textContent = `cannot read ${[...wrong].map(i => columns[i].name).join(", ")}`;
+    at("between").textContent = "";
     return;
   }
   const found = net.answer(row);
@@ -116,7 +124,7 @@ const answered = () => {
   at("between").replaceChildren();
   if (found.scale === undefined) return;
   const ends = net.interval(found, coverage()).map(x => make("data", { value: x, textContent: amount(x) }));
-  at("between").append(ends[0], " to ", ends[1]);
+  at("between").append(ends[0], " and ", ends[1]);
 };
 
 const contributed = () => {
@@ -194,11 +202,11 @@ const curve = () => {
   const X = x => left + (right - left) * (Math.min(Math.max(x, low), high) - low) / (high - low || 1);
   const Y = y => bottom - (bottom - top) * (y - least) / (most - least || 1);
   const chart = draw("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img" });
-  for (const y of nice(least, most, 4)) {
+  for (const y of nice(least, most, 5)) {
     chart.append(draw("line", { class: "axis", x1: left, x2: right, y1: Y(y), y2: Y(y) }));
     chart.append(draw("text", { x: left - 6, y: Y(y) + 4, "text-anchor": "end" }, shown(y, Math.max(1e-12, (most - least) * 5))));
   }
-  const dates = column.kind === "date", ticks = dates ? [0, 1, 2].map(k => low + (high - low) * k / 2) : nice(low, high, width > 330 ? 5 : 3);
+  const dates = column.kind === "date", ticks = dates ? [0, 1, 2].map(k => low + (high - low) * k / 2) : nice(low, high, width > 330 ? 8 : 5);
   for (const x of ticks) {
     const anchor = X(x) > right - 30 ? "end" : X(x) < left + 30 ? "start" : "middle";
     chart.append(draw("text", { x: X(x), y: height - 6, "text-anchor": anchor }, dates ? dated(x, { timed: high - low < 3e5 }) : shown(x, (high - low) * 10)));
@@ -225,16 +233,24 @@ const curve = () => {
   slide.setAttribute("aria-valuetext", cell(row[focus], focus));
 };
 
-let waiting = false;
+/* Does it soon and once, however often it is asked to meanwhile; not while a field cannot be read. */
+const soon = (wait, work) => {
+  let asked = false;
+  return () => {
+    if (asked) return;
+    asked = true;
+    wait(() => { asked = false; if (!wrong.size) work(); });
+  };
+};
+const redraw = soon(requestAnimationFrame, () => curve()), explain = soon(work => setTimeout(work, PAUSE), () => contributed());
 const update = () => {
   answered();
   fields.forEach(({ control, said }, i) => {
     said.textContent = remark(i);
     control.setAttribute("aria-invalid", wrong.has(i));
   });
-  if (waiting || wrong.size) return;
-  waiting = true;
-  requestAnimationFrame(() => { waiting = false; if (!wrong.size) { contributed(); curve(); } });
+  redraw();
+  explain();
 };
 const reset = () => {
   row = columns.map(column => column.typical);
@@ -277,8 +293,7 @@ addEventListener("resize", update);
 document.title = `${target.name}, predicted by a small network`;
 at("title").textContent = document.title;
 at("target").textContent = target.name;
-at("unit").textContent = target.name;
-at("covers").hidden = !data.interval;
+at("of").textContent = at("of").title = at("target").title = target.name;
 for (const [name, text] of data.facts) at("facts").append(make("dt", { textContent: name }), make("dd", { textContent: text }));
 for (const text of [
   "Cells beyond what the table held are read as its edge; the network knows nothing out there.",
