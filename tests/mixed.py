@@ -124,12 +124,12 @@ NAMES = ("</script><script>alert(1)</script>", "<!-- a", "a&amp;b", '"quoted"', 
 
 
 def with_intervals(population, seed=0):
-    """The same with random intervals of its wide network."""
-    rng = np.random.default_rng(seed)
-    output = 0.3 * torch.from_numpy(rng.normal(size=tuple(population.wide.weight[:, -1].shape)))
-    return replace(
-        population, intervals=Intervals(output, np.array([-0.8, 0.6]), np.sort(rng.normal(size=len(LEVELS))))
-    )
+    """The same with random intervals for its wide network, whose scale differs by row and is cut on both sides."""
+    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    shape = population.wide.weight[:, -1].shape
+    output = 0.2 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    intervals = Intervals(output, np.array([-0.8, 0.6]), np.sort(rng.normal(size=len(LEVELS))))
+    return replace(population, intervals=intervals)
 
 
 @cache
@@ -155,3 +155,23 @@ def table(name):
     )
     later["at"] = later["at"] + pd.Timedelta(seconds=59)
     return with_intervals(networks_for(cells, rng.normal(size=200))), later
+
+
+def cells(population, table):
+    """Rows as every format without text takes them: numbers, seconds, positions; nan for a gap."""
+    return population.to_torch(0).encode(table).numpy()
+
+
+def as_text(population, table):
+    """Rows of numbers, seconds and texts, "" for a gap of a category."""
+    encoded = cells(population, table).astype(object)
+    for i, column in enumerate(population.reading.table):
+        if column.kind == "category":
+            encoded[:, i] = ["" if pd.isna(cell) else str(cell).strip() for cell in table[column.name]]
+    return encoded
+
+
+def by_name(population, table, real=np.float64):
+    text = as_text(population, table)
+    kinds = [object if column.kind == "category" else real for column in population.reading.table]
+    return {name: text[:, [i]].astype(kinds[i]) for i, name in enumerate(population.columns)}

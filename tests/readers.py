@@ -37,12 +37,19 @@ def imported(path):
 STRICT = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O2"]
 
 
+def library(path):
+    """A C file as a shared library, with the types of its functions."""
+    made = path.with_suffix(f".{next(COUNT)}.so")  # under a name it has seen the loader answers with what it has
+    subprocess.run([*STRICT, "-fPIC", "-shared", str(path), "-o", str(made), "-lm"], check=True)
+    loaded, row = ctypes.CDLL(str(made)), ctypes.POINTER(ctypes.c_double)
+    loaded.predict.restype, loaded.predict.argtypes = ctypes.c_double, [row]
+    if hasattr(loaded, "predict_quantile"):
+        loaded.predict_quantile.restype, loaded.predict_quantile.argtypes = ctypes.c_double, [row, ctypes.c_double]
+    return loaded
+
+
 def compiled(path):
-    library = path.with_suffix(f".{next(COUNT)}.so")  # under a name it has seen the loader answers with what it has
-    subprocess.run([*STRICT, "-fPIC", "-shared", str(path), "-o", str(library), "-lm"], check=True)
-    predict = ctypes.CDLL(str(library)).predict
-    predict.restype, predict.argtypes = ctypes.c_double, [ctypes.POINTER(ctypes.c_double)]
-    return predict
+    return library(path).predict
 
 
 def program(path):

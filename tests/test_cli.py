@@ -1,7 +1,6 @@
 """Command line with a small untrained model: what it prints, what it writes, and one line for every bad input."""
 
 import json
-import re
 import runpy
 import subprocess
 import sys
@@ -253,12 +252,10 @@ def test_exports_of_several_formats_share_a_folder_and_answer_alike(folder, tmp_
     np.testing.assert_allclose(own, Bundle.load(folder / "nets").predict(X, "mean"))
 
 
-def test_a_format_that_cannot_express_the_network_leaves_nothing(folder, tmp_path):
-    message = refused("export", folder / "nets", "--out", tmp_path / "e", "--format", "json", "--format", "sklearn")
-    assert re.search(r"got 'wide'; it can express (\d+(, \d+)*|none of these); use torch or onnx", message)
-    assert list(tmp_path.iterdir()) == []
-    message = refused("export", folder / "nets", "--out", tmp_path / "e", "--format", "pickle")
+def test_a_format_that_is_none_leaves_nothing(folder, tmp_path):
+    message = refused("export", folder / "nets", "--out", tmp_path / "e", "--format", "json", "--format", "pickle")
     assert "'pickle' is not one of 'onnx', 'onnx32', 'torch', 'sklearn', 'json', 'c', 'numpy'" in message
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_evaluate_scores_as_scikit_learn_does(folder):

@@ -13,7 +13,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
-from mixed import later_rows, mixed, networks_for, rows_of
+from mixed import as_text, by_name, cells, later_rows, mixed, networks_for, rows_of
 from readers import answers_of_json, answers_of_onnx, compiled, imported, program
 
 from netformer import export
@@ -28,26 +28,6 @@ WHICH = ["wide", "mean", *range(6)]
 @pytest.fixture(scope="module")
 def rows():
     return later_rows(1000)
-
-
-def cells(population, table):
-    """Rows as every format without text takes them: numbers, seconds, positions; nan for a gap."""
-    return population.to_torch(0).encode(table).numpy()
-
-
-def as_text(population, table):
-    """Rows of numbers, seconds and texts, "" for a gap of a category."""
-    encoded = cells(population, table).astype(object)
-    for i, column in enumerate(population.reading.table):
-        if column.kind == "category":
-            encoded[:, i] = ["" if pd.isna(cell) else str(cell).strip() for cell in table[column.name]]
-    return encoded
-
-
-def by_name(population, table, real=np.float64):
-    text = as_text(population, table)
-    kinds = [object if column.kind == "category" else real for column in population.reading.table]
-    return {name: text[:, [i]].astype(kinds[i]) for i, name in enumerate(population.columns)}
 
 
 def from_python(path, population, table):
@@ -82,6 +62,7 @@ READERS = {
     "onnx": ("onnx", lambda path, population, table: answers_of_onnx(path, by_name(population, table))),
     "c": ("c", from_c),
     "program": ("c", from_program),
+    "sklearn": ("py", lambda path, _, table: imported(path).load().predict(table)),
 }
 
 

@@ -1,7 +1,5 @@
 """Intervals: they hold as often as they say, widen where the table is noisy, travel with what is saved and exported."""
 
-import ctypes
-import json
 import math
 
 import numpy as np
@@ -9,16 +7,12 @@ import pandas as pd
 import pytest
 import torch
 from commands import refused, run, small_model, write_tables
-from drawn import draw, reading_of
-from readers import FUNCTIONS, answers_of_json, cell_of_json, compiled, imported
 from scipy.stats import norm
 
-from netformer import Bundle, NetFormerRegressor, export
+from netformer import Bundle, NetFormerRegressor
 from netformer.errors import InputError
 from netformer.exports.intervals import LEVELS, Intervals, between
 from netformer.generation.calibration import _left_out, _rotated, conformal
-from netformer.networks.specs import Layout
-from netformer.sources.formats import SCHEMA
 
 F = 4
 
@@ -238,77 +232,6 @@ def test_a_damaged_folder_is_named(fitted, tmp_path):
         Intervals(good.output * math.inf, good.bounds, good.scores)
     with pytest.raises(InputError, match="of a wide network of"):
         Intervals(good.output[:1], good.bounds, good.scores).scale_of(fitted.network_.wide)
-
-
-def drawn():
-    """A wide network of random weights with random intervals, and rows for it."""
-    layout = Layout(max_features=F)
-    wide, rng = draw(3, 2, layout, inputs=F, skip_share=1.0), np.random.default_rng(0)
-    output = 0.3 * torch.randn(wide.weight[:, -1].shape, generator=torch.Generator().manual_seed(0)).double()
-    intervals = Intervals(output, np.array([-0.8, 0.6]), np.sort(rng.normal(size=len(LEVELS))))
-    reading = reading_of(np.arange(F) * 10.0, np.ones(F), [f"c{i}" for i in range(F)], "t", (5.0, 3.0))
-    bundle = Bundle(reading, draw(2, 1, layout, inputs=F), torch.zeros(2), wide, {}, intervals)
-    return bundle, np.arange(F) * 10.0 + rng.normal(size=(200, F))
-
-
-QUANTILES = [0.0004, 0.03, 0.37, 0.5, 0.81, 0.95, 0.9999]
-
-
-def test_the_c_file_answers_with_the_same_quantiles(tmp_path):
-    bundle, X = drawn()
-    export(bundle, "wide", tmp_path / "net.c", "c")
-    compiled(tmp_path / "net.c")
-    library = ctypes.CDLL(str(max(tmp_path.glob("*.so"))))
-    library.predict_quantile.restype = ctypes.c_double
-    found = [
-        [library.predict_quantile((ctypes.c_double * F)(*row), ctypes.c_double(q)) for q in QUANTILES] for row in X
-    ]
-    np.testing.assert_allclose(found, bundle.predict_quantiles(X, QUANTILES), rtol=1e-5, atol=1e-4)
-
-
-def test_the_python_file_answers_with_the_same_quantiles(tmp_path):
-    bundle, X = drawn()
-    export(bundle, "wide", tmp_path / "net.py", "numpy")
-    module = imported(tmp_path / "net.py")
-    np.testing.assert_allclose(
-        module.predict_quantiles(X, QUANTILES), bundle.predict_quantiles(X, QUANTILES), atol=1e-6
-    )
-    np.testing.assert_allclose(module.predict_interval(X, 0.8), bundle.predict_interval(X, 0.8), atol=1e-6)
-    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.0"):
-        module.predict_quantiles(X, [1.0])
-
-
-def test_json_holds_what_its_schema_says_an_interval_is(tmp_path):
-    from jsonschema import Draft202012Validator
-
-    bundle, X = drawn()
-    export(bundle, "wide", tmp_path / "net.json", "json")
-    d = json.loads((tmp_path / "net.json").read_text())
-    check = Draft202012Validator(json.loads(SCHEMA.read_text()))
-    check.validate(d)
-    assert not check.is_valid(d | {"interval": {"bias": 0.0}})
-    z = np.array([[cell_of_json(d, one, row[one["column"]]) for one in d["inputs"]] for row in X])
-    interval = d["interval"]
-    logs = interval["bias"] + z @ interval["skip"]
-    for body, head in zip(d["bodies"], interval["heads"], strict=True):
-        h = z
-        for layer in body["layers"]:
-            h = FUNCTIONS[layer["activation"]](layer["bias"] + h @ np.array(layer["weight"]).T)
-        logs = logs + h @ head
-    scale = np.exp(np.clip(logs, interval["least"], interval["largest"])) * d["target"]["scale"]
-    assert len(np.unique(scale.round(6))) > 100
-    score = interval["scores"][interval["levels"].index(0.95)]
-    expected = bundle.predict_quantiles(X, [0.95])[:, 0]
-    np.testing.assert_allclose(answers_of_json(tmp_path / "net.json", X) + scale * score, expected, atol=1e-5)
-
-
-def test_other_networks_are_exported_without_intervals(tmp_path):
-    bundle, _ = drawn()
-    for which in ("mean", 0):
-        export(bundle, which, tmp_path / f"{which}.json", "json")
-        assert "interval" not in json.loads((tmp_path / f"{which}.json").read_text())
-        export(bundle, which, tmp_path / f"{which}.c", "c")
-        assert "predict_quantile" not in (tmp_path / f"{which}.c").read_text()
 
 
 def test_the_command_line_writes_two_more_columns(tmp_path):

@@ -10,8 +10,10 @@ come from the errors of each row without itself (`generation.calibration`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Real
 from typing import Any
 
@@ -24,6 +26,8 @@ from netformer.errors import InputError
 from netformer.networks.stack import Networks
 
 _UPPER = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 0.995)
+COVERAGE = 0.9  # where none is asked for
+FAR = 1e3  # of log(q / (1 - q)), beyond every quantile that float64 has
 LEVELS = tuple(sorted({0.5, *_UPPER, *(round(1 - level, 3) for level in _UPPER)}))
 
 
@@ -74,6 +78,26 @@ def between(
     found = np.interp(at, known, scores)
     beyond = ((at < known[0]) & (found < 0)) | ((at > known[-1]) & (found > 0))
     return np.where(beyond, found * at / np.where(at < 0, known[0], known[-1]), found)
+
+
+@dataclass(frozen=True)
+class Ramps:
+    """`between`, for what knows no tables: start + sum of slopes * (log(q / (1 - q)) - left, cut to 0 and length)."""
+
+    start: float
+    left: tuple[float, ...]
+    lengths: tuple[float, ...]
+    slopes: tuple[float, ...]
+
+
+def ramps_of(scores: Sequence[float]) -> Ramps:
+    """Scores at `LEVELS` as ramps, those of the tails first and last; the first goes to the left, its length below
+    0."""
+    known, s = [math.log(level / (1 - level)) for level in LEVELS], list(scores)
+    lengths = [right - left for left, right in pairwise(known)]
+    slopes = [(right - left) / length for (left, right), length in zip(pairwise(s), lengths, strict=True)]
+    first, last = min(s[0], 0.0) / known[0], max(s[-1], 0.0) / known[-1]
+    return Ramps(s[0], (known[0], *known), (-FAR, *lengths, FAR), (first, *slopes, last))
 
 
 def quantiles_of(values: Any) -> Float[np.ndarray, " q"]:

@@ -1,8 +1,9 @@
-"""Objects: a delivered network for PyTorch and for scikit-learn, from the cells of a row to units of the target."""
+"""Objects: a delivered network for PyTorch, from the cells of a row to units of the target."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from netformer.errors import InputError
 from netformer.exports.formula import fills_of, gaps_of, steps_of
-from netformer.networks.convert import SKLEARN_NAMES, sklearn_regressor
-from netformer.networks.specs import ACTIVATIONS
+from netformer.exports.intervals import COVERAGE, Intervals, ramps_of
+from netformer.networks.convert import SkipNetwork
 from netformer.networks.stack import Networks
 from netformer.tables.columns import matched
 from netformer.tables.reading import Reading
@@ -72,19 +73,51 @@ class Inputs(nn.Module):
         return torch.cat(z, 1)[:, self.order]
 
 
+class Quantiles(nn.Module):
+    """Logarithms of the scale of each row (rows,) to how far its quantiles lie from its answer, (rows, quantiles).
+
+    bounds, ramps: as in `exports.intervals`. The text of this class stands in the files of `torch_source`.
+    """
+
+    def __init__(self, bounds, ramps):
+        super().__init__()
+        for name, values in zip(("start", "left", "lengths", "slopes"), ramps):  # noqa: B905
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
+        self.register_buffer("bounds", torch.tensor(bounds, dtype=torch.float64))
+
+    def forward(self, log, quantiles):
+        """quantiles: numbers between 0 and 1."""
+        q = torch.as_tensor(quantiles, dtype=self.left.dtype, device=self.left.device)
+        if not bool(((q > 0) & (q < 1)).all()):
+            raise ValueError(f"quantiles must be between 0 and 1, got {quantiles!r}")
+        along = torch.logit(q).unsqueeze(1) - self.left
+        along = torch.minimum(torch.maximum(along, self.lengths.clamp(max=0)), self.lengths.clamp(min=0))
+        scale = torch.minimum(torch.maximum(log, self.bounds[0]), self.bounds[1]).exp()
+        return scale.unsqueeze(1) * (along @ self.slopes + self.start)
+
+
 class DeliveredNetwork(nn.Module):
     """The mean of the networks of a stack: rows as numbers (rows, columns) -> units of the target (rows, 1), float64.
 
     A row holds a number per column of `Population.columns`: a number; a date as seconds since 1970 UTC; a category as
     the position of its level in `levels[name]`, -1 for any other; nan for a gap. `encode(X)` makes them of a table.
     networks: the networks as they are, `nn.Sequential` or `SkipNetwork`, which read standardised inputs; their weights
-    are the parameters. inputs: the `Inputs` in front of them, without parameters.
+    are the parameters. inputs: the `Inputs` in front of them, without parameters. With intervals, of this stack, also
+    `predict_quantiles` and `predict_interval`; scales: the same hidden layers, with the output layers of the scale.
     """
 
-    def __init__(self, reading: Reading, stack: Networks) -> None:
+    def __init__(self, reading: Reading, stack: Networks, intervals: Intervals | None = None) -> None:
         super().__init__()
         double = Networks(stack.specs, stack.weight.double())
         self.networks = nn.ModuleList([double.to_torch(index) for index in range(len(stack))])
+        self.scales = None
+        if intervals is not None:
+            logs = intervals.scale_of(stack)
+            self.scales = nn.ModuleList([logs.to_torch(index) for index in range(len(stack))])
+            for ours, theirs in zip(map(_body, self.scales), map(_body, self.networks), strict=True):
+                for at in range(len(ours) - 1):
+                    ours[at] = theirs[at]
+            self.quantiles = Quantiles(intervals.bounds.tolist(), astuple(ramps_of(intervals.scores.tolist())))
         self.inputs = Inputs(fills_of(reading), gaps_of(reading), steps_of(reading))
         self.reading = reading
         self.levels = {column.name: column.levels for column in reading.table if column.kind == "category"}
@@ -100,46 +133,30 @@ class DeliveredNetwork(nn.Module):
 
     def forward(self, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows 1"]:
         """Predictions in units of the target, whatever the dtype of x, in float64."""
+        return self._answer(self.inputs(x))
+
+    def _answer(self, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
+        return _mean(self.networks, z) * self.reading.target_scale + self.reading.target_center
+
+    def predict_quantiles(self, x: Float[Tensor, "rows columns"], quantiles: Any) -> Float[Tensor, "rows q"]:
+        """Quantiles of the target for each row, in its units. quantiles: numbers between 0 and 1. Raises InputError
+        without intervals, ValueError for other quantiles."""
+        if self.scales is None:
+            raise InputError("there are no intervals here: they belong to the wide network of a fitted table")
         z = self.inputs(x)
-        t = torch.stack([network(z) for network in self.networks]).mean(0)
-        return t * self.reading.target_scale + self.reading.target_center
+        off = self.quantiles(_mean(self.scales, z)[:, 0], quantiles)
+        return self._answer(z) + off * self.reading.target_scale
+
+    def predict_interval(self, x: Float[Tensor, "rows columns"], coverage: float = COVERAGE) -> Float[Tensor, "rows 2"]:
+        """The least and the largest target to be expected of each row: it lies between them with this probability."""
+        return self.predict_quantiles(x, [(1 - coverage) / 2, (1 + coverage) / 2])
 
 
-def target_regressor(reading: Reading, networks: Networks, which: int | str) -> Any:
-    """One network as a fitted `MLPRegressor` in float64, from standardised inputs to units of the target.
-
-    networks: those that which is the number of one of, "wide" and "mean" are several. Raises InputError, with the
-    numbers that will do, for what MLPRegressor cannot express: several networks, a skip, GELU, activations that differ.
-    """
-    possible = expressible(networks)
-    if which not in possible or isinstance(which, str):
-        others = f"it can express {', '.join(map(str, possible))}" if possible else "it can express none of these"
-        raise InputError(
-            "MLPRegressor is one network without edges from inputs to outputs and without GELU, with one activation; "
-            f"got {which!r}; {others}; use torch or onnx for all others"
-        )
-    chosen = networks[[int(which)]]
-    layers = Networks(chosen.specs, chosen.weight.double()).matrices(0)
-    weight, bias, activation = layers[-1]
-    bias = weight.new_zeros(1) if bias is None else bias
-    layers[-1] = (weight * reading.target_scale, bias * reading.target_scale + reading.target_center, activation)
-    return sklearn_regressor(layers)
+def _body(network: nn.Module) -> nn.Sequential:
+    body = network.body if isinstance(network, SkipNetwork) else network
+    assert isinstance(body, nn.Sequential)
+    return body
 
 
-def expressible(networks: Networks) -> list[int]:
-    """Numbers of the networks of a stack that `MLPRegressor` can express."""
-    specs, allowed = networks.specs, {ACTIVATIONS.index(name) for name in SKLEARN_NAMES}
-
-    def fits(index: int) -> bool:
-        used = set(specs.activations[index, : int(specs.depth[index])].tolist())
-        return not bool(specs.skip[index]) and len(used) == 1 and used <= allowed
-
-    return [index for index in range(len(networks)) if fits(index)]
-
-
-def sklearn_pipeline(reading: Reading, regressor: Any) -> Any:
-    """A fitted pipeline: a table, as `Population.predict` takes it, to standardised inputs, to a regressor on them."""
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import FunctionTransformer
-
-    return Pipeline([("reading", FunctionTransformer(reading.standardize)), ("network", regressor)])
+def _mean(networks: nn.ModuleList, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
+    return torch.stack([network(z) for network in networks]).mean(0)

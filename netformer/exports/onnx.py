@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from netformer.errors import InputError
-from netformer.exports.formula import MAPPED, Formula, Step, fills_of, gaps_of
+from netformer.exports.formula import MAPPED, Formula, Spread, Step, fills_of, gaps_of
+from netformer.exports.intervals import COVERAGE, ramps_of
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
@@ -21,6 +22,9 @@ COARSEST = 1e-3  # of a standardised input: what float32 may blur
 def onnx_model(formula: Formula, single: bool = False) -> Any:
     """The formula as an ONNX model, opset 17, that answers y double (rows, 1); GELU is exact.
 
+    With intervals (`Formula.spread`) also low and high double (rows, 1), between which the target lies with the
+    probability `coverage`: a number, one more input that need not be given and is 0.9 then.
+
     Of a table of numbers and dates one input, x (rows, columns); else one per column under its name (`input_names`),
     (rows, 1): a category is text, without blanks around it, "" for a gap. nan is a gap of the others, a date is seconds
     since 1970 UTC. They are double, or float with `single`; the arithmetic is in double. Names and kinds of the columns
@@ -29,14 +33,14 @@ def onnx_model(formula: Formula, single: bool = False) -> Any:
     Raises InputError if onnx is not installed, and with `single` for a column that float cannot tell apart.
     """
     try:
-        from onnx import TensorProto, checker, helper
+        from onnx import TensorProto, checker, helper, numpy_helper
     except ImportError:
         raise InputError("onnx must be installed to write ONNX; pip install onnx onnxruntime") from None
     reading = formula.reading
     if single:
         _check_single(formula)
     graph = _Graph(reading.columns)
-    real = TensorProto.FLOAT if single else TensorProto.DOUBLE
+    real, reals = (TensorProto.FLOAT, np.float32) if single else (TensorProto.DOUBLE, np.float64)
     names = input_names(reading)
     inputs = []
     if not has_text(reading):
@@ -45,24 +49,29 @@ def onnx_model(formula: Formula, single: bool = False) -> Any:
         for name, column in zip(names, reading.table, strict=True):
             kind = TensorProto.STRING if column.kind == "category" else real
             inputs.append(helper.make_tensor_value_info(name, kind, ["rows", 1]))
-    z = _inputs(graph, formula, names, np.float32 if single else np.float64)
-    ends = []
+    z = _inputs(graph, formula, names, reals)
+    units = []
     for body in formula.bodies:
         h = z
         for layer in body:
             h = graph.node("Gemm", h, graph.constant(layer.weight), graph.constant(layer.bias), transB=1)
             h = _activated(graph, h, layer.activation)
-        ends.append(h)
-    last = np.concatenate([*formula.heads, formula.skip])[:, None]
-    joined = graph.node("Concat", *ends, z, axis=1)
-    y = graph.node("Gemm", joined, graph.constant(last), graph.constant(np.array([formula.bias])))
+        units.append(h)
+    joined = graph.node("Concat", *units, z, axis=1)
+    y = _answer(graph, joined, formula)
     y = graph.node("Mul", y, graph.constant(reading.target_scale))
-    output = _free("y", names)
-    graph.node("Add", y, graph.constant(reading.target_center), output=output)
-    outputs = [helper.make_tensor_value_info(output, TensorProto.DOUBLE, ["rows", 1])]
+    outputs = [_free("y", names)]
+    graph.node("Add", y, graph.constant(reading.target_center), output=outputs[0])
+    if formula.spread is not None:
+        coverage, low, high = (_free(name, names) for name in ("coverage", "low", "high"))
+        inputs.append(helper.make_tensor_value_info(coverage, real, []))
+        graph.constants.append(numpy_helper.from_array(np.array(COVERAGE, reals), coverage))
+        _interval(graph, formula, joined, outputs[0], coverage, (low, high))
+        outputs += [low, high]
+    found = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["rows", 1]) for name in outputs]
     opsets = [helper.make_opsetid(*one) for one in _OPSETS.items() if one[0] in graph.domains]
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "netformer", inputs, outputs, graph.constants),
+        helper.make_graph(graph.nodes, "netformer", inputs, found, graph.constants),
         opset_imports=opsets,
         ir_version=_IR,
         producer_name="netformer",
@@ -72,6 +81,35 @@ def onnx_model(formula: Formula, single: bool = False) -> Any:
     helper.set_model_props(model, facts)
     checker.check_model(model)
     return model
+
+
+def _answer(graph: _Graph, joined: str, layer: Formula | Spread) -> str:
+    """An output layer of the last hidden units and what the network reads: (rows, 1)."""
+    last = np.concatenate([*layer.heads, layer.skip])[:, None]
+    return graph.node("Gemm", joined, graph.constant(last), graph.constant(np.array([layer.bias])))
+
+
+def _interval(graph: _Graph, formula: Formula, joined: str, answer: str, coverage: str, ends: tuple[str, str]) -> None:
+    """The nodes that make the ends of an interval. joined: as `_answer` takes them."""
+    from onnx import TensorProto
+
+    spread = formula.spread
+    assert spread is not None
+    least, largest = map(graph.constant, spread.bounds)
+    log = graph.node("Min", graph.node("Max", _answer(graph, joined, spread), least), largest)
+    scale = graph.node("Mul", graph.node("Exp", log), graph.constant(formula.reading.target_scale))
+    share = graph.node("Cast", coverage, to=TensorProto.DOUBLE)
+    one = graph.constant(1.0)
+    odds = graph.node("Div", graph.node("Add", one, share), graph.node("Sub", one, share))
+    ramps = ramps_of(spread.scores)
+    low, high = (np.array([edge(0.0, v) for v in ramps.lengths]) for edge in (min, max))
+    logit = graph.node("Log", odds)  # of the quantile at the upper end
+    for at, end in ((graph.node("Neg", logit), ends[0]), (logit, ends[1])):
+        along = graph.node("Sub", at, graph.constant(ramps.left))
+        along = graph.node("Min", graph.node("Max", along, graph.constant(low)), graph.constant(high))
+        score = graph.node("MatMul", along, graph.constant(ramps.slopes))
+        score = graph.node("Add", score, graph.constant(ramps.start))
+        graph.node("Add", answer, graph.node("Mul", scale, score), output=end)
 
 
 def input_names(reading: Reading) -> list[str]:

@@ -21,7 +21,7 @@ from netformer.exports.bundle import read_folder, write_folder
 from netformer.exports.explain import Explanation, dependence, explained, importances
 from netformer.exports.formula import Formula, formula_of
 from netformer.exports.intervals import Intervals, ends_of, quantiles_of
-from netformer.exports.objects import DeliveredNetwork, sklearn_pipeline, target_regressor
+from netformer.exports.objects import DeliveredNetwork
 from netformer.exports.onnx import onnx_model
 from netformer.exports.shown import html_of
 from netformer.files import replacing
@@ -154,7 +154,7 @@ class Population:
         return z
 
     def predict_quantiles(self, X: Any, quantiles: Any) -> Float[np.ndarray, "rows q"]:
-        """Quantiles of the target for each row, in its units, from the errors of rows left out (`networks.intervals`).
+        """Quantiles of the target for each row, in its units, from the errors of rows left out (`exports.intervals`).
 
         X: as in `predict`. quantiles: numbers in (0, 1), each above the one before. Raises InputError for others, and
         where there are no intervals: some of the networks, a folder of an earlier version.
@@ -211,7 +211,7 @@ class Population:
         from 0 on. which: "wide", "mean" or an index (`stack`); None: "wide" where there is one, else "mean".
         """
         background = None if background is None else self.read(background)
-        formula, z = self._formula(which), self.read(X)
+        formula, z = self.formula(which), self.read(X)
         return explained(formula, X, z, background, n_pairs=n_pairs, random_state=random_state)
 
     def importances(
@@ -224,7 +224,7 @@ class Population:
         standard error is that of the mean over rows. Columns that say the same share their worth: each alone may seem
         worth little. Raises InputError for a target with gaps or of one value. which: as in `explain`.
         """
-        return importances(self._formula(which), self.read(X), y, n_repeats=n_repeats, random_state=random_state)
+        return importances(self.formula(which), self.read(X), y, n_repeats=n_repeats, random_state=random_state)
 
     def partial_dependence(
         self, column: int | str, background: Any = None, *, points: int = 50, which: int | str | None = None
@@ -237,33 +237,43 @@ class Population:
         networks know gaps. Raises InputError for a column that no network reads. which: as in `explain`.
         """
         background = None if background is None else self.read(background)
-        return dependence(self._formula(which), column, background, points=points)
+        return dependence(self.formula(which), column, background, points=points)
 
-    def _formula(self, which: int | str | None) -> Formula:
-        default = "mean" if self.wide is None else "wide"
-        return formula_of(self.reading, self.stack(default if which is None else which))
+    def formula(self, which: int | str | None = None) -> Formula:
+        """What `which` names (`stack`) as plain arrays, the wide network with its intervals. None: "wide" where there
+        is one, else "mean"."""
+        which = ("mean" if self.wide is None else "wide") if which is None else which
+        return formula_of(self.reading, self.stack(which), self._intervals_of(which))
+
+    def _intervals_of(self, which: int | str) -> Intervals | None:
+        return self.intervals if which == "wide" else None
 
     def to_torch(self, which: int | str) -> DeliveredNetwork:
         """What `which` names (`stack`) as a PyTorch module that reads rows as numbers, nan for a gap, dates in seconds
         since 1970 UTC, categories as positions of their levels; its `encode` makes them of a table. A network alone, on
-        standardised inputs, as `tokenize` reads it: `networks.to_torch(index)`."""
-        return DeliveredNetwork(self.reading, self.stack(which))
+        standardised inputs, as `tokenize` reads it: `networks.to_torch(index)`. The module of the wide network also
+        has `predict_quantiles` and `predict_interval`."""
+        return DeliveredNetwork(self.reading, self.stack(which), self._intervals_of(which))
 
     def to_sklearn(self, which: int | str) -> Any:
-        """One network as a fitted pipeline, which reads tables as `predict` does and ends in an `MLPRegressor` on
-        standardised inputs. Raises InputError, with the numbers of the networks that will do, for what MLPRegressor
-        cannot express: several networks, a skip, GELU, activations that differ."""
-        return sklearn_pipeline(self.reading, target_regressor(self.reading, self.networks, which))
+        """What `which` names (`stack`) as a fitted pipeline, which reads tables as `predict` does. It ends in an
+        `MLPRegressor` on standardised inputs where that can express the network: one, without a skip and GELU, with
+        one activation; else in a `NetworkRegressor`, which predicts alone, and of the wide network also quantiles:
+        `pipeline.predict(X, quantiles=[0.05, 0.95])`."""
+        from netformer.exports.regressor import sklearn_pipeline, target_regressor
+
+        return sklearn_pipeline(
+            self.reading, target_regressor(self.reading, self.stack(which), self._intervals_of(which))
+        )
 
     def to_onnx(self, which: int | str, path: str | Path, dtype: str = "float64") -> None:
         """Write what `which` names (`stack`) as an ONNX file: x (rows, columns) -> y double (rows, 1); of a table with
-        categories an input per column, text for these (`exports.onnx.onnx_model`). dtype: of numbers and dates, float64
-        or float32. The file appears complete or not at all, and replaces one that is there. Raises InputError without
-        the package onnx, and for a column that lies too far from 0 for float32."""
+        categories an input per column, text for these; of the wide network also low and high (`exports.onnx`). dtype:
+        of numbers and dates, float64 or float32. The file appears complete or not at all, and replaces one that is
+        there. Raises InputError without the package onnx, and for a column that lies too far from 0 for float32."""
         if dtype not in ("float64", "float32"):
             raise InputError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
-        formula = formula_of(self.reading, self.stack(which))
-        content = onnx_model(formula, dtype == "float32").SerializeToString()
+        content = onnx_model(self.formula(which), dtype == "float32").SerializeToString()
         with replacing(Path(path)) as partial:
             partial.write_bytes(content)
 

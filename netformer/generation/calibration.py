@@ -1,4 +1,4 @@
-"""Calibration: from the errors of each row without itself to intervals (`networks.intervals`).
+"""Calibration: from the errors of each row without itself to intervals (`exports.intervals`).
 
 The wide network's output layer is a blend of ridge fits on [x, hidden], of all units together and of each network's own
 (`merging.widen`); what a fit without a row answers there has a closed form by the row's leverage. A further ridge fit

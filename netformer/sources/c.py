@@ -1,4 +1,4 @@
-"""C sources: a formula as the text of one C99 file, and beside it a program that reads a CSV file for it."""
+"""C sources: a formula as the text of one C99 file."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from netformer.tables.scaling import SQUASH
 
 _WIDTH = 116  # of a line of numbers
 PLAIN_C = 10_000  # bytes of a C file up to which its weights stand in it as decimal numbers
-_SCALE_DIGITS = 6  # of what says how far off an answer may be: a millionth of an interval's width
+_SCALE_DIGITS = 8  # of what says how far off an answer may be: in the tails scores are several times the scale
 _MAP_DIGITS = 8  # of what standardises a number, but for its center, which may be far from 0
 _TAKEN = ("M_", "FP_", "HUGE_", "MATH_", *"0123456789")  # how names of <math.h> begin, and no name does
-READER, NETWORK, QUANTILE = (Path(__file__).with_name(f"{name}.c") for name in ("reader", "network", "quantile"))
+NETWORK, QUANTILE = (Path(__file__).with_name(f"{name}.c") for name in ("network", "quantile"))
 _KINDS = {
     "relu": "a < 0 ? 0 : a",
     "tanh": "tanh(a)",
@@ -110,7 +110,7 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
     (tables, read_row), (before, after) = _reading(formula), _spread(formula)
     row = f"const double x[{len(formula.reading.columns)}]"
     lines = [
-        f"/* {_comment(formula.reading.target)}, predicted by a NetFormer network of {n_values} weights; C99, -lm.",
+        f"/* {comment(formula.reading.target)}, predicted by a NetFormer network of {n_values} weights; C99, -lm.",
         " * double predict(const double x[]) answers in units of the target for a row, NAN for a gap in it:",
         *_head(formula.reading),
         " */",
@@ -160,7 +160,7 @@ def _head(reading: Reading) -> list[str]:
         what = ", a date: seconds since 1970-01-01 UTC" if column.kind == "date" else ""
         if i in constants:
             what = f", one of {constants[i][0]} to {constants[i][-1]}, -1 for any other" if constants[i] else ""
-        lines.append(f" * x[{i}]: {_comment(column.name)}{what}")
+        lines.append(f" * x[{i}]: {comment(column.name)}{what}")
     return lines
 
 
@@ -264,55 +264,15 @@ def _only(step: Step) -> int | None:
 def _enums(reading: Reading, names: dict[int, list[str]]) -> list[str]:
     lines = []
     for i, constants in names.items():
-        lines += [f"enum {{ /* levels of {_comment(reading.columns[i])} */", ""]
+        lines += [f"enum {{ /* levels of {comment(reading.columns[i])} */", ""]
         for constant, level in zip(constants, reading.table[i].levels, strict=True):
             plain = re.fullmatch(r"[\w .-]+", str(level), re.ASCII) and constant.endswith(_capitals(str(level)))
-            text = f" {constant}," + (f" /* {_comment(str(level)) or 'a gap'} */" if not plain else "")
+            text = f" {constant}," + (f" /* {comment(str(level)) or 'a gap'} */" if not plain else "")
             if len(lines[-1]) + len(text) > _WIDTH:
                 lines.append("")
             lines[-1] += text
         lines.append("};")
     return lines
-
-
-def c_reader(reading: Reading, network: str) -> str:
-    """One C99 file with a `main` that reads a CSV file with a header row and prints a prediction a row. network: name
-    of the file of `c_source` that it is compiled with.
-
-    Columns are matched by name, others ignored; cells may be quoted; text is mapped to levels, empty cells and words
-    such as NA to gaps, dates in ISO 8601 or in the form of the table that was fitted to seconds, numbers as people
-    write them to numbers. All else ends the program with one line that names file, row and column, and status 2.
-    """
-    own = Path(network).stem
-    lines = [
-        f"/* Predicts {_comment(reading.target)} for the rows of a CSV file, with the network in {_comment(network)}:",
-        " *",
-        f" *     cc -O2 {_comment(network)} {_comment(own)}_csv.c -lm -o predict",
-        " *     ./predict table.csv > predictions.csv",
-        " */",
-    ]
-    tables = [f"#define N {len(reading.table)}", f"#define TARGET {_string(_csv(reading.target))}"]
-    rows = []
-    for i, column in enumerate(reading.table):
-        levels = column.levels if column.kind == "category" else ()
-        if levels:
-            tables += [f"static const char *const levels{i}[] = {{", *(f"    {_string(str(v))}," for v in levels), "};"]
-        form = "" if column.form == "ISO8601" else column.form
-        shown = f"{_string(column.name)}, '{column.kind[0]}', {_string(form)}"
-        rows.append(f"    {{{shown}, {len(levels)}, {f'levels{i}' if levels else 'NULL'}}},")
-    tables += ["static const struct column columns[N] = {", *rows, "};"]
-    body = READER.read_text(encoding="utf-8").replace("/* COLUMNS */", "\n".join(tables))
-    return "\n".join(lines) + "\n" + body
-
-
-def _csv(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if re.search(r'[",;\s]', name) else name
-
-
-def _string(text: str) -> str:
-    """A string of C, in ASCII without trigraphs."""
-    plain = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in text.encode())
-    return f'"{"".join(plain)}"'
 
 
 def _decimals(values: Sequence[float]) -> list[str]:
@@ -342,7 +302,7 @@ def _texts(real: str, name: str, texts: Sequence[str]) -> list[str]:
     return [f"static const {real} {name}[{len(texts)}] = {{", *lines, "};"]
 
 
-def _comment(name: str) -> str:
+def comment(name: str) -> str:
     """A name that can neither end nor continue a C comment: ASCII, on one line, no trigraph."""
     plain = re.sub(r"[\x00-\x1f\x7f]", " ", name).encode("ascii", "backslashreplace").decode()
     return re.sub(r"\?(?=\?)", "? ", re.sub(r"(?<=[*/])(?=[*/])", " ", plain))

@@ -9,16 +9,23 @@ formats that take text also in ISO 8601; a category as text, empty for a gap, or
               column far from 0; Erf alone runs in float32, the only type in which onnxruntime has it
     onnx32    the same with float inputs, for a table that they hold
     torch     a Python file with an `nn.Module` in float64: `load()(encode(rows))` is (rows, 1)
-    sklearn   a Python file whose `load()` is a fitted pipeline that ends in an `MLPRegressor`, only for networks that
-              it can express
+    sklearn   a Python file whose `load()` is a fitted pipeline; it ends in an `MLPRegressor` where that can express the
+              network, else in a regressor whose class stands in the file
     json      every number, in the form of `network.schema.json`
     c         a C99 file: `double predict(const double x[])`, categories as constants of an enumeration; beside it
               STEM_csv.c, a program that reads a CSV file
     numpy     a Python file of the standard library alone: `predict(rows)` is a list
     html      a page that is the model: a field per column, the answer, what each column contributed; no request
 
-json, c, numpy and html of the wide network also hold its intervals (`networks.intervals`): `predict_interval(rows,
-coverage)` in Python, `double predict_quantile(const double x[], double q)` in C.
+Every format of the wide network also holds its intervals (`exports.intervals`):
+
+    onnx           outputs low and high (rows, 1), for an input `coverage`, a number, 0.9 where it is not given
+    torch          `predict_interval(x, coverage)` and `predict_quantiles(x, quantiles)` of the module
+    sklearn        `predict(rows, quantiles=[0.05, 0.95])` of the pipeline
+    json           `interval`, see the schema
+    c              `double predict_quantile(const double x[], double q)`; the program takes `--interval 0.9`
+    numpy          `predict_interval(rows, coverage)`, `predict_quantiles(rows, quantiles)`
+    html           on the page
 """
 
 from __future__ import annotations
@@ -31,14 +38,15 @@ from typing import Any
 import numpy as np
 
 from netformer.errors import InputError
-from netformer.exports.formula import MAPPED, Formula, Spread, Step, fills_of, formula_of
+from netformer.exports.formula import MAPPED, Spread, Step, fills_of
 from netformer.exports.intervals import LEVELS
-from netformer.exports.objects import target_regressor
 from netformer.exports.onnx import onnx_model
 from netformer.exports.population import Population
 from netformer.files import replacing
-from netformer.sources.c import c_reader, c_source
-from netformer.sources.python import python_source, sklearn_source, torch_source
+from netformer.sources.c import c_source
+from netformer.sources.libraries import sklearn_source, torch_source
+from netformer.sources.program import c_reader
+from netformer.sources.python import python_source
 from netformer.sources.web import web_page
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
@@ -50,27 +58,34 @@ def export(
     population: Any,
     which: int | str,
     path: str | Path,
-    format: str,
+    format: str | None = None,
     *,
     overwrite: bool = False,
     columns: str | Sequence[str] | None = None,
 ) -> list[Path]:
     """Write one network as a file, complete or not at all; of c also the program beside it. Returns what was written.
 
-    population: a Population, or a fitted estimator that makes one (`to_bundle`). which: "wide", "mean" or the index of
-    a network, see `Population.stack`. format: one of FORMATS. Raises InputError for another format, a file that exists
-    unless `overwrite`, a folder that does not, and a network that the format cannot express (sklearn: more than one
-    network, a skip, GELU, activations that differ; onnx32: a column too far from 0), all before anything is written.
+    population: a Population, a fitted estimator that makes one (`to_bundle`), or the folder that either was saved to.
+    which: "wide", "mean" or the index of a network, see `Population.stack`. format: one of FORMATS; None: by the suffix
+    of path, numpy for .py. columns: of html, those that have a field; the others stay at their typical cells
+    (`web.web_page`). None: all; of more than `web.MOST_FIELDS` some must be chosen.
 
-    columns: of html, those that have a field; the others stay at their typical cells (`web.web_page`). None: all; of
-    more than `web.MOST_FIELDS` some must be chosen.
+    Raises InputError for another format or suffix, a file that exists unless `overwrite`, a folder that does not, and
+    what a format cannot write (onnx32: a column too far from 0; onnx without its package), all before anything is
+    written.
     """
+    path = Path(path)
+    if format is None:
+        format = SUFFIXES.get(path.suffix.lower())
+        if format is None:
+            raise InputError(f"{path}: must end in {', '.join(SUFFIXES)}, or format be one of {', '.join(FORMATS)}")
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     if columns is not None and format != "html":
         raise InputError(f"columns chooses the fields of html, and is not for {format}")
+    if isinstance(population, str | Path):
+        population = Population.load(population)
     population = population.to_bundle() if hasattr(population, "to_bundle") else population
-    path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"{path.parent} must be a folder that exists; create it first")
     beside = path.with_name(f"{path.stem}_csv.c")
@@ -78,12 +93,13 @@ def export(
         if file.is_dir() or (file.exists() and not overwrite):
             raise InputError(f"{file} exists; choose another name or pass overwrite=True for a file")
     if format == "html":
-        page = web_page(population, _formula(population, which), which, columns)
+        page = web_page(population, population.formula(which), which, columns)
         contents = {path: page.encode()}
     else:
         contents = {path: _WRITERS[format](population, which)}
     if format == "c":
-        contents[beside] = c_reader(population.reading, path.name).encode()
+        intervals = population.formula(which).spread is not None
+        contents[beside] = c_reader(population.reading, path.name, intervals).encode()
     for file, content in contents.items():
         with replacing(file) as partial:
             partial.write_bytes(content)
@@ -92,7 +108,7 @@ def export(
 
 def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]:
     """The network as JSON values, in the form of `network.schema.json`; weights with 9 significant digits."""
-    formula = _formula(population, which)
+    formula = population.formula(which)
     reading = formula.reading
     bodies = []
     for body, head in zip(formula.bodies, formula.heads, strict=True):
@@ -155,22 +171,14 @@ def _input(step: Step) -> dict[str, Any]:
     return one | ({"period": step.more[0]} if step.more else {})
 
 
-def _formula(population: Population, which: Any) -> Formula:
-    return formula_of(population.reading, population.stack(which), population.intervals if which == "wide" else None)
-
-
-def _sklearn(population: Population, which: Any) -> bytes:
-    regressor = target_regressor(population.reading, population.networks, which)
-    return sklearn_source(regressor, population.reading).encode()
-
-
 _WRITERS: dict[str, Callable[[Population, Any], bytes]] = {
-    "onnx": lambda population, which: onnx_model(_formula(population, which)).SerializeToString(),
-    "onnx32": lambda population, which: onnx_model(_formula(population, which), single=True).SerializeToString(),
-    "torch": lambda population, which: torch_source(_formula(population, which)).encode(),
-    "sklearn": _sklearn,
+    "onnx": lambda population, which: onnx_model(population.formula(which)).SerializeToString(),
+    "onnx32": lambda population, which: onnx_model(population.formula(which), single=True).SerializeToString(),
+    "torch": lambda population, which: torch_source(population.formula(which)).encode(),
+    "sklearn": lambda population, which: sklearn_source(population.to_sklearn(which)[-1], population.reading).encode(),
     "json": lambda population, which: (json.dumps(to_json(population, which), allow_nan=False) + "\n").encode(),
-    "c": lambda population, which: c_source(_formula(population, which)).encode(),
-    "numpy": lambda population, which: python_source(_formula(population, which)).encode(),
+    "c": lambda population, which: c_source(population.formula(which)).encode(),
+    "numpy": lambda population, which: python_source(population.formula(which)).encode(),
 }
 FORMATS = (*_WRITERS, "html")
+SUFFIXES = {".c": "c", ".html": "html", ".json": "json", ".onnx": "onnx", ".py": "numpy"}

@@ -1,21 +1,19 @@
-"""Python sources: a formula as the text of one Python file that needs nothing of this package."""
+"""Python sources: a formula as the text of one Python file of the standard library, and the lines that `libraries`
+shares with it."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from netformer.exports.formula import EXACT_DIGITS, MAPPED, Formula, Spread, Step, decimal, fills_of, gaps_of, steps_of
-from netformer.exports.intervals import LEVELS
-from netformer.exports.objects import Inputs
+from netformer.exports.intervals import COVERAGE, LEVELS
 from netformer.sources import plain
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
-_MODULES = {"relu": "nn.ReLU()", "tanh": "nn.Tanh()", "sigmoid": "nn.Sigmoid()", "gelu": "nn.GELU()"}
 _KINDS = {
     "identity": "lambda a: a",
     "relu": "lambda a: max(a, 0.0)",
@@ -23,8 +21,8 @@ _KINDS = {
     "sigmoid": "lambda a: 0.5 + 0.5 * math.tanh(0.5 * a)",
     "gelu": "lambda a: 0.5 * a * (1.0 + math.erf(a * 0.5**0.5))",
 }
-_ROWS = "a DataFrame, or rows that are lists in the order of COLUMNS, or dicts by name"
-_CELLS = "a gap is None, nan or empty; a date is seconds since 1970 UTC, a datetime or text; a category is text"
+ROWS = "a DataFrame, or rows that are lists in the order of COLUMNS, or dicts by name"
+CELLS = "a gap is None, nan or empty; a date is seconds since 1970 UTC, a datetime or text; a category is text"
 
 
 def python_source(formula: Formula) -> str:
@@ -32,19 +30,19 @@ def python_source(formula: Formula) -> str:
     lists, an array, or dicts, with cells as in the table that was fitted (`plain`)."""
     bodies = []
     for body, head in zip(formula.bodies, formula.heads, strict=True):
-        layers = [f"({layer.activation!r}, {_literal(np.column_stack([layer.bias, layer.weight]))})" for layer in body]
-        bodies.append(f"    ([{', '.join(layers)}], {_literal(head)}),")
+        layers = [f"({layer.activation!r}, {literal(np.column_stack([layer.bias, layer.weight]))})" for layer in body]
+        bodies.append(f"    ([{', '.join(layers)}], {literal(head)}),")
     kinds = [f"    {name!r}: {_KINDS[name]}," for name in formula.activations]
     return "\n".join(
         [
             '"""A network written by NetFormer: cells of a table to units of the target. It needs Python alone."""',
             "",
-            *_imports(formula.reading),
+            *import_lines(formula.reading),
             "",
-            *_names(formula.reading),
-            *_units(formula.reading),
-            *_steps(formula.reading),
-            f"SKIP, BIAS = {_literal(formula.skip)}, {_number(formula.bias)}",
+            *name_lines(formula.reading),
+            *unit_lines(formula.reading),
+            *step_lines(formula.reading),
+            f"SKIP, BIAS = {literal(formula.skip)}, {number_text(formula.bias)}",
             "BODIES = [  # ([(activation, [[bias, weight, ...] of each unit]) of each layer], output weights)",
             *bodies,
             "]",
@@ -54,8 +52,8 @@ def python_source(formula: Formula) -> str:
             "",
             "",
             "def predict(rows):",
-            f'    """A float for each row. rows: {_ROWS};',
-            f'    {_CELLS}."""',
+            f'    """A float for each row. rows: {ROWS};',
+            f'    {CELLS}."""',
             "    return [_predict(z) for z in inputs(rows)]",
             *_intervals(formula.spread),
             "",
@@ -63,10 +61,10 @@ def python_source(formula: Formula) -> str:
             "def _predict(z):",
             "    y = output(z, hidden(z, BODIES, ACTIVATIONS), BIAS, SKIP, [head for _, head in BODIES])",
             "    return y * TARGET_SCALE + TARGET_CENTER",
-            *_text(plain.hidden),
-            *_text(plain.output),
-            *_inputs(),
-            *_encode(formula.reading),
+            *function_lines(plain.hidden),
+            *function_lines(plain.output),
+            *input_lines(),
+            *cell_lines(formula.reading),
             "",
         ]
     )
@@ -80,13 +78,13 @@ def _intervals(spread: Spread | None) -> list[str]:
         "",
         "",
         "# Of intervals: the output layer whose answer is the logarithm of a row's scale, its bounds, scores at levels",
-        f"SCALE_SKIP, SCALE_BIAS = {_literal(spread.skip)}, {_number(spread.bias)}",
-        f"SCALE_HEADS = [{', '.join(_literal(head) for head in spread.heads)}]",
+        f"SCALE_SKIP, SCALE_BIAS = {literal(spread.skip)}, {number_text(spread.bias)}",
+        f"SCALE_HEADS = [{', '.join(literal(head) for head in spread.heads)}]",
         f"SCALE_BOUNDS, LEVELS_OF_SCORES = {spread.bounds!r}, {LEVELS!r}",
-        f"SCORES = {_literal(np.array(spread.scores))}",
+        f"SCORES = {literal(np.array(spread.scores))}",
         "",
         "",
-        "def predict_interval(rows, coverage=0.9):",
+        f"def predict_interval(rows, coverage={COVERAGE}):",
         '    """[low, high] for each row: the target lies between them with probability `coverage`."""',
         "    return predict_quantiles(rows, [(1 - coverage) / 2, (1 + coverage) / 2])",
         "",
@@ -101,145 +99,17 @@ def _intervals(spread: Spread | None) -> list[str]:
         "def _scale(z):",
         "    log = output(z, hidden(z, BODIES, ACTIVATIONS), SCALE_BIAS, SCALE_SKIP, SCALE_HEADS)",
         "    return math.exp(min(max(log, SCALE_BOUNDS[0]), SCALE_BOUNDS[1])) * TARGET_SCALE",
-        *_text(plain.score_of),
+        *function_lines(plain.score_of),
     ]
 
 
-def torch_source(formula: Formula) -> str:
-    """One Python file with the network as `nn.Module` in float64: rows as numbers (rows, columns) to (rows, 1).
-
-    Its weights are parameters, ready for more training; what reads the columns are buffers. `load()` makes one,
-    `encode(rows)` makes numbers of cells.
-    """
-    bodies = []
-    for body in formula.bodies:
-        bodies.append("                nn.Sequential(")
-        for layer in body:
-            bodies.append(f"                    _linear({_literal(layer.weight)}, {_literal(layer.bias)}),")
-            if layer.activation in _MODULES:
-                bodies.append(f"                    {_MODULES[layer.activation]},")
-        bodies.append("                ),")
-    return "\n".join(
-        [
-            '"""A network written by NetFormer, for PyTorch: rows as numbers in, units of the target out."""',
-            "",
-            *_imports(formula.reading),
-            "",
-            "import torch",
-            "from torch import nn",
-            "",
-            *_names(formula.reading),
-            *_units(formula.reading),
-            *_steps(formula.reading),
-            "",
-            "",
-            "def load():",
-            '    """The network, a `Network` in eval mode."""',
-            "    return Network().eval()",
-            "",
-            "",
-            "def encode(rows):",
-            f'    """A tensor (rows, columns) for `Network`. rows: {_ROWS};',
-            f'    {_CELLS}."""',
-            "    return _tensor(list(numbers(rows)))",
-            "",
-            "",
-            "def _tensor(values):",
-            "    return torch.tensor(values, dtype=torch.float64)",
-            "",
-            "",
-            "def _linear(weight, bias):",
-            "    weight, bias = _tensor(weight), _tensor(bias)",
-            "    linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)",
-            "    linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(bias)",
-            "    return linear",
-            "",
-            "",
-            inspect.getsource(Inputs),
-            "",
-            "class Network(nn.Module):",
-            '    """x (rows, columns) -> (rows, 1). A row holds a number for each of COLUMNS, nan for a gap: a date in',
-            '    seconds since 1970 UTC, a category as the position of its level in LEVELS, -1 for any other."""',
-            "",
-            "    def __init__(self):",
-            "        super().__init__()",
-            "        self.inputs = Inputs(FILLS, GAPS_OF, STEPS)",
-            "        self.bodies = nn.ModuleList(",
-            "            [",
-            *bodies,
-            "            ]",
-            "        )",
-            f"        self.head = nn.Parameter(_tensor({_literal(np.concatenate(formula.heads))}))",
-            f"        self.skip = nn.Parameter(_tensor({_literal(formula.skip)}))",
-            f"        self.bias = nn.Parameter(_tensor({_number(formula.bias)}))",
-            "",
-            "    def forward(self, x):",
-            "        z = self.inputs(x)",
-            "        h = torch.cat([body(z) for body in self.bodies], 1)",
-            "        y = h @ self.head + z @ self.skip + self.bias",
-            "        return (y * TARGET_SCALE + TARGET_CENTER).unsqueeze(1)",
-            *_encode(formula.reading),
-            "",
-        ]
-    )
-
-
-def sklearn_source(regressor: Any, reading: Reading) -> str:
-    """One Python file whose `load()` makes a fitted pipeline: cells of a table to inputs to this `MLPRegressor`."""
-
-    def arrays(values: Iterable[np.ndarray]) -> list[str]:
-        return [f"        np.array({_literal(v, EXACT_DIGITS)})," for v in values]
-
-    return "\n".join(
-        [
-            '"""A network written by NetFormer, for scikit-learn: cells of a table in, units of the target out."""',
-            "",
-            *_imports(reading),
-            "",
-            "import numpy as np",
-            "from sklearn.neural_network import MLPRegressor",
-            "from sklearn.pipeline import Pipeline",
-            "from sklearn.preprocessing import FunctionTransformer",
-            "",
-            *_names(reading),
-            *_steps(reading),
-            "",
-            "",
-            "def load():",
-            f'    """The fitted pipeline. Its predict takes {_ROWS};',
-            f'    {_CELLS}."""',
-            f"    sizes, activation = {tuple(regressor.hidden_layer_sizes)!r}, {regressor.activation!r}",
-            "    regressor = MLPRegressor(hidden_layer_sizes=sizes, activation=activation)",
-            "    regressor.coefs_ = [",
-            *arrays(regressor.coefs_),
-            "    ]",
-            "    regressor.intercepts_ = [",
-            *arrays(regressor.intercepts_),
-            "    ]",
-            "    regressor.n_features_in_, regressor.n_outputs_ = len(STEPS), 1",
-            "    regressor.n_layers_, regressor.out_activation_ = len(regressor.coefs_) + 1, 'identity'",
-            "    # What an optimiser would have left: partial_fit continues from here.",
-            "    regressor.n_iter_, regressor.t_, regressor.loss_, regressor.best_loss_ = 0, 0, np.inf, np.inf",
-            "    regressor.loss_curve_, regressor._no_improvement_count = [], 0",
-            "    regressor.validation_scores_ = regressor.best_validation_score_ = None",
-            '    return Pipeline([("reading", FunctionTransformer(_array)), ("network", regressor)])',
-            "",
-            "",
-            "def _array(rows):",
-            "    return np.array(inputs(rows)).reshape(-1, len(STEPS))",
-            *_inputs(),
-            *_encode(reading),
-            "",
-        ]
-    )
-
-
-def _imports(reading: Reading) -> list[str]:
+def import_lines(reading: Reading) -> list[str]:
+    """What of the standard library the lines below need."""
     dated = any(column.kind == "date" for column in reading.table)
     return ["import math", *["from datetime import datetime"] * dated]
 
 
-def _names(reading: Reading) -> list[str]:
+def name_lines(reading: Reading) -> list[str]:
     """Names of columns and target, and what it takes to read their cells."""
     levels = {i: list(column.levels) for i, column in enumerate(reading.table) if column.kind == "category"}
     forms = {i: _form(column.form) for i, column in enumerate(reading.table) if column.kind == "date"}
@@ -258,14 +128,16 @@ def _form(form: str) -> str:
     return "" if form == "ISO8601" else form
 
 
-def _units(reading: Reading) -> list[str]:
+def unit_lines(reading: Reading) -> list[str]:
+    """Center and scale of the target."""
     return [f"TARGET_CENTER, TARGET_SCALE = {reading.target_center!r}, {reading.target_scale!r}"]
 
 
-def _steps(reading: Reading) -> list[str]:
+def step_lines(reading: Reading) -> list[str]:
+    """How each input is made of a number, see `formula`."""
     made = [f"{step.column}, {step.part!r}, {_constants(step)}, {list(step.more)!r}" for step in steps_of(reading)]
     return [
-        f"FILLS = {_literal(np.array(fills_of(reading)), EXACT_DIGITS)}  # what a gap of each column is read as",
+        f"FILLS = {literal(np.array(fills_of(reading)), EXACT_DIGITS)}  # what a gap of each column is read as",
         f"SQUASH = {SQUASH!r}",
         "STEPS = [  # how each input of the network is made: column, part, constants, period or levels",
         *(f"    ({step})," for step in made),
@@ -276,12 +148,12 @@ def _steps(reading: Reading) -> list[str]:
 def _constants(step: Step) -> str:
     """The center as exact as it is, all else with 9 digits."""
     if step.part not in MAPPED:
-        return _literal(np.array(step.constants))
-    center, rest = _literal(np.array(step.constants[:1]), EXACT_DIGITS), _literal(np.array(step.constants[1:]))
+        return literal(np.array(step.constants))
+    center, rest = literal(np.array(step.constants[:1]), EXACT_DIGITS), literal(np.array(step.constants[1:]))
     return f"{center[:-1]}, {rest[1:]}"
 
 
-def _inputs() -> list[str]:
+def input_lines() -> list[str]:
     """The function that makes standardised inputs of rows."""
     return [
         "",
@@ -289,11 +161,11 @@ def _inputs() -> list[str]:
         "def inputs(rows):",
         '    """What the network reads of each row: a standardised number for each of STEPS."""',
         "    return [[standardised(row[i], FILLS[i], *step) for i, *step in STEPS] for row in numbers(rows)]",
-        *_text(plain.standardised),
+        *function_lines(plain.standardised),
     ]
 
 
-def _encode(reading: Reading) -> list[str]:
+def cell_lines(reading: Reading) -> list[str]:
     """The function that makes numbers of the cells of rows, and those it calls."""
     kinds = {column.kind for column in reading.table}
     calls = {"category": "position(cell, PLACES[i])", "date": "date(cell, COLUMNS[i], FORMS[i])"}
@@ -313,24 +185,26 @@ def _encode(reading: Reading) -> list[str]:
         "def _cell(i, cell):",
         *(f"    if i in {tables[kind]}:\n        return {call}" for kind, call in calls.items() if kind in kinds),
         "    return number(cell, COLUMNS[i], GAPS_OF.get(i, ()))",
-        *_text(plain.in_order),
-        *_text(plain.number),
-        *(_text(plain.date) if "date" in kinds else []),
-        *(_text(plain.position) if "category" in kinds else []),
+        *function_lines(plain.in_order),
+        *function_lines(plain.number),
+        *(function_lines(plain.date) if "date" in kinds else []),
+        *(function_lines(plain.position) if "category" in kinds else []),
     ]
 
 
-def _text(function: Callable) -> list[str]:
+def function_lines(function: Callable) -> list[str]:
+    """The text of a function or a class, two blank lines before it."""
     return ["", "", inspect.getsource(function).rstrip()]
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
+    """A float of 9 significant digits."""
     return repr(float(f"{value:.9g}"))
 
 
-def _literal(values: np.ndarray, digits: int = 9) -> str:
+def literal(values: np.ndarray, digits: int = 9) -> str:
     """A list, or a list of lists, of floats; 9 digits keep what float32 holds."""
     if values.ndim > 1:
-        return f"[{', '.join(_literal(row, digits) for row in values)}]"
+        return f"[{', '.join(literal(row, digits) for row in values)}]"
     texts = (decimal(value, digits) for value in values)
     return f"[{', '.join(t if '.' in t or 'e' in t else t + '.' for t in texts)}]"

@@ -15,8 +15,13 @@ struct column {
 /* COLUMNS */
 
 double predict(const double x[]);
+#if INTERVALS
+double predict_quantile(const double x[], double q);
+#else
+#define predict_quantile(x, q) 0.0
+#endif
 
-static const char *file = "stdin";
+static const char *file = NULL;
 static FILE *in;
 static long row; /* of the table, 1 for the first one below the header */
 static char *text, *header;
@@ -243,12 +248,28 @@ static double value(char *s, const struct column *column) {
     return x;
 }
 
+/* What follows --interval: the probability with which the target lies within. */
+static double coverage_of(const char *s) {
+    char *end;
+    double found = s ? strtod(s, &end) : 0;
+    if (!(found > 0 && found < 1) || *end) stop("--interval must be a number between 0 and 1, such as 0.9", "", "");
+    if (!INTERVALS) stop("--interval is of the wide network alone, and this is another one", "", "");
+    return found;
+}
+
 int main(int argc, char **argv) {
     static size_t place[N];
     static double x[N];
-    if (argc > 1) file = argv[1];
-    in = argc > 1 ? fopen(file, "r") : stdin;
-    if (!in || argc > 2) stop(in ? "give one file, or none to read stdin" : "no such file", "", "");
+    double coverage = 0;
+    const char *own = file = argv[0];
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--interval")) coverage = coverage_of(argv[++i]);
+        else if (file == own) file = argv[i];
+        else stop("give one file, or none to read stdin", "", "");
+    }
+    in = file == own ? stdin : fopen(file, "r");
+    if (file == own) file = "stdin";
+    if (!in) stop("no such file", "", "");
     int comma = separator();
     if (!read_row(comma)) stop("must have a row of column names", "", "");
     size_t width = n_cells;
@@ -261,11 +282,13 @@ int main(int argc, char **argv) {
         }
         if (place[i] == width) stop("column \"%s\" is missing; the first one there is \"%.40s\"", columns[i].name, text);
     }
-    puts(TARGET);
+    puts(coverage > 0 ? TARGET ENDS : TARGET);
     while (++row, read_row(comma)) {
         if (n_cells != width) stop("the row has more or fewer cells than the header", "", "");
         for (int i = 0; i < N; i++) x[i] = value(text + cells[place[i]], &columns[i]);
-        printf("%.9g\n", predict(x));
+        printf("%.9g", predict(x));
+        for (int end = -1; coverage > 0 && end < 2; end += 2) printf(",%.9g", predict_quantile(x, (1 + end * coverage) / 2));
+        putchar('\n');
     }
     row = 0;
     if (fflush(stdout)) stop("the predictions cannot be written", "", "");

@@ -1,0 +1,106 @@
+"""Regressor: a delivered network for scikit-learn, from the cells of a row to units of the target."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from netformer.exports.formula import ACTIVATE, Formula, Spread, formula_of
+from netformer.exports.intervals import Intervals, ramps_of
+from netformer.networks.convert import SKLEARN_NAMES, sklearn_regressor
+from netformer.networks.specs import ACTIVATIONS
+from netformer.networks.stack import Networks
+from netformer.tables.reading import Reading
+
+
+class NetworkRegressor(RegressorMixin, BaseEstimator):
+    """A delivered network for scikit-learn: standardised inputs to units of the target. `fit` changes nothing.
+
+    bodies: of each network its hidden layers, (activation, weights (units, inputs), biases). output: weights of all
+    last hidden units and of the inputs, and the bias. units: center and scale of the target. spread: None, or the same
+    as output for the logarithm of the scale of a row. bounds, ramps: as in `exports.intervals`. The text of this class
+    stands in the files of `sklearn_source`.
+    """
+
+    def __init__(self, bodies, output, units, spread=None, bounds=None, ramps=None):
+        self.bodies = bodies
+        self.output = output
+        self.units = units
+        self.spread = spread
+        self.bounds = bounds
+        self.ramps = ramps
+
+    def fit(self, X, y=None):
+        """Nothing: the weights are there."""
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict(self, X, quantiles=None):
+        """(rows,), or these quantiles of the target, numbers between 0 and 1: (rows, quantiles)."""
+        z = np.asarray(X, np.float64)
+        last = []
+        for layers in self.bodies:
+            h = z
+            for name, weight, bias in layers:
+                h = ACTIVATE[name](h @ np.asarray(weight).T + bias)
+            last.append(h)
+        joined, (center, scale) = np.concatenate([*last, z], 1), self.units
+        y = joined @ np.asarray(self.output[0]) + self.output[1]
+        if quantiles is None:
+            return y * scale + center
+        if self.spread is None:
+            raise ValueError("this network has no intervals")
+        q, (start, left, lengths, slopes) = np.asarray(quantiles, np.float64), self.ramps
+        if not ((q > 0) & (q < 1)).all():
+            raise ValueError(f"quantiles must be between 0 and 1, got {quantiles!r}")
+        along = np.log(q / (1 - q))[:, None] - left
+        scores = np.clip(along, np.minimum(lengths, 0), np.maximum(lengths, 0)) @ slopes + start
+        logs = np.clip(joined @ np.asarray(self.spread[0]) + self.spread[1], *self.bounds)
+        return (y[:, None] + np.exp(logs)[:, None] * scores) * scale + center
+
+
+def target_regressor(reading: Reading, stack: Networks, intervals: Intervals | None = None) -> Any:
+    """The mean of a stack as a fitted regressor in float64, from standardised inputs to units of the target: an
+    `MLPRegressor` where it can express that, else a `NetworkRegressor`. intervals: of this stack, a wide one."""
+    if not expressible(stack):
+        return _network_regressor(formula_of(reading, stack, intervals))
+    layers = Networks(stack.specs, stack.weight.double()).matrices(0)
+    weight, bias, activation = layers[-1]
+    bias = weight.new_zeros(1) if bias is None else bias
+    layers[-1] = (weight * reading.target_scale, bias * reading.target_scale + reading.target_center, activation)
+    return sklearn_regressor(layers)
+
+
+def expressible(stack: Networks) -> bool:
+    """Whether `MLPRegressor` can express the mean of a stack: one network, without a skip, with one activation."""
+    used = set(stack.specs.activations[0, : int(stack.specs.depth[0])].tolist())
+    known = {ACTIVATIONS.index(name) for name in SKLEARN_NAMES}
+    return len(stack) == len(used) == 1 and used <= known and not bool(stack.specs.skip[0])
+
+
+def _network_regressor(formula: Formula) -> NetworkRegressor:
+    bodies = [[(layer.activation, layer.weight, layer.bias) for layer in body] for body in formula.bodies]
+    units, spread = (formula.reading.target_center, formula.reading.target_scale), formula.spread
+    if spread is None:
+        return NetworkRegressor(bodies, _last(formula), units)
+    return NetworkRegressor(
+        bodies, _last(formula), units, _last(spread), spread.bounds, astuple(ramps_of(spread.scores))
+    )
+
+
+def _last(layer: Formula | Spread) -> tuple[Float[np.ndarray, " _"], float]:
+    """An output layer: weights of the last hidden units of all bodies and of the inputs, and the bias."""
+    return np.concatenate([*layer.heads, layer.skip]), layer.bias
+
+
+def sklearn_pipeline(reading: Reading, regressor: Any) -> Any:
+    """A fitted pipeline: a table, as `Population.predict` takes it, to standardised inputs, to a regressor on them."""
+    return Pipeline([("reading", FunctionTransformer(reading.standardize)), ("network", regressor)])
