@@ -5,13 +5,15 @@ import runpy
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import refused, run, small_model, write_tables
+from commands import refused, run
+from rich.console import Console
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
@@ -20,24 +22,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from netformer import __version__
-from netformer.cli.describe import influence, structure
+from netformer.cli.app import app
+from netformer.cli.describe import columns_table, influence, overview, overview_table, structure, weight_tables
 from netformer.cli.leaderboard import plain_r2, ridge_pipeline, rows_to_train_on
 from netformer.exports.population import Bundle
 
-COMMANDS = ("generate", "inspect", "predict", "export", "evaluate", "info")
+COMMANDS = [command.callback.__name__ for command in app.registered_commands]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def model():
-    with small_model():
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("cli")
-    write_tables(path)
-    return path
+pytestmark = pytest.mark.usefixtures("small_package")
 
 
 def test_help_comes_at_once_and_documents_the_exit_codes():
@@ -184,7 +177,7 @@ def test_inspect_lists_networks_shows_weights_and_draws(folder, tmp_path):
     assert all(len(line) <= 160 for line in printed.splitlines())
     weight = bundle.networks.matrices(2)[0][0]
     strongest = int(weight[0].abs().argmax())
-    assert f"{'abcde'[strongest]} {float(weight[0, strongest]):+.3f}" in printed
+    assert f"{'abcde'[strongest]}:{float(weight[0, strongest]):+.3f}" in printed
     assert "output layer" in printed
     assert ">network 2</text>" in picture.read_text()
     assert "exists already" in refused("inspect", folder / "nets", "--draw", picture)
@@ -193,6 +186,21 @@ def test_inspect_lists_networks_shows_weights_and_draws(folder, tmp_path):
     for layer, (weight, _, name) in zip(found, bundle.networks.matrices(2), strict=True):
         assert layer["activation"] == name
         np.testing.assert_allclose(layer["weight"], weight)
+
+
+def test_inspect_can_be_read_at_80_columns(folder):
+    """No cell is cut, no pair of an input and its number is broken, and a unit takes at most two lines."""
+    population = Bundle.load(folder / "nets")
+    tables = [overview_table(overview(population), "t"), columns_table(population)]
+    tables += weight_tables(population.networks, 0, population.reading.input_names)
+    for table in tables:
+        console = Console(width=80, file=StringIO())
+        console.print(table, markup=False)
+        lines = console.file.getvalue().splitlines()
+        cells = [cell.strip() for line in lines if line.startswith("│") for cell in line.split("│")]
+        assert max(map(len, lines)) <= 80
+        assert not any(cell.endswith((":", "…")) or cell.startswith(("+", ":")) for cell in cells)
+        assert len(lines) <= 4 + 2 * table.row_count + (table.title is not None)
 
 
 def test_influence_is_the_mean_absolute_slope(folder):

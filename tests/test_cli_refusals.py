@@ -5,24 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from commands import refused, run, small_model, write_tables
+from commands import refused, run
 from typer.testing import CliRunner
 
 from netformer.cli.app import app
 from netformer.cli.leaderboard import rows_to_train_on
 
-
-@pytest.fixture(scope="module", autouse=True)
-def model():
-    with small_model():
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("cli")
-    write_tables(path)
-    return path
+pytestmark = pytest.mark.usefixtures("small_package")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from commands import dirty_table, refused, run, small_model
+from commands import dirty_table, refused, run
 
 from netformer.cli.leaderboard import mlp, plain_r2, ridge_pipeline, rows_to_train_on
 from netformer.errors import InputError
@@ -15,14 +15,11 @@ from netformer.tables.intake import take_in
 N = 200
 
 
-@pytest.fixture(scope="module", autouse=True)
-def model():
-    with small_model():
-        yield
+pytestmark = pytest.mark.usefixtures("small_package")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, small_package):
     path = tmp_path_factory.mktemp("dirty")
     dirty_table(N).to_csv(path / "flats.csv", sep=";", index=False)
     options = ("-t", "rent", "--drop", "cents", "-n", 4)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import refused, run, small_model, write_tables
+from commands import refused, run
 from scipy.stats import norm
 
 from netformer import Bundle, NetFormerRegressor
@@ -234,24 +234,18 @@ def test_a_damaged_folder_is_named(fitted, tmp_path):
         Intervals(good.output[:1], good.bounds, good.scores).scale_of(fitted.network_.wide)
 
 
-def test_the_command_line_writes_two_more_columns(tmp_path):
-    with small_model():
-        write_tables(tmp_path)
-    out = tmp_path / "p.csv"
-    said = run("predict", tmp_path / "nets", tmp_path / "t.csv", "--out", out, "--interval", 0.8).stdout
-    found, table = pd.read_csv(out), pd.read_csv(tmp_path / "t.csv")
+def test_the_command_line_writes_two_more_columns(folder, tmp_path):
+    out, nets, rows = tmp_path / "p.csv", folder / "nets", folder / "t.csv"
+    said = run("predict", nets, rows, "--out", out, "--interval", 0.8).stdout
+    found, table = pd.read_csv(out), pd.read_csv(rows)
     assert list(found) == ["price", "price_low", "price_high"]
-    expected = Bundle.load(tmp_path / "nets").predict_interval(table, 0.8)
+    expected = Bundle.load(nets).predict_interval(table, 0.8)
     np.testing.assert_allclose(found[["price_low", "price_high"]], expected)
     inside = ((table["price"] >= expected[:, 0]) & (table["price"] <= expected[:, 1])).mean()
     assert f"{inside:.1%} of them within the interval of 0.8" in said
     for value in ("0", "1", "90", "nan"):
-        message = refused(
-            "predict", tmp_path / "nets", tmp_path / "t.csv", "--out", tmp_path / "q.csv", "--interval", value
-        )
+        message = refused("predict", nets, rows, "--out", tmp_path / "q.csv", "--interval", value)
         assert "coverage must be a number between 0 and 1" in message
     options = ("--out", tmp_path / "q.csv", "--interval", 0.8, "--which", "mean")
-    assert "--interval is of the wide network alone" in refused(
-        "predict", tmp_path / "nets", tmp_path / "t.csv", *options
-    )
+    assert "--interval is of the wide network alone" in refused("predict", nets, rows, *options)
     assert not (tmp_path / "q.csv").exists()

@@ -2,13 +2,11 @@
 
 import inspect
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from commands import run
-from mixed import networks_for
 
 from netformer import InputError, NetFormer, NetFormerRegressor, export
 from netformer.cli.app import generate
@@ -53,13 +51,7 @@ def written(population, folder, format):
     if format == FOLDER:
         population.save(folder / FOLDER)
         return b"\n".join(path.read_bytes() for path in sorted((folder / FOLDER).iterdir()))
-    which = "wide"
-    if format == "sklearn":
-        X, y = table_of()
-        X["born"] = pd.to_numeric(X["born"], errors="coerce")
-        tanh = networks_for(X, y, skip_share=0.0, activations=("tanh",)).networks
-        population, which = replace(population, networks=tanh[:4]), 0
-    return b"\n".join(path.read_bytes() for path in export(population, which, folder / "exported", format))
+    return b"\n".join(path.read_bytes() for path in export(population, "wide", folder / "exported", format))
 
 
 def numbers_in(data):
@@ -108,8 +100,7 @@ def test_the_scan_finds_what_is_there(tmp_path):
     for format in (FOLDER, *FORMATS):
         folder = tmp_path / format
         folder.mkdir()
-        if format != "sklearn":
-            assert ONCE.encode() in written(population, folder, format), format
+        assert ONCE.encode() in written(population, folder, format), format
     wage = table_of()[0]["wage"].to_numpy()
     for data in (wage[7:9].tobytes(), b"x" + wage[7:9].tobytes(), repr(wage[7:9].tolist()).encode()):
         assert holds(numbers_in(data), wage).sum() == 2

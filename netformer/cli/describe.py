@@ -18,7 +18,7 @@ from netformer.report.svg import Drawing, sheet
 
 READ = (
     "Inputs are cut to the range fitted, centred, scaled and squashed, gaps filled; networks answer in deviations of "
-    "the target from its mean"
+    "the target from its mean. Beside an input: the mean size of the slope along it"
 )
 STRONGEST = 6  # inputs of a unit, and of a column, that are shown
 _ROWS = 256  # standard normal rows, in place of the table's, for the influence of inputs
@@ -58,10 +58,10 @@ def overview(bundle: Population) -> list[dict]:
 def overview_table(facts: Sequence[dict], title: str) -> Table:
     """What `overview` found, for a terminal."""
     shown = Table(title=title)
-    for name in ("network", "R2", "parameters", "structure", "strongest inputs (mean |slope|, standardised)"):
-        shown.add_column(name)
+    for name in ("network", "R2", "parameters", "structure", "strongest inputs"):
+        shown.add_column(name, justify="right" if name in ("R2", "parameters") else "left")
     for fact in facts:
-        strongest = ", ".join(f"{name} {value:.2f}" for name, value in list(fact["influence"].items())[:3])
+        strongest = ", ".join(_pair(name, f"{value:.2f}") for name, value in list(fact["influence"].items())[:3])
         r2 = "-" if fact["r2"] is None else number(fact["r2"])
         shown.add_row(str(fact["network"]), r2, str(fact["n_params"]), fact["structure"], strongest)
     return shown
@@ -83,6 +83,11 @@ def columns_table(bundle: Population) -> Table:
 def first(parts: Sequence[str], most: int = STRONGEST) -> str:
     """At most so many of them, and how many more."""
     return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")
+
+
+def _pair(name: str, value: str) -> str:
+    """Both without a blank, at which a line of a terminal could be broken."""
+    return f"{name}:{value}"
 
 
 def layers(networks: Networks, index: int) -> list[dict]:
@@ -111,7 +116,7 @@ def weight_tables(networks: Networks, index: int, inputs: Sequence[str]) -> list
             edges = list(zip(sources, weights, strict=True))
             edges += zip(inputs, layer.get("skip", [0.0] * len(inputs)), strict=True)
             strongest = sorted((edge for edge in edges if edge[1]), key=lambda edge: -abs(edge[1]))
-            shown = first([f"{source} {weight:+.3f}" for source, weight in strongest])
+            shown = first([_pair(source, f"{weight:+.3f}") for source, weight in strongest])
             table.add_row(unit, f"{bias:z.3f}", shown)
         out.append(table)
         sources = units
