@@ -36,7 +36,7 @@ def rows_of(n, seed=0):
         0.05 * size
         + 2 * np.sin(2 * np.pi * days / 365.25)
         + town**2
-        + 3.0 * np.cos(7.0 * firm)
+        + 5.0 * np.cos(7.0 * firm)
         + np.sin(street)
         + grade
     )
