@@ -7,6 +7,22 @@ torch.set_num_threads(1)
 pytest.register_assert_rewrite("commands", "pages")
 
 
+# Tests that share nothing: each may run on another worker of make test. All others stay with their file, whose fixtures
+# they share.
+APART = {"test_every_block_runs", "test_every_notebook_runs_and_is_kept_without_output"}
+# The longest files, which workers are given first, so that none is left with one at the end.
+FIRST = ("test_docs", "test_estimator", "test_processes", "test_evaluator", "test_pipeline", "test_examples")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """What `--dist loadgroup` keeps together, and in which order."""
+    for item in items:
+        if item.originalname not in APART:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+
+
 @pytest.fixture(scope="module")
 def small_package():
     """Commands write with a small untrained model in place of the package's."""

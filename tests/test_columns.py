@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow as pa
 import pytest
 
@@ -280,7 +281,6 @@ def test_other_order_and_more_columns_change_nothing_and_a_missing_one_is_named(
 
 
 def test_pandas_polars_and_pyarrow_give_the_same_networks():
-    polars = pytest.importorskip("polars")
     table = frame(city=[f"c{i % 14}" for i in range(N)], when=pd.date_range("2020-01-01", periods=N), flag=VALUE > 0)
     expected = NetFormerRegressor(random_state=0, n_samples=3).fit(table, Y).predict(table)
     arrow = pa.Table.from_pandas(table, preserve_index=False)

@@ -16,10 +16,9 @@ from netformer.networks.stack import Networks
 from netformer.report.graph import draw_network
 from netformer.report.svg import Drawing, sheet
 
-READ = (
-    "Inputs are cut to the range fitted, centred, scaled and squashed, gaps filled; networks answer in deviations of "
-    "the target from its mean. Beside an input: the mean size of the slope along it"
-)
+READ = """Inputs are cut to the range fitted, centred, scaled and squashed, gaps filled;
+networks answer in deviations of the target from its mean. The number beside an
+input is the mean size of the slope along it."""
 STRONGEST = 6  # inputs of a unit, and of a column, that are shown
 _ROWS = 256  # standard normal rows, in place of the table's, for the influence of inputs
 _GRID = 4  # pictures beside each other
