@@ -6,14 +6,16 @@ a mean over its runs, so that a standard error over problems counts each table o
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from netformer.errors import InputError
-from netformer.evaluation.scored import Samples, sets_of
+
+if TYPE_CHECKING:  # torch takes a second, and the words of a comparison need none of it
+    from netformer.evaluation.scored import Samples
 
 CLEAR = 2.0  # standard errors beyond which a difference is called one
 OURS = ("single", "average", "wide")  # rows compared with every other one, without their number of samples
@@ -53,6 +55,15 @@ def verdict(difference: float, se: float) -> str:
     return "ahead" if difference > 0 else "behind"
 
 
+def plain_r2(y: Float[np.ndarray, " rows"], predicted: Float[np.ndarray, " rows"]) -> float:
+    """1 - squared error / squared deviation from the mean, without the floor of `tasks.scores.r2`; nan where y is
+    constant."""
+    size = np.abs(y).max() or 1.0  # no overflow
+    y, predicted = y / size, predicted / size
+    total = float(np.square(y - y.mean()).sum())
+    return 1 - float(np.square(y - predicted).sum()) / total if total > 0 else float("nan")
+
+
 def base(row: str) -> str:
     """A row without its number of samples: wide of wide_16."""
     name, _, number = row.rpartition("_")
@@ -81,6 +92,8 @@ def per_task_table(samples: Samples, rows: dict[str, Float[np.ndarray, " problem
     task_id: the table. test_r2: a mean over n_runs, the row splits of the problem or, for a row that is drawn, its
     sampling seeds. A ceiling that is not known is left out.
     """
+    from netformer.evaluation.scored import sets_of
+
     runs, splits = samples.shape[0], samples.splits.tolist()
     return pd.DataFrame(
         [

@@ -75,11 +75,11 @@ def take_in(
     y, said = _target(target, table[target], path)
     notes += said
     X = _chosen(table.drop(columns=target), target, columns, drop, path)
-    settled = {}
+    cells = {}
     for name in X.columns:
-        settled[name], said = _settled(name, X[name], path)
+        cells[name], said = settled(name, X[name], path)
         notes += said
-    X, known = pd.DataFrame(settled, index=X.index), np.isfinite(y)
+    X, known = pd.DataFrame(cells, index=X.index), np.isfinite(y)
     if not known.all():
         notes.append(f"{path}: dropped {count(~known, 'row')} without a finite target {target!r}")
     if known.sum() < MIN_ROWS:
@@ -116,7 +116,7 @@ def match(
         _, extra = matched(table, reading.columns, reading.given or reading.columns)
     for column in reading.table:
         if column.kind == "number":
-            table[column.name], said = _settled(column.name, table[column.name], path)
+            table[column.name], said = settled(column.name, table[column.name], path)
             notes += said
     if ignored := [name for name in extra if name != reading.target]:
         notes.append(f"{path}: ignored {names(list(map(repr, ignored)))}, not in the table that was fitted")
@@ -167,8 +167,8 @@ def _chosen(X: pd.DataFrame, target: str, columns: str | None, drop: str | None,
     return X
 
 
-def _settled(name: str, cells: pd.Series, path: Path) -> tuple[pd.Series, list[str]]:
-    """A column as it stands on every row: see the module."""
+def settled(name: str, cells: pd.Series, path: str | Path) -> tuple[pd.Series, list[str]]:
+    """A column as it stands on every row: see the module. path: what a note or an error begins with."""
     try:
         column, values = column_of(name, cells)
     except InputError:
