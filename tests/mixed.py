@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from drawn import draw
 
-from netformer import Population
+from netformer import NetFormerRegressor, Population
 from netformer.exports.intervals import LEVELS, Intervals
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks
@@ -132,14 +132,28 @@ def with_intervals(population, seed=0):
     return replace(population, intervals=intervals)
 
 
+def odd_rows_first():
+    """Later rows, one of each kind first: unseen levels, a code and a stand-in, gaps, values beyond the range."""
+    rows = later_rows(400)
+    odd = [rows["grade"] == "unknown", rows["town"] == "Wien", rows["firm"] == 2000.0, rows["stand"] == -999.0]
+    odd += [rows[name].isna() for name in ("size", "age, in years", "sold", "seen", "street")] + [rows["size"] > 1e3]
+    first = [int(np.flatnonzero(one)[0]) for one in odd]
+    return rows.loc[[*dict.fromkeys([*first, *range(len(rows))])]].reset_index(drop=True)
+
+
 @cache
 def table(name):
     """A population and rows for it."""
+    if name == "flats":  # a real one
+        flats = pd.read_csv("examples/flats.csv", sep=";", na_values="to ask").dropna(subset=["rent"])
+        X, y = flats.drop(columns=["rent", "rent_cents"]), flats["rent"]
+        new = X.index % 20 == 0
+        return NetFormerRegressor(random_state=0).fit(X[~new], y[~new]).to_bundle(), X[new].reset_index(drop=True)
     if name == "numbers":
         X, population = numbers()
         return with_intervals(population), pd.DataFrame(2 * X[:50], columns=population.columns)
     if name == "mixed":
-        return with_intervals(mixed()), later_rows(50)
+        return with_intervals(mixed()), odd_rows_first()[:50]
     rng = np.random.default_rng(0)
     written = [f"{x:.2f}".replace(".", ",") for x in 1000 * rng.uniform(size=200)]
     levels = rng.choice([*NAMES, "b"], 200)

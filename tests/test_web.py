@@ -30,7 +30,7 @@ def positions(population, rows):
     return made
 
 
-TABLES = ("numbers", "mixed", "texts")
+TABLES = ("numbers", "mixed", "texts", "flats")
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -15,7 +15,7 @@ from netformer.exports.explain import typical_row
 from stages.report_check import BROWSERS, Browser, complaints
 
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-TABLES = ("numbers", "mixed", "texts")
+TABLES = ("numbers", "mixed", "texts", "flats")
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,7 @@ def browser():
     with tempfile.TemporaryDirectory() as profile:
         started = Browser(CHROMIUM, profile)
         started.call("Emulation.setFocusEmulationEnabled", enabled=True)
+        started.call("Emulation.setTimezoneOverride", timezoneId="America/New_York")  # dates are UTC all the same
         yield started
         started.close()
 
@@ -80,6 +81,8 @@ FRAME = "new Promise(done => requestAnimationFrame(() => setTimeout(done, 2 * PA
 @pytest.mark.parametrize("name", TABLES)
 def test_what_is_typed_is_answered_as_python_does(browser, tmp_path, name):
     population, rows = table(name)
+    if name == "mixed":
+        assert set(population.reading.outside(rows[:10])) >= {"size", "town", "grade", "street"}
     url = opened(browser, page_of(population, tmp_path))
     near = {"rtol": 0, "atol": 1e-6 * population.reading.target_scale}
     np.testing.assert_allclose(
