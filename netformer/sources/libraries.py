@@ -189,8 +189,8 @@ def sklearn_source(regressor: Any, reading: Reading) -> str:
     )
 
 
-def _array(values: np.ndarray) -> str:
-    return f"np.array({literal(values, EXACT_DIGITS)})"
+def _array(values: np.ndarray, digits: int = 9) -> str:
+    return f"np.array({literal(values, digits)})"
 
 
 def _mlp_load(regressor: Any) -> list[str]:
@@ -199,10 +199,10 @@ def _mlp_load(regressor: Any) -> list[str]:
         f"    sizes, activation = {tuple(regressor.hidden_layer_sizes)!r}, {regressor.activation!r}",
         "    regressor = MLPRegressor(hidden_layer_sizes=sizes, activation=activation)",
         "    regressor.coefs_ = [",
-        *(f"        {_array(values)}," for values in regressor.coefs_),
+        *(f"        {_array(values, EXACT_DIGITS)}," for values in regressor.coefs_),
         "    ]",
         "    regressor.intercepts_ = [",
-        *(f"        {_array(values)}," for values in regressor.intercepts_),
+        *(f"        {_array(values, EXACT_DIGITS)}," for values in regressor.intercepts_),
         "    ]",
         "    regressor.n_features_in_, regressor.n_outputs_ = len(STEPS), 1",
         "    regressor.n_layers_, regressor.out_activation_ = len(regressor.coefs_) + 1, 'identity'",
