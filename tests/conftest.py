@@ -11,7 +11,7 @@ pytest.register_assert_rewrite("commands", "pages")
 # they share.
 APART = {"test_every_block_runs", "test_every_notebook_runs_and_is_kept_without_output"}
 # The longest files, which workers are given first, so that none is left with one at the end.
-FIRST = ("test_docs", "test_estimator", "test_processes", "test_evaluator", "test_pipeline", "test_examples")
+FIRST = ("test_docs", "test_examples", "test_reportcard", "test_mixed_learners", "test_estimator", "test_explain")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
