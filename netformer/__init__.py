@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers see of the names below
     from netformer.errors import InputError as InputError
+    from netformer.exports.groups import Groups as Groups
     from netformer.exports.population import Bundle as Bundle
     from netformer.exports.population import Population as Population
     from netformer.generation.estimator import NetFormerRegressor as NetFormerRegressor
     from netformer.generation.generator import NetFormer as NetFormer
+    from netformer.generation.many import fit_many as fit_many
     from netformer.networks.tokens import detokenize as detokenize
     from netformer.networks.tokens import tokenize as tokenize
     from netformer.sources.formats import export as export
@@ -21,6 +23,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
 __version__ = "0.1.0"
 _HOMES = {
     "Bundle": "exports.population",
+    "Groups": "exports.groups",
     "InputError": "errors",
     "NetFormer": "generation.generator",
     "NetFormerRegressor": "generation.estimator",
@@ -29,6 +32,7 @@ _HOMES = {
     "Zoo": "zoo.load",
     "detokenize": "networks.tokens",
     "export": "sources.formats",
+    "fit_many": "generation.many",
     "get_meta_features": "tasks.metafeatures",
     "load_tokens": "zoo.load",
     "load_zoo": "zoo.load",

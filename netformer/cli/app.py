@@ -13,11 +13,13 @@ from rich.table import Table
 
 from netformer.cli.arguments import (
     AsJson,
+    By,
     Columns,
     Count,
     Drop,
     Encoding,
     Format,
+    Group,
     Header,
     Interval,
     MinFrequency,
@@ -51,14 +53,25 @@ app = typer.Typer(
 SUFFIX = {"onnx": ".onnx", "onnx32": "_float32.onnx", "c": ".c", "json": ".json", "html": ".html"}
 
 
-def load_bundle(path: Path) -> Population:
-    """The networks in a folder that `generate` wrote. Raises InputError for a folder that is missing or damaged."""
+def load_bundle(path: Path, group: str | None = None) -> Population:
+    """The networks in a folder that `generate` wrote, of one with --by those of a group. Raises InputError for a folder
+    that is missing or damaged, and for a group that is not there."""
     if not path.is_dir():
         raise InputError(
             f"{path}: no such folder of networks; write it: netformer generate TABLE --target y --out {path}"
         )
+    from netformer.exports.groups import Groups, is_groups
     from netformer.exports.population import Population
 
+    if is_groups(path):
+        groups = Groups.load(path)
+        if group is None:
+            raise InputError(
+                f"{path}: holds a network per {groups.by!r}; name one, such as --group {groups.names[0]!r}"
+            )
+        return groups[group]
+    if group is not None:
+        raise InputError(f"{path}: holds no networks by group; leave out --group")
     return Population.load(path)
 
 
@@ -88,6 +101,7 @@ def generate(
     encoding: Encoding = None,
     sep: Separator = None,
     min_frequency: MinFrequency = 2,
+    by: By = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the networks.")] = None,
     report: Annotated[Path | None, typer.Option(help="New .html: scores, curves and networks, one file.")] = None,
     json: AsJson = False,
@@ -114,6 +128,15 @@ def generate(
     check_request(n, refine)
     Prompt(max_params, max_hidden_layers, allowed)
     writer = netformer_of(model)
+    if by is not None:
+        from netformer.cli.by import generate_by
+
+        if report is not None:
+            raise InputError("--report is a page about one network, and --by writes one per group; leave one out")
+        estimator = NetFormerRegressor(refine, n, seed, max_params, max_hidden_layers, allowed, writer, min_frequency)
+        read: dict[str, Any] = {"columns": columns, "drop": drop, "header": header, "encoding": encoding}
+        read["separator"] = sep
+        return generate_by(table, target, by, estimator, out, talk, **read)
     intake = take_in(table, target, columns=columns, drop=drop, header=header, encoding=encoding, separator=sep)
     X, y, train = intake.X, intake.y, rows_to_train_on(len(intake.y), seed)
     if np.ptp(y[train]) == 0:
@@ -148,6 +171,7 @@ def inspect(
     nets: Nets,
     which: Annotated[int | None, typer.Option(min=0, help="Show the weights of this network.")] = None,
     draw: Annotated[Path | None, typer.Option(help="New SVG: the graph of --which, or of all (at most 16).")] = None,
+    group: Group = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -158,7 +182,7 @@ def inspect(
     from netformer.cli import describe
     from netformer.report.svg import save
 
-    bundle, talk = load_bundle(nets), Talk(json, quiet)
+    bundle, talk = load_bundle(nets, group), Talk(json, quiet)
     networks, inputs = bundle.networks, bundle.reading.input_names
     if which is not None:
         which_of(str(which), len(networks))
@@ -199,21 +223,28 @@ def predict(
     import numpy as np
     import pandas as pd
 
+    from netformer.cli.by import noted
     from netformer.cli.leaderboard import plain_r2
+    from netformer.exports.groups import Groups, is_groups
     from netformer.exports.intervals import ends_of
     from netformer.tables.intake import in_file, match, names
 
-    bundle, talk = load_bundle(nets), Talk(json, quiet)
+    grouped, talk = Groups.load(nets) if is_groups(nets) else None, Talk(json, quiet)
+    bundle = load_bundle(nets) if grouped is None else grouped.whole
     chosen = which_of(which, len(bundle.networks))
+    if grouped is not None and chosen != "wide":
+        raise InputError(f"{nets}: networks by group are wide ones, got --which {which}")
     if interval is not None:
         ends = ends_of(interval)
         if chosen != "wide":
             raise InputError(f"--interval is of the wide network alone, got --which {which}")
-    X, y, notes = match(table, bundle.reading, header=header, encoding=encoding, separator=sep)
-    with in_file(table):
-        answer = pd.DataFrame({bundle.target: bundle.predict(X, chosen)})
+    X, y, notes = match(table, (grouped or bundle).reading, header=header, encoding=encoding, separator=sep)
+    with in_file(table), noted(notes, table):
+        answer = pd.DataFrame({bundle.target: bundle.predict(X, chosen) if grouped is None else grouped.predict(X)})
+    with in_file(table), noted([], table):
         if interval is not None:
-            answer[f"{bundle.target}_low"], answer[f"{bundle.target}_high"] = bundle.predict_quantiles(X, ends).T
+            low, high = (grouped or bundle).predict_quantiles(X, ends).T
+            answer[f"{bundle.target}_low"], answer[f"{bundle.target}_high"] = low, high
         outside = bundle.reading.outside(X)
     if outside:
         beyond = names([f"{name!r} in {cells}" for name, cells in outside.items()])
@@ -245,6 +276,7 @@ def export(
     ],
     which: Which = "wide",
     columns: Annotated[str | None, typer.Option(help="Of html: columns with a field; others stay typical.")] = None,
+    group: Group = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -252,7 +284,7 @@ def export(
     refuse_existing(out)
     from netformer.sources.formats import export as write
 
-    bundle, talk = load_bundle(nets), Talk(json, quiet)
+    bundle, talk = load_bundle(nets, group), Talk(json, quiet)
     chosen = which_of(which, len(bundle.networks))
     stem = chosen if isinstance(chosen, str) else f"network{chosen}"
     files = {name: f"{stem}{SUFFIX.get(name, f'_{name}.py')}" for name in format}

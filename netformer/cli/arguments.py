@@ -29,5 +29,7 @@ Model = Annotated[
     typer.Option(help="Folder of a model of your own, such as models/netformer."),
 ]
 MinFrequency = Annotated[int, typer.Option(min=1, help="Rows of a level that the networks may hold; see privacy.")]
+By = Annotated[str | None, typer.Option(help="A network per group: the column that names it, such as store.")]
+Group = Annotated[str | None, typer.Option(help="Of networks by group: the name of one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]

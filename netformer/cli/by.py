@@ -1,0 +1,85 @@
+"""`generate --by`: a network per group of a table, scored on rows held back, then written for all rows."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from rich.table import Table
+
+from netformer.cli.console import Talk, number
+from netformer.cli.leaderboard import plain_r2, rows_to_train_on
+from netformer.errors import InputError
+from netformer.exports.groups import without_group
+from netformer.generation.estimator import NetFormerRegressor
+from netformer.generation.many import fit_many
+from netformer.tables.intake import in_file, on_reading, take_in
+
+
+@contextmanager
+def noted(notes: list[str], path: Path) -> Iterator[None]:
+    """UserWarnings of the block become notes with the name of the file in front."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    notes += [f"{path}: {one.message}" for one in caught if issubclass(one.category, UserWarning)]
+
+
+def generate_by(
+    table: Path, target: str, by: str, estimator: NetFormerRegressor, out: Path | None, talk: Talk, **options: Any
+) -> None:
+    """What `generate --by` does. options: of `intake.take_in`. `estimator.random_state` draws the rows held back."""
+    start = time.perf_counter()
+    if options.get("columns") is not None:
+        options["columns"] += f",{by}"
+    if by == target:
+        raise InputError(f"--by must be another column than the target {target!r}")
+    intake = take_in(table, target, **options)
+    X, y, parameters = intake.X, pd.Series(intake.y, name=target), estimator.get_params()
+    train, notes = rows_to_train_on(len(y), parameters["random_state"]), list(intake.notes)
+    progress = talk.progress(f"writing networks for {len(y)} rows and {X.shape[1]} columns, by {by!r}")
+    with in_file(table), progress, noted([], table):
+        held, seen, known = X[~train], X[train], y.to_numpy()
+        groups = fit_many(seen, y[train], by, **parameters)
+        answers = {
+            "by group": groups.predict(held),
+            "whole": groups.whole.predict(held.drop(columns=by)),
+            "group mean": _group_means(seen, known[train], held, by),
+            "constant": np.full(len(held), known[train].mean()),
+        }
+    with in_file(table), progress, noted(notes, table):
+        groups = fit_many(X, y, by, **parameters)
+    seconds = time.perf_counter() - start
+    notes += on_reading(groups.whole.reading, table)
+    scores = {
+        name: {"r2": plain_r2(known[~train], answer), "mae": float(np.abs(known[~train] - answer).mean())}
+        for name, answer in answers.items()
+    }
+    shown = Table("", "R2", f"mean error, units of {target!r}", "", title=f"on {len(held)} rows held back")
+    said = ("a network per group", "one network for all, blind to the group", "mean of the group", "mean of all")
+    for (name, score), what in zip(scores.items(), said, strict=True):
+        shown.add_row(name, number(score["r2"]), f"{score['mae']:.4g}", what)
+    if out is not None:
+        groups.whole.about["by"] = {"column": by, "scores": scores, "rows_held_back": len(held)}
+        groups.save(out)
+    talk.notes(notes)
+    talk.show(shown, repr(groups), f"written for all {len(y)} rows: {out}" if out else "not written; add --out")
+    facts: dict[str, Any] = {"table": str(table), "target": target, "by": by, "rows": len(y), "held_back": len(held)}
+    facts["groups"] = dict(zip(groups.names, groups.rows, strict=True))
+    facts |= {"columns": groups.whole.reading.described(), "scores": scores}
+    talk.finish(facts | {"notes": notes, "seconds": seconds, "out": out and str(out)})
+
+
+def _group_means(
+    seen: pd.DataFrame, y: Float[np.ndarray, " seen"], held: pd.DataFrame, by: str
+) -> Float[np.ndarray, " held"]:
+    """The mean of each row's group, of all rows for a group without one."""
+    means = pd.Series(y).groupby(without_group(seen, by)[1]).mean()
+    return means.reindex(without_group(held, by)[1]).fillna(float(y.mean())).to_numpy()
