@@ -226,5 +226,7 @@ def test_bad_input_is_one_line():
         fit_many(X, y, "shop")
     with pytest.raises(InputError, match="'x' must name groups of at least 2 rows, found 112 with fewer"):
         fit_many(X, y, "x")
+    with pytest.raises(InputError, match=r"y must be \(rows,\), one target, got \(112, 2\)"):
+        fit_many(X, np.column_stack([y, y]), "store")
     with pytest.raises(InputError, match="coverage must be a number between 0 and 1"):
         fit_many(X, y, "store", n_samples=1, random_state=0).predict_interval(X, 1.5)

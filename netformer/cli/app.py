@@ -33,12 +33,13 @@ from netformer.cli.arguments import (
     Target,
     Which,
 )
-from netformer.cli.console import CODES, OneLine, Talk, number, options, plain, refuse_existing
+from netformer.cli.console import CODES, OneLine, Talk, noted, number, options, plain, refuse_existing
 from netformer.cli.evaluate import evaluate
 from netformer.errors import InputError
 from netformer.files import replacing
 
 if TYPE_CHECKING:
+    from netformer.exports.groups import Groups
     from netformer.exports.population import Population
 
 app = typer.Typer(
@@ -60,11 +61,11 @@ def load_bundle(path: Path, group: str | None = None) -> Population:
         raise InputError(
             f"{path}: no such folder of networks; write it: netformer generate TABLE --target y --out {path}"
         )
-    from netformer.exports.groups import Groups, is_groups
+    from netformer.exports.bundle import is_groups
     from netformer.exports.population import Population
 
     if is_groups(path):
-        groups = Groups.load(path)
+        groups = load_groups(path)
         if group is None:
             raise InputError(
                 f"{path}: holds a network per {groups.by!r}; name one, such as --group {groups.names[0]!r}"
@@ -73,6 +74,13 @@ def load_bundle(path: Path, group: str | None = None) -> Population:
     if group is not None:
         raise InputError(f"{path}: holds no networks by group; leave out --group")
     return Population.load(path)
+
+
+def load_groups(path: Path) -> Groups:
+    """The networks in a folder that `generate --by` wrote. Raises InputError for a folder that is damaged."""
+    from netformer.exports.groups import Groups
+
+    return Groups.load(path)
 
 
 def which_of(text: str, count: int) -> Any:
@@ -223,13 +231,12 @@ def predict(
     import numpy as np
     import pandas as pd
 
-    from netformer.cli.by import noted
     from netformer.cli.leaderboard import plain_r2
-    from netformer.exports.groups import Groups, is_groups
+    from netformer.exports.bundle import is_groups
     from netformer.exports.intervals import ends_of
     from netformer.tables.intake import in_file, match, names
 
-    grouped, talk = Groups.load(nets) if is_groups(nets) else None, Talk(json, quiet)
+    grouped, talk = load_groups(nets) if is_groups(nets) else None, Talk(json, quiet)
     bundle = load_bundle(nets) if grouped is None else grouped.whole
     chosen = which_of(which, len(bundle.networks))
     if grouped is not None and chosen != "wide":

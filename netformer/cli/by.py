@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +11,13 @@ import pandas as pd
 from jaxtyping import Float
 from rich.table import Table
 
-from netformer.cli.console import Talk, number
+from netformer.cli.console import Talk, noted, number
 from netformer.cli.leaderboard import plain_r2, rows_to_train_on
 from netformer.errors import InputError
 from netformer.exports.groups import without_group
 from netformer.generation.estimator import NetFormerRegressor
 from netformer.generation.many import fit_many
 from netformer.tables.intake import in_file, on_reading, take_in
-
-
-@contextmanager
-def noted(notes: list[str], path: Path) -> Iterator[None]:
-    """UserWarnings of the block become notes with the name of the file in front."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        yield
-    notes += [f"{path}: {one.message}" for one in caught if issubclass(one.category, UserWarning)]
 
 
 def generate_by(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,6 +85,15 @@ class Talk:
         """The whole result as one JSON object on stdout, if that was asked for."""
         if self.as_json:
             print(json.dumps(plain(value), allow_nan=False))
+
+
+@contextmanager
+def noted(notes: list[str], path: Path) -> Iterator[None]:
+    """UserWarnings of the block become notes with the name of the file in front."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    notes += [f"{path}: {one.message}" for one in caught if issubclass(one.category, UserWarning)]
 
 
 def plain(value: Any) -> Any:

@@ -33,6 +33,7 @@ from netformer.tables.reading import Reading
 FORMAT = 4  # 4: the reading of any table
 _SHOWN = 200  # characters of a value that is wrong
 _JSON, _TENSORS = "networks.json", "networks.safetensors"
+GROUPS = "groups.json"  # of a folder that holds a network per group (`exports.groups`)
 _KEYS = {"about": dict, "format": int, "reading": dict, "sha256": str}
 _FORMS = {"number": ("", ","), "date": ("", *DATE_FORMATS), "category": ("",)}
 _PARTS_OF = {  # of an input, by kind of its column
@@ -81,6 +82,11 @@ def write_folder(
         partial.mkdir()
         (partial / _TENSORS).write_bytes(data)
         (partial / _JSON).write_text(text + "\n", encoding="utf-8")
+
+
+def is_groups(folder: str | Path) -> bool:
+    """Whether a folder is one of `exports.groups`."""
+    return (Path(folder) / GROUPS).is_file()
 
 
 def read_folder(

@@ -31,6 +31,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from netformer.errors import InputError
+from netformer.exports.bundle import GROUPS, is_groups
 from netformer.exports.intervals import Intervals, ends_of, quantiles_of
 from netformer.exports.population import Population
 from netformer.files import replacing
@@ -40,7 +41,7 @@ from netformer.tables.reading import Reading
 
 FORMAT = 1
 SHOWN = 5  # names in a line
-_JSON, _TENSORS, _WHOLE = "groups.json", "groups.safetensors", "whole"
+_TENSORS, _WHOLE = "groups.safetensors", "whole"
 _ROWS = 4096  # of a table that are predicted at once, for memory
 _PARTS = {"output": 2, "scale": 1, "scores": 1}
 
@@ -190,7 +191,7 @@ class Groups:
             partial.mkdir()
             self.whole.save(partial / _WHOLE)
             (partial / _TENSORS).write_bytes(data)
-            (partial / _JSON).write_text(text + "\n", encoding="utf-8")
+            (partial / GROUPS).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> Groups:
@@ -198,10 +199,10 @@ class Groups:
         format."""
         folder = Path(folder)
         if not is_groups(folder) or not (folder / _TENSORS).is_file():
-            raise InputError(f"{folder} must be a folder that Groups.save wrote; {_JSON} or {_TENSORS} is missing")
+            raise InputError(f"{folder} must be a folder that Groups.save wrote; {GROUPS} or {_TENSORS} is missing")
         whole = Population.load(folder / _WHOLE)
         try:
-            described = json.loads((folder / _JSON).read_text(encoding="utf-8"))
+            described = json.loads((folder / GROUPS).read_text(encoding="utf-8"))
             data = (folder / _TENSORS).read_bytes()
             if described["format"] != FORMAT or described["sha256"] != hashlib.sha256(data).hexdigest():
                 raise InputError("of another format, or changed since it was written; save it again")
@@ -215,11 +216,6 @@ class Groups:
             raise InputError(f"{folder}: {error}") from None
         except (ValueError, TypeError, KeyError, RecursionError, SafetensorError) as error:
             raise InputError(f"{folder} must be a folder that Groups.save wrote, found {error!r}") from None
-
-
-def is_groups(folder: str | Path) -> bool:
-    """Whether a folder holds `Groups`."""
-    return (Path(folder) / _JSON).is_file()
 
 
 def without_group(X: Any, by: str) -> tuple[pd.DataFrame, np.ndarray]:

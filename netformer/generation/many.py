@@ -77,6 +77,8 @@ def fit_many(X: Any, y: Any, by: str, **options: Any) -> Groups:
 
     Raises InputError for a table without the column, where no group has enough rows, and as `NetFormerRegressor.fit`.
     """
+    if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+        raise InputError(f"y must be (rows,), one target, got {np.shape(y)}; call fit_many for each")
     estimator = NetFormerRegressor(**options)
     least = max(LEAST_ROWS, at_least_one(estimator.min_frequency))
     table, labels = without_group(X, by)
