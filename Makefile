@@ -10,10 +10,10 @@ help:  ## this list
 	touch $@
 
 test: .venv/done  ## the tests, array shapes checked, shared by all cores; without the slow ones
-	$(PY) -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder -m "not slow"
+	$(PY) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: .venv/done  ## the slow tests: trainings in several processes, DVC, the documentation's site
-	$(PY) -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder -m slow
+	$(PY) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m slow
 
 mutants: .venv/done  ## minutes: put deliberate faults into the code, one at a time; a named test must fail for each
 	$(PY) tests/mutants.py

@@ -14,13 +14,22 @@ APART = {"test_every_block_runs", "test_every_notebook_runs_and_is_kept_without_
 FIRST = ("test_docs", "test_examples", "test_reportcard", "test_mixed_learners", "test_estimator", "test_explain")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config, items):
-    """What `--dist loadgroup` keeps together, and in which order."""
-    for item in items if config.pluginmanager.hasplugin("xdist") else ():
-        if item.originalname not in APART:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+def pytest_collection_modifyitems(items):
+    """The longest files first."""
     items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+
+
+@pytest.hookimpl(optionalhook=True)  # there is none without xdist
+def pytest_xdist_make_scheduler(config, log):
+    """Of `--dist loadfile`: a file to a worker, but for tests that are `APART`."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduler(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file, test = nodeid.split("::", 1)
+            return nodeid if test.split("[")[0] in APART else file
+
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="module")
