@@ -8,7 +8,7 @@ import tempfile
 import numpy as np
 import pandas as pd
 import pytest
-from mixed import table
+from mixed import networks_for, table
 
 from netformer import export
 from netformer.exports.explain import typical_row
@@ -182,3 +182,21 @@ def test_the_curve_is_the_prediction_along_the_column_in_focus(browser, tmp_path
             values = [pd.Timestamp(v).timestamp() for v in expected["value"]]
         found = browser.evaluate(f"{json.dumps(values)}.map(x => along(x).y)")
         np.testing.assert_allclose(found, expected["prediction"], atol=1e-6 * population.reading.target_scale)
+
+
+def test_of_many_levels_the_most_frequent_are_drawn(browser, tmp_path):
+    """All are in the list of the field: a drawing of thousands would take seconds at every key."""
+    counts = [4, 3, *[2] * 70]
+    cells = pd.DataFrame({"place": np.repeat([f"place {i}" for i in range(72)], counts)})
+    population = networks_for(cells, np.random.default_rng(0).normal(size=len(cells)))
+    url = opened(browser, page_of(population, tmp_path))
+    last = population.reading.table[0].levels[-1]
+    typed(browser, 0, population.reading.table[0], last)
+    browser.call("Runtime.evaluate", expression=FRAME, awaitPromise=True)
+    drawn = browser.evaluate("[...document.querySelectorAll('.levels th')].map(th => th.textContent)")
+    assert len(drawn) == 51
+    assert {"place 0", "place 1", last} <= set(drawn)
+    assert browser.evaluate("document.querySelector('.levels .on th').textContent") == last
+    assert "The 50 most frequent of 72 levels" in browser.evaluate("at('curve-note').textContent")
+    assert browser.evaluate("fields[0].control.options.length") == 74
+    assert wrong_with(browser, url) == []

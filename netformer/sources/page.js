@@ -9,7 +9,7 @@ const draw = (tag, marks, text) => {
   if (text !== undefined) node.textContent = text;
   return node;
 };
-const POINTS = 80, SHOWN = 12, FEW = 10; // of a curve; contributions; levels that keep their order
+const POINTS = 80, SHOWN = 12, FEW = 10, MANY = 50; // of a curve; contributions; levels in their order; most levels
 const PAUSE = 50; // milliseconds before contributions are computed, which takes as long
 
 /* Numbers for people: to a hundredth or so of `size`. */
@@ -107,7 +107,7 @@ const remark = i => {
   if (x < column.low || x > column.high) return `beyond the table: read as ${cell(x < column.low ? column.low : column.high, i)}`;
   if (column.levels.length && !column.levels.includes(x)) return "not among the values of the table";
   const text = fields[i].control.value.trim();
-  return column.kind === "number" && /[^-\d.e]/i.test(text.replace(column.form || ".", ".")) ? `read as ${plainly(x, column)}` : "";
+  return column.kind === "number" && /[^-+\d.e]/i.test(text.replace(column.form || ".", ".")) ? `read as ${plainly(x, column)}` : "";
 };
 
 const coverage = () => Number(at("coverage").value);
@@ -168,7 +168,7 @@ const along = x => {
   return { x, y: found.prediction, ends: found.scale === undefined ? [found.prediction, found.prediction] : net.interval(found, coverage()) };
 };
 const levels = column => {
-  const places = column.levels.map((_, place) => place), here = net.gap(row[focus], column) ? column.fill : row[focus];
+  const places = column.levels.map((_, place) => place).slice(0, MANY), here = net.gap(row[focus], column) ? column.fill : row[focus];
   if (!places.includes(here)) places.push(here);
   const points = places.map(along);
   if (!column.ordered) points.sort((a, b) => b.y - a.y);
@@ -193,7 +193,10 @@ const curve = () => {
   at("along").value = focus;
   at("slide").hidden = column.kind === "category" || column.low === column.high;
   at("curve-note").textContent = `All other columns as they stand in the fields${data.interval ? `; shaded: where ${100 * coverage()} % of such rows lie` : ""}.`;
-  if (column.kind === "category") return levels(column);
+  if (column.kind === "category") {
+    if (column.levels.length > MANY) at("curve-note").prepend(`The ${MANY} most frequent of ${column.levels.length} levels. `);
+    return levels(column);
+  }
   const codes = column.levels.length > 0, { low, high } = column;
   const xs = codes ? column.levels : Array.from({ length: POINTS + 1 }, (_, k) => low + (high - low) * k / POINTS);
   const points = xs.map(along), gap = net.gap(row[focus], column), here = along(row[focus]);
