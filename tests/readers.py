@@ -83,7 +83,7 @@ def cell_of_json(d, one, cell):
     column, part = d["columns"][one["column"]], one["part"]
     if column["kind"] == "category":
         return one["values"][column["levels"].index(cell) if cell in column["levels"] else -1]
-    gap = math.isnan(cell) or cell in column.get("gaps", [])
+    gap = cell in column.get("words", []) or math.isnan(cell) or cell in column.get("gaps", [])
     if part == "missing":
         return one["values"][gap]
     if part == "code":

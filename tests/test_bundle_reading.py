@@ -16,7 +16,8 @@ from netformer.errors import InputError
 def kept(tmp_path_factory):
     """The JSON and the folder of a saved population, with columns left out and notes."""
     table, y = rows_of(600)
-    table = table.assign(constant=1, copy=table["size"], telling=y)
+    size = table["size"].astype(object).where(table.index % 50 > 0, "to ask")
+    table = table.assign(constant=1, size=size, copy=size, telling=y)
     population = networks_for(table, y)
     assert len(population.reading.left_out) == 2
     assert len(population.reading.notes) == 1
@@ -36,6 +37,8 @@ def test_every_part_of_the_reading_comes_back(kept):
     for which in ("wide", "mean", "each", 0):
         np.testing.assert_array_equal(again.predict(rows, which), population.predict(rows, which))
     assert again.reading.outside(rows) == reading.outside(rows)
+    assert again.reading.table[0].words == ("to ask",)
+    assert again.reading.table[0].missing == 0.02
 
 
 def test_a_saved_folder_is_saved_again_to_the_same_bytes(kept, tmp_path):
@@ -75,6 +78,10 @@ DAMAGE = {
     "fill of 'size' must be finite numbers, found .True": lambda r: column(r, "size", fill=True),
     "fill of 'size' must be finite numbers, found .9999": lambda r: column(r, "size", fill=HUGE),
     "gaps of 'stand' must be finite numbers, found .nan": lambda r: column(r, "stand", gaps=[math.nan]),
+    "words of 'size' must be a list of text, found": lambda r: column(r, "size", words=[1]),
+    "words of 'town' must be none, found": lambda r: column(r, "town", words=["a"]),
+    "missing of 'size' must be a share from 0 to 1, found 1.5": lambda r: column(r, "size", missing=1.5),
+    "missing of 'size' must be finite numbers, found": lambda r: column(r, "size", missing=None),
     "gaps of 'sold' must be none, found": lambda r: column(r, "sold", gaps=[1]),
     "columns must be at least one name, none of them twice": lambda r: column(r, "size", name="far"),
     "inputs must be a list, found 3": lambda r: r.update(inputs=3),

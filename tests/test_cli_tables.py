@@ -42,11 +42,11 @@ def test_every_column_is_listed_with_what_became_of_it(folder):
     name = folder / "flats.csv"
     assert report["notes"] == [
         f"{name}: read {N} rows and 12 columns, separated by a semicolon, with ',' as decimal mark",
-        f"{name}: target 'rent' taken as numbers with a decimal comma",
-        f"{name}: column 'area' holds numbers; 'on request' in row {N} taken for a gap",
+        f"{name}: target 'rent': numbers with a decimal comma",
         f"{name}: left out: 'id' (a row number or an id), 'land' (one level in all rows), 'place' (a copy of town)",
-        f"{name}: numbers with a decimal comma: 'area', 'costs', 'share'",
+        f"{name}: numbers with a decimal comma; 'on request' in row {N} taken for a gap: 'area'",
         f"{name}: -999 taken for a gap: 'built'",
+        f"{name}: numbers with a decimal comma: 'costs', 'share'",
     ]
     scores = {row["name"]: row["r2"] for row in report["leaderboard"]}
     assert min(scores["wide"], scores["ridge"]) > 0.9
@@ -134,7 +134,7 @@ def test_targets_as_people_write_them(numbers, tmp_path):
     np.testing.assert_array_equal(take_in(tmp_path / "t.csv", "y").y, 1000.0 + np.arange(60))
     odd = numbers.assign(y=[*map(str, range(57)), "?", "soon", "-"])
     assert notes_of(odd, tmp_path) == [
-        "target 'y' holds numbers; 'soon' in row 59 taken for a gap",
+        "target 'y': 'soon' in row 59 taken for a gap",
         "dropped 3 rows without a finite target 'y'",
     ]
 

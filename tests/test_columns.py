@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 
 from netformer import NetFormerRegressor
 from netformer.errors import InputError
+from netformer.tables import cells
 from netformer.tables.columns import column_of, stand_ins
 from netformer.tables.inputs import level_means
 from netformer.tables.reading import read
@@ -92,20 +94,54 @@ def test_a_few_unreadable_cells_among_numbers_are_gaps_and_the_first_is_named():
     column, values = kind_of([*map(str, range(30)), "broken", "7", "odd"])
     assert (column.kind, column.note) == ("number", "numbers; the cell in row 31 and 1 more taken for gaps")
     assert np.isnan(values).sum() == 2
+    assert column.words == ()  # of one row each: nothing that is kept may tell of one
+    kept, _ = kind_of([*map(str, range(60)), "odd", "broken", " odd"])
+    assert kept.words == ("odd",)
+    np.testing.assert_array_equal(kept.values(pd.Series([" odd ", "3", "odd", ""])), [np.nan, 3, np.nan, np.nan])
+    with pytest.raises(InputError, match="found 'Odd' in row 2"):
+        kept.values(pd.Series(["odd", "Odd"]))
     assert kind_of(["1", "2", "x", "y"] * 3)[0].kind == "category"
 
 
-def test_a_few_unreadable_cells_are_said_and_fitted_as_gaps():
-    table = frame(size=[str(i % 17) for i in range(N - 1)] + ["to ask"])
-    with pytest.warns(UserWarning, match=r"column 'size' holds numbers; 'to ask' in row 120 taken for a gap"):
+def test_a_word_for_a_gap_is_one_in_every_later_row():
+    table = frame(size=[str(i % 17) for i in range(N - 3)] + ["to ask"] * 3)
+    with pytest.warns(UserWarning, match=r"column 'size': 'to ask' taken for a gap"):
         fitted = NetFormerRegressor(random_state=0, n_samples=3).fit(table, Y)
-    gap = table.assign(size=[*table["size"][:-1], None])
+    gap = table.assign(size=table["size"].replace("to ask", None))
     expected = NetFormerRegressor(random_state=0, n_samples=3).fit(gap, Y).predict(gap)
-    np.testing.assert_array_equal(fitted.predict(gap), expected)
-    with pytest.warns(UserWarning, match="column 'size': 'to ask' in row 120 taken for a gap"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         np.testing.assert_array_equal(fitted.predict(table), expected)
-    with pytest.raises(InputError, match=r"column 'size' must hold a number in every row.* found 'to ask' in row 1;"):
-        fitted.predict(table[-1:])
+        np.testing.assert_array_equal(fitted.predict(table[-1:]), fitted.predict(gap[-1:]))
+    rare = table.assign(size=[*table["size"][:-1], "soon"])  # among many it is a gap, alone it is an error
+    with pytest.warns(UserWarning, match="column 'size': 'soon' in row 120 taken for a gap"):
+        np.testing.assert_array_equal(fitted.predict(rare), expected)
+    with pytest.raises(InputError, match=r"column 'size' must hold a number in every row.* found 'soon' in row 1;"):
+        fitted.predict(rare[-1:])
+    with pytest.warns(UserWarning, match="column 'size': 'soon' in row 120 taken for a gap"):
+        NetFormerRegressor(random_state=0, n_samples=1).fit(rare, Y)
+
+
+def test_a_text_column_is_parsed_once_in_fit(monkeypatch):
+    seen, plain = [], cells.read_number
+    monkeypatch.setattr(cells, "read_number", lambda cell, form: seen.append(cell) or plain(cell, form))
+    table = frame(size=[str(i % 17) for i in range(N - 1)] + ["to ask"])
+    read(table, Y)
+    assert len(seen) == len(set(seen)) == 18
+
+
+def test_the_share_of_gaps_is_kept():
+    table = frame(
+        a=np.where(np.arange(N) < 30, np.nan, VALUE[::-1]),
+        b=np.where(np.arange(N) < 12, -99999, np.arange(N) ** 2),
+        c=[["x", None, "y", ""][i % 4] for i in range(N)],
+        d=["x", "y"] * (N // 2),
+        e=[str(i % 17) for i in range(N - 6)] + ["to ask"] * 3 + ["?"] * 3,
+        f=pd.Series(pd.date_range("2020-01-01", periods=N)).where(np.arange(N) % 2 > 0),
+    )
+    found = {column.name: column.missing for column in read(table, Y)[0].table}
+    assert found == {"value": 0.0, "a": 0.25, "b": 0.1, "c": 0.5, "d": 0.0, "e": 0.05, "f": 0.5}
+    assert [column.missing for column in read(table[["value", "a"]].to_numpy(), Y)[0].table] == [0.0, 0.25]
 
 
 def test_numbers_that_stand_for_a_gap_are_found():

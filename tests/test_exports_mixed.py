@@ -89,6 +89,28 @@ def test_the_reading_of_the_table_has_every_part():
     assert {column.form for column in reading.table} == {"", "%d.%m.%Y"}
 
 
+@pytest.mark.parametrize("format", ["numpy", "torch", "sklearn", "json", "program"])
+def test_words_that_stood_for_a_gap_do_so_in_every_export_that_reads_text(tmp_path, rows, format):
+    table, y = rows_of(300)
+    size = table["size"].astype(object).where(table.index % 30 > 0, "to ask")
+    population = networks_for(table.assign(size=size), y, skip_share=0.0, activations=("tanh",), sparse_share=0.0)
+    some = rows[:30].assign(size=["to ask", "", " to ask "] * 10)
+    expected = population.predict(some.assign(size=np.nan), 0)
+    assert not np.allclose(population.predict(some.assign(size=20.0), 0), expected)
+    np.testing.assert_array_equal(population.predict(some, 0), expected)
+    kind, name = ("c", "net.c") if format == "program" else (format, "net.py")
+    (path, *_) = export(population, 0, tmp_path / name, kind)
+    if format == "json":
+        text = as_text(population, some)
+        text[:, 0] = some["size"].str.strip().replace("", np.nan)
+        answers = answers_of_json(path, text)
+    elif format == "sklearn":
+        answers = imported(path).load().predict(some)
+    else:
+        answers = READERS[format][1](path, population, some.assign(more="x"))
+    np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 * population.reading.target_scale)
+
+
 def test_sklearn_agrees(tmp_path, rows):
     population = mixed(skip_share=0.0, activations=("tanh",))
     for which in range(6):

@@ -11,7 +11,7 @@ from commands import run
 from netformer import InputError, NetFormer, NetFormerRegressor, export
 from netformer.cli.app import generate
 from netformer.sources.formats import FORMATS
-from netformer.tables.inputs import MIN_FREQUENCY
+from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.reading import read
 
 N = 400

@@ -120,7 +120,7 @@ def generate(
     refuse_existing(report)
     if report is not None and (report.suffix.lower() != ".html" or report == out):
         raise InputError(f"{report}: --report must end in .html and be another name than --out")
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     import numpy as np
     import pandas as pd
@@ -136,16 +136,16 @@ def generate(
     check_request(n, refine)
     Prompt(max_params, max_hidden_layers, allowed)
     writer = netformer_of(model)
+    read: dict[str, Any] = {"columns": columns, "drop": drop, "header": header, "encoding": encoding}
+    read |= {"separator": sep, "min_frequency": min_frequency}
     if by is not None:
         from netformer.cli.by import generate_by
 
         if report is not None:
             raise InputError("--report is a page about one network, and --by writes one per group; leave one out")
         estimator = NetFormerRegressor(refine, n, seed, max_params, max_hidden_layers, allowed, writer, min_frequency)
-        read: dict[str, Any] = {"columns": columns, "drop": drop, "header": header, "encoding": encoding}
-        read["separator"] = sep
         return generate_by(table, target, by, estimator, out, talk, **read)
-    intake = take_in(table, target, columns=columns, drop=drop, header=header, encoding=encoding, separator=sep)
+    intake = take_in(table, target, **read)
     X, y, train = intake.X, intake.y, rows_to_train_on(len(intake.y), seed)
     if np.ptp(y[train]) == 0:
         raise InputError(f"{table}: target {target!r} must vary in the rows trained on; try another --seed")
@@ -154,6 +154,7 @@ def generate(
         estimator.fit(X[train], pd.Series(y[train], name=target))
         seconds = time.perf_counter() - start
         bundle = estimator.set_params(model=model).to_bundle()
+        bundle = replace(bundle, reading=bundle.reading.written(intake.columns))
         rows = leaderboard(bundle, X, y, train)
     talk.notes(notes := intake.notes + on_reading(bundle.reading, table))
     counts = {"trained": int(train.sum()), "held_back": int((~train).sum())}

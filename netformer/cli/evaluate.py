@@ -63,7 +63,7 @@ def evaluate(
     results: list[dict[str, Any]] = []
     for path, intake in intakes:
         with talk.progress(str(path)), in_file(path):
-            reading = read(intake.X, intake.y, target=target)[0]
+            reading = read(intake.X, intake.y, target=target)[0].written(intake.columns)
             notes = intake.notes + on_reading(reading, path)
             scores = {name: (score, took) for name, score, took in cross_validate(intake, build, 3, seed)}
         cells = [f"{number(score)} ({took:.1f})" for score, took in scores.values()]

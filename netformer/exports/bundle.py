@@ -26,11 +26,12 @@ from netformer.exports.intervals import LEVELS, Intervals
 from netformer.files import replacing
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks
-from netformer.tables.columns import DATE_FORMATS, Column
+from netformer.tables.cells import DATE_FORMATS
+from netformer.tables.columns import Column
 from netformer.tables.inputs import PERIODS, Input
 from netformer.tables.reading import Reading
 
-FORMAT = 4  # 4: the reading of any table
+FORMAT = 5  # 5: words that stand for gaps, and their share
 _SHOWN = 200  # characters of a value that is wrong
 _JSON, _TENSORS = "networks.json", "networks.safetensors"
 GROUPS = "groups.json"  # of a folder that holds a network per group (`exports.groups`)
@@ -181,7 +182,10 @@ def _column(one: Any) -> Column:
     _require(kind != "date" or not levels, f"levels of {name!r}", "none", levels)
     gaps, (fill,) = _numbers(one["gaps"], f"gaps of {name!r}"), _numbers([one["fill"]], f"fill of {name!r}")
     _require(numbers or not gaps, f"gaps of {name!r}", "none", gaps)
-    return Column(name, kind, levels, fill, gaps, form, note)
+    words, (missing,) = _texts(one["words"], f"words of {name!r}"), _numbers([one["missing"]], f"missing of {name!r}")
+    _require(numbers or not words, f"words of {name!r}", "none", words)
+    _require(0 <= missing <= 1, f"missing of {name!r}", "a share from 0 to 1", missing)
+    return Column(name, kind, levels, fill, gaps, form, note, words, missing)
 
 
 def _input(one: Any, table: Sequence[Column]) -> Input:

@@ -26,7 +26,7 @@ from netformer.exports.onnx import onnx_model
 from netformer.exports.shown import html_of
 from netformer.files import replacing
 from netformer.networks.stack import Networks, _check_stack
-from netformer.tables.columns import MOST_UNREADABLE, Column, is_frame, read_numbers
+from netformer.tables.columns import is_frame
 from netformer.tables.reading import Reading
 
 _ROWS = 4096  # of a table that are predicted at once, for memory
@@ -136,21 +136,20 @@ class Population:
         X: a DataFrame, matched by name, or an array (rows, columns of the table that was fitted), matched by position;
         see `Reading.numbers`. which: "each" gives (n, rows), the answers of every network; "wide", "mean" or an index
         (see `stack`) give (rows,). None: "wide" where there is a wide network, else "each". Raises InputError for a
-        column that is missing, another shape, and a column of numbers in which more than a few cells are none.
+        column that is missing, another shape, and a cell that is no number, no gap and no word that stood for one in
+        the table that was fitted.
         """
         return self.reading.answer(self.standard_answers(self.read(X), which))
 
     def read(self, X: Any) -> Float[np.ndarray, "rows inputs"]:
-        """What networks read of the rows of a table, X as in `predict`. A few cells without a number in a column of
-        numbers are gaps, columns that were not fitted are ignored; a UserWarning says so."""
-        X, notes = _readable(X, self.reading.table)
+        """What networks read of the rows of a table, X as in `predict`. A UserWarning names columns that were not
+        fitted and are ignored."""
+        z = self.reading.standardize(X)
         if is_frame(X):
             known = {*self.reading.given, *self.columns, self.target}
-            more = [str(name) for name in X.columns if str(name) not in known]
-            notes += [f"columns that were not fitted are ignored: {', '.join(more[:8])}"] * bool(more)
-        z = self.reading.standardize(X)
-        for note in notes:
-            warnings.warn(note, UserWarning, stacklevel=3)
+            if more := [name for name in map(str, getattr(X, "column_names", X.columns)) if name not in known]:
+                note = f"columns that were not fitted are ignored: {', '.join(more[:8])}"
+                warnings.warn(note, UserWarning, stacklevel=3)
         return z
 
     def predict_quantiles(self, X: Any, quantiles: Any) -> Float[np.ndarray, "rows q"]:
@@ -296,21 +295,6 @@ class Population:
             return cls(*parts)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from None
-
-
-def _readable(X: Any, table: Sequence[Column]) -> tuple[Any, list[str]]:
-    """A table without the cells that no number can be read from in a column of numbers, and what to say of them; a
-    column with more than `MOST_UNREADABLE` is left as it is, for an error to name."""
-    X, notes = X.to_pandas() if is_frame(X) and hasattr(X, "to_pandas") else X, []
-    for column in table if is_frame(X) else ():
-        if column.kind == "number" and column.name in X.columns and X[column.name].dtype.kind in "OTU":
-            cells = X[column.name]
-            lost = read_numbers(cells, column.form)[1]
-            if 0 < lost.sum() <= MOST_UNREADABLE * cells.notna().sum():
-                X, row = X.assign(**{column.name: cells.mask(lost)}), int(lost.argmax())
-                more = f" and {int(lost.sum()) - 1} more" if lost.sum() > 1 else ""
-                notes.append(f"column {column.name!r}: {str(cells.iloc[row])!r} in row {row + 1}{more} taken for a gap")
-    return X, notes
 
 
 Bundle = Population  # the name it has where one is saved or exported

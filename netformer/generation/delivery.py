@@ -15,7 +15,8 @@ from netformer.generation.generator import NetFormer
 from netformer.generation.merging import widen
 from netformer.model.prompt import FREE, Prompt
 from netformer.networks.stack import concatenate, constant_network
-from netformer.tables.inputs import MIN_FREQUENCY, Input
+from netformer.tables.columns import MIN_FREQUENCY
+from netformer.tables.inputs import Input
 from netformer.tables.reading import CUT, read
 from netformer.tasks.task import TRAIN
 from netformer.tasks.view import TaskStack, Views

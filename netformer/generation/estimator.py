@@ -28,9 +28,7 @@ from sklearn.utils.validation import (
 
 from netformer.errors import InputError
 from netformer.generation.explaining import Explaining
-from netformer.tables.cells import emptied
-from netformer.tables.columns import cells_of, is_frame
-from netformer.tables.inputs import MIN_FREQUENCY
+from netformer.tables.columns import MIN_FREQUENCY, cells_of, is_frame
 
 if TYPE_CHECKING:
     from netformer.exports.population import Population
@@ -161,6 +159,10 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
             target="y" if name is None else str(name),
             min_frequency=at_least_one(self.min_frequency),
         )
+        for column in population.reading.table:
+            if column.words:
+                words = ", ".join(map(repr, column.words))
+                warnings.warn(f"column {column.name!r}: {words} taken for a gap", UserWarning, stacklevel=2)
         self._keep(population, float(np.sqrt(np.square(population.predict(X) - y).mean())))
         return self
 
@@ -181,9 +183,7 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
         y = _numeric_target(y)
         check_consistent_length(X, y)
         names, _ = cells_of(X)
-        X, notes = emptied(X if isinstance(X, pd.DataFrame) else X.to_pandas())
-        for note in notes:
-            warnings.warn(note, UserWarning, stacklevel=3)
+        X = X if isinstance(X, pd.DataFrame) else X.to_pandas()
         self.n_features_in_, self.feature_names_in_ = len(names), np.array(names, dtype=object)
         return X, y
 

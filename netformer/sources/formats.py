@@ -156,8 +156,8 @@ def _columns(reading: Reading) -> list[dict[str, Any]]:
         one: dict[str, Any] = {"name": column.name, "kind": column.kind, "fill": fill}
         if column.kind == "category":
             one |= {"fill": int(fill), "levels": list(column.levels)}
-        elif column.gaps:
-            one["gaps"] = [float(value) for value in column.gaps]
+        one |= {"gaps": [float(value) for value in column.gaps]} if column.gaps else {}
+        one |= {"words": list(column.words)} if column.words else {}
         described.append(one)
     return described
 

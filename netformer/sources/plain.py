@@ -36,11 +36,13 @@ def in_order(rows, names):
         yield cells
 
 
-def number(cell, name, gaps):
-    """A number, nan for a gap. gaps: numbers that stand for one."""
-    text = str(cell).strip().lower()
+def number(cell, name, gaps, words):
+    """A number, nan for a gap. gaps, words: numbers and text that stand for one."""
+    text = str(cell).strip()
+    if text in words or text.lower() in GAPS:
+        return math.nan
     try:
-        value = math.nan if text in GAPS else float(text == "true") if text in ("true", "false") else float(cell)
+        value = float(text.lower() == "true") if text.lower() in ("true", "false") else float(cell)
     except (TypeError, ValueError):
         raise ValueError(f"column {name!r} must hold a number, found {cell!r}") from None
     return math.nan if value in gaps else value
@@ -49,7 +51,7 @@ def number(cell, name, gaps):
 def date(cell, name, form):
     """Seconds since 1970 UTC of a date: a number of them, a datetime, or text, in ISO 8601 or in a form of strptime."""
     try:
-        return number(cell, name, ())
+        return number(cell, name, (), ())
     except ValueError:
         text = str(cell).strip()
     try:

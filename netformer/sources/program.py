@@ -37,7 +37,7 @@ def c_reader(reading: Reading, network: str, intervals: bool = False) -> str:
     ]
     rows = []
     for i, column in enumerate(reading.table):
-        levels = column.levels if column.kind == "category" else ()
+        levels = column.levels if column.kind == "category" else column.words
         if levels:
             tables += [f"static const char *const levels{i}[] = {{", *(f"    {_string(str(v))}," for v in levels), "};"]
         form = "" if column.form == "ISO8601" else column.form

@@ -121,7 +121,12 @@ def name_lines(reading: Reading) -> list[str]:
     if forms:
         lines.append(f"FORMS = {forms!r}  # of dates as text, by number of the column, beside ISO 8601")
     gaps = {i: [float(value) for value in values] for i, values in gaps_of(reading).items()}
-    return [*lines, f"GAPS_OF = {gaps!r}  # numbers that stand for a gap, by number of the column"]
+    words = {i: list(column.words) for i, column in enumerate(reading.table) if column.words}
+    return [
+        *lines,
+        f"GAPS_OF = {gaps!r}  # numbers that stand for a gap, by number of the column",
+        f"WORDS = {words!a}  # text that stands for one in a column of numbers",
+    ]
 
 
 def _form(form: str) -> str:
@@ -184,7 +189,7 @@ def cell_lines(reading: Reading) -> list[str]:
         "",
         "def _cell(i, cell):",
         *(f"    if i in {tables[kind]}:\n        return {call}" for kind, call in calls.items() if kind in kinds),
-        "    return number(cell, COLUMNS[i], GAPS_OF.get(i, ()))",
+        "    return number(cell, COLUMNS[i], GAPS_OF.get(i, ()), WORDS.get(i, ()))",
         *function_lines(plain.in_order),
         *function_lines(plain.number),
         *(function_lines(plain.date) if "date" in kinds else []),

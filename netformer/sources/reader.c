@@ -8,8 +8,8 @@ struct column {
     const char *name;
     char kind;        /* n: number, d: date, c: category */
     const char *form; /* of a number "," for a decimal comma; of a date the form of its text beside ISO 8601 */
-    int count;        /* of levels, of a category */
-    const char *const *levels;
+    int count;        /* of levels */
+    const char *const *levels; /* of a category; of a number words that stand for a gap */
 };
 
 /* COLUMNS */
@@ -240,7 +240,7 @@ static double value(char *s, const struct column *column) {
     while (isspace((unsigned char)*s)) s++;
     for (size_t n = strlen(s); n && isspace((unsigned char)s[n - 1]);) s[--n] = 0;
     if (column->kind == 'c') return level(s, column);
-    if (is_gap(s)) return NAN;
+    if (is_gap(s) || (column->kind == 'n' && level(s, column) >= 0)) return NAN;
     if (column->kind == 'd') {
         if (!date(s, column->form, &x)) stop("column \"%s\" must hold a date, found \"%.40s\"", column->name, s);
     } else if (same(s, "true") || same(s, "false")) return same(s, "true");

@@ -1,38 +1,42 @@
-"""Cells that no number can be read from, in a column of numbers of a table to be fitted: gaps, and said."""
+"""Cells: what is written in one, as text, as a number or as a date; and what stands for a gap."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from netformer.errors import InputError
-from netformer.tables.columns import GAPS, column_of
+GAPS = frozenset(("", "?", "-", "--", ".", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "nat"))
+DATE_FORMATS = (
+    *("ISO8601", "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S"),
+    *("%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y", "%d/%m/%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%m/%d/%y"),
+    *(
+        "%d-%m-%Y",
+        "%d-%b-%Y",
+        "%d-%b-%y",
+        "%d %b %Y",
+        "%d %B %Y",
+        "%b %d %Y",
+        "%b %d, %Y",
+        "%B %d, %Y",
+        "%b %Y",
+        "%B %Y",
+    ),
+)
+_TRUTH = {"true": 1.0, "false": 0.0}
+_DRESS = re.compile(r"[\s\u00a0\u202f'$€£¥₹%]|^(?:usd|eur|gbp|chf)|(?:usd|eur|gbp|chf)$", re.IGNORECASE)
+_COMMA = re.compile(r"[^\d]*(?:\d{1,3}(?:\.\d{3})+|\d+),(?:\d{1,2}|\d{4,})\D*")  # 2,5 and 1.000,25, not 1,000
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
+
+Cells = np.ndarray | pd.Series  # of one column
 
 
-def emptied(X: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """A table to be fitted without the cells that no number can be read from in a column of numbers, gaps now; a note
-    for each such column."""
-    changed, notes = {}, []
-    for at, name in enumerate(X.columns):
-        cells = X.iloc[:, at]
-        if cells.dtype.kind not in "OTU":  # neither text nor mixed
-            continue
-        with suppress(InputError):  # the reading leaves it out, and says why
-            column, values = column_of(str(name), cells)
-            if column.kind == "number" and (lost := unread(cells, values)).any():
-                changed[str(name)] = cells.mask(lost)
-                notes.append(f"column {name!r} holds numbers; {first_of(cells, lost)} taken for a gap")
-    return (X.assign(**changed) if changed else X), notes
-
-
-def unread(cells: pd.Series, values: Float[np.ndarray, " rows"]) -> Bool[np.ndarray, " rows"]:
-    """Cells that hold something and are no number. values: what was read, gaps nan."""
-    lost = np.isnan(values) & cells.notna().to_numpy()
-    lost[lost] = [str(cell).strip().lower() not in GAPS for cell in cells[lost]]
-    return lost
+def has_comma(text: str) -> bool:
+    """Whether a number can only be read with a decimal comma: 2,5 and 1.000,25, not 1,000."""
+    return _COMMA.fullmatch(text) is not None
 
 
 def first_of(cells: pd.Series, some: Bool[np.ndarray, " rows"]) -> str:
@@ -40,3 +44,71 @@ def first_of(cells: pd.Series, some: Bool[np.ndarray, " rows"]) -> str:
     row, more = int(some.argmax()), int(some.sum()) - 1
     rest = f" and {more} more cell{'s' * (more > 1)}" if more else ""
     return f"{str(cells.iloc[row])!r} in row {row + 1}{rest}"
+
+
+def texts_of(series: pd.Series) -> np.ndarray:
+    """Each cell as text without blanks around it, "" for a gap; whole numbers without a decimal point."""
+    codes, distinct = pd.factorize(series)  # -1 for a gap
+    texts = np.array([_text(cell) for cell in distinct] + [""], dtype=object)
+    return texts[codes]
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, float | np.floating) and float(cell).is_integer():
+        return str(int(cell))
+    return str(cell).strip()
+
+
+def read_numbers(series: pd.Series, form: str) -> tuple[Float[np.ndarray, " rows"], np.ndarray]:
+    """Cells as numbers, nan for gaps, and which could not be read. form: "," for a decimal comma."""
+    kind = series.dtype
+    if pd.api.types.is_timedelta64_dtype(kind):
+        return series.dt.total_seconds().to_numpy(np.float64, na_value=np.nan), np.zeros(len(series), bool)
+    if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_numeric_dtype(kind):
+        return series.to_numpy(np.float64, na_value=np.nan), np.zeros(len(series), bool)
+    codes, distinct = pd.factorize(series)
+    read = np.array([read_number(cell, form) for cell in distinct] + [(np.nan, False)], dtype=np.float64).reshape(-1, 2)
+    return read[codes, 0], read[codes, 1] > 0
+
+
+def read_number(cell: Any, form: str) -> tuple[float, bool]:
+    """A cell as a number, and whether it is neither a number nor a gap."""
+    if isinstance(cell, bool | np.bool_ | int | float | np.number):
+        return float(cell), False
+    text = str(cell).strip()
+    if text.lower() in GAPS:
+        return np.nan, False
+    if text.lower() in _TRUTH:
+        return _TRUTH[text.lower()], False
+    text = _DRESS.sub("", text)
+    if text.startswith("(") and text.endswith(")"):
+        text = "-" + text[1:-1]
+    if form == ",":
+        text = text.replace(".", "").replace(",", ".")
+    elif _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
+    try:
+        value = float(text) if "_" not in text else np.nan
+    except ValueError:
+        value = np.nan
+    return (value, False) if np.isfinite(value) else (np.nan, True)
+
+
+def read_dates(series: pd.Series, form: str) -> tuple[Float[np.ndarray, " rows"], np.ndarray]:
+    """Cells as seconds since 1970 UTC, nan for gaps, and which could not be read. Numbers are such seconds; form: of
+    text, one of `DATE_FORMATS`, "" for ISO 8601."""
+    if pd.api.types.is_numeric_dtype(series.dtype):
+        return series.to_numpy(np.float64, na_value=np.nan), np.zeros(len(series), bool)
+    times, unreadable = times_of(series, form)
+    seconds = (times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    return seconds.to_numpy(np.float64, na_value=np.nan), unreadable
+
+
+def times_of(series: pd.Series, form: str) -> tuple[pd.Series, np.ndarray]:
+    """Cells as times in UTC, and which could not be read; form: as in `read_dates`. Times without a zone are UTC."""
+    if pd.api.types.is_datetime64_any_dtype(series.dtype):
+        return pd.to_datetime(series, utc=True), np.zeros(len(series), bool)
+    texts = [None if text.lower() in GAPS else text for text in texts_of(series)]
+    cells = pd.Series(texts, series.index, dtype=object)
+    times = pd.to_datetime(cells, format=form or "ISO8601", utc=True, errors="coerce")
+    return times, (times.isna() & cells.notna()).to_numpy()

@@ -13,46 +13,27 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from netformer.errors import InputError
+from netformer.tables.cells import DATE_FORMATS, GAPS, Cells, first_of, has_comma, read_dates, read_numbers, texts_of
+from netformer.tables.scaling import FLAT
 
-GAPS = frozenset(("", "?", "-", "--", ".", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "nat"))
+MIN_FREQUENCY = 2  # rows of a level, or of a word that stands for a gap, that is kept
 MOST_UNREADABLE = 0.1  # of the cells that are no gap: with more of them a column of text is no column of numbers
 LEAST_STAND_INS, LEAST_OTHERS = 3, 10  # cells that hold a number taken for a gap; different other values beside it
 MOST_NEW = 0.5  # share of levels to rows above which text tells rows apart and says nothing of the next one
 ALWAYS_LEVELS = 10  # that are read whatever the share
 HINTS = 4  # names that are missing for which one that comes near is named
-DATE_FORMATS = (
-    *("ISO8601", "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S"),
-    *("%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y", "%d/%m/%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%m/%d/%y"),
-    *(
-        "%d-%m-%Y",
-        "%d-%b-%Y",
-        "%d-%b-%y",
-        "%d %b %Y",
-        "%d %B %Y",
-        "%b %d %Y",
-        "%b %d, %Y",
-        "%B %d, %Y",
-        "%b %Y",
-        "%B %Y",
-    ),
-)
-_TRUTH = {"true": 1.0, "false": 0.0}
-_DRESS = re.compile(r"[\s\u00a0\u202f'$€£¥₹%]|^(?:usd|eur|gbp|chf)|(?:usd|eur|gbp|chf)$", re.IGNORECASE)
-_COMMA = re.compile(r"[^\d]*(?:\d{1,3}(?:\.\d{3})+|\d+),(?:\d{1,2}|\d{4,})\D*")  # 2,5 and 1.000,25, not 1,000
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 _ROW_NUMBER = re.compile(r"(?:row_?)?(?:id|index|names?|number|no|nr)|unnamed: ?0|#|\w*_id|\w+ID|\w+Id", re.IGNORECASE)
 _TIME = re.compile(r"t|time|year|yr|month|day|date|week|period|age|rank|step", re.IGNORECASE)
-
-Cells = np.ndarray | pd.Series  # of one column
 
 
 @dataclass(frozen=True)
@@ -62,7 +43,8 @@ class Column:
     kind: number, date or category. levels: those of a category, text, the most frequent first, "" for a gap; of a
     number whose values behave as codes, these values. fill: what stands for a gap of a number or date, in its units.
     gaps: numbers that were taken for gaps, such as -999. form: of text cells, "," for a decimal comma, the format of
-    a date (`DATE_FORMATS`), else "". note: what was assumed. missing: share of gaps among the rows fitted.
+    a date (`DATE_FORMATS`), else "". note: what was assumed. words: text that stood for a gap among numbers, such as
+    "to ask". missing: share of gaps among the rows fitted, 0 to 1.
     """
 
     name: str
@@ -72,28 +54,40 @@ class Column:
     gaps: tuple[float, ...] = ()
     form: str = ""
     note: str = ""
+    words: tuple[str, ...] = ()
     missing: float = 0.0
 
     def values(self, cells: Cells) -> Float[np.ndarray, " rows"]:
-        """The cells of a number or date, gaps nan. Raises InputError, naming the first one that is none."""
-        if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiub":
-            return self._known(cells.astype(np.float64))
-        series = pd.Series(cells)
-        values, unreadable = _dates(series, self.form) if self.kind == "date" else read_numbers(series, self.form)
+        """The cells of a number or date, gaps nan. Cells among numbers that hold none are gaps if they are few
+        (`MOST_UNREADABLE`), which a UserWarning says; else, and among dates, InputError names the first one."""
+        values, unreadable = self.read(cells)
         if unreadable.any():
-            row = int(unreadable.argmax())
-            raise InputError(
-                f"column {self.name!r} must hold a {self.kind} in every row, as in the table that was fitted; found "
-                f"{str(series.iloc[row])!r} in row {row + 1}; leave the cell empty if it is not known"
-            )
-        return self._known(values)
+            series = pd.Series(cells)
+            if self.kind == "date" or unreadable.sum() > MOST_UNREADABLE * series.notna().sum():
+                row = int(unreadable.argmax())
+                raise InputError(
+                    f"column {self.name!r} must hold a {self.kind} in every row, as in the table that was fitted; "
+                    f"found {str(series.iloc[row])!r} in row {row + 1}; leave the cell empty if it is not known"
+                )
+            note = f"column {self.name!r}: {first_of(series, unreadable)} taken for a gap"
+            warnings.warn(note, UserWarning, stacklevel=2)
+        return values
 
-    def _known(self, values: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
-        return np.where(np.isin(values, self.gaps), np.nan, values) if self.gaps else values
+    def read(self, cells: Cells) -> tuple[Float[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
+        """The cells of a number or date, gaps nan, and which are neither that nor anything known to stand for a gap."""
+        if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiub":
+            values, unreadable = cells.astype(np.float64), np.zeros(len(cells), bool)
+        else:
+            series = pd.Series(cells)
+            read = read_dates if self.kind == "date" else read_numbers
+            values, unreadable = read(series, self.form)
+            if self.words and unreadable.any():
+                unreadable[unreadable] = ~np.isin(texts_of(series[unreadable]), self.words)
+        return np.where(np.isin(values, self.gaps), np.nan, values) if self.gaps else values, unreadable
 
     def codes(self, cells: Cells) -> Int[np.ndarray, " rows"]:
         """The position of each cell in `levels`; len(levels) for any other."""
-        keys: Any = self.values(cells) if self.kind == "number" else _texts(pd.Series(cells))
+        keys: Any = self.values(cells) if self.kind == "number" else texts_of(pd.Series(cells))
         at = pd.Index(list(self.levels)).get_indexer(keys)
         return np.where(at < 0, len(self.levels), at)
 
@@ -171,8 +165,9 @@ def _shown(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(map(repr, names[:most])) + more
 
 
-def column_of(name: str, cells: Cells) -> tuple[Column, np.ndarray]:
-    """What a column is, and its cells: values of a number or date, codes of a category.
+def column_of(name: str, cells: Cells, min_frequency: int = MIN_FREQUENCY) -> tuple[Column, np.ndarray]:
+    """What a column is, and its cells: values of a number or date, codes of a category. min_frequency: rows in which
+    a word that stands for a gap is found, if it is kept.
 
     Raises InputError, one line without the name of a file, for a column that nothing can be read from.
     """
@@ -191,34 +186,36 @@ def column_of(name: str, cells: Cells) -> tuple[Column, np.ndarray]:
     if pd.api.types.is_timedelta64_dtype(kind):
         return Column(name, "number", note="a duration, in seconds"), read_numbers(series, "")[0]
     if pd.api.types.is_datetime64_any_dtype(kind):
-        return Column(name, "date"), _dates(series, "")[0]
+        return Column(name, "date"), read_dates(series, "")[0]
     known = series.dropna()
     if known.map(lambda cell: isinstance(cell, list | dict | set | tuple | np.ndarray)).any():
         raise InputError("holds lists or the like")
-    return _text_column(name, series)
+    return _text_column(name, series, min_frequency)
 
 
-def _text_column(name: str, series: pd.Series) -> tuple[Column, np.ndarray]:
+def _text_column(name: str, series: pd.Series, min_frequency: int) -> tuple[Column, np.ndarray]:
     """A column of text or mixed cells: numbers if (nearly) all are, dates if all are, else a category."""
-    texts = _texts(series)
+    texts = texts_of(series)
     distinct = [text for text in pd.unique(texts) if text.lower() not in GAPS]
     if not distinct:
         raise InputError("holds no value")
     codes = any(re.fullmatch(r"0\d+", text) for text in distinct)  # 00123: no number is written so
-    form = "," if any(_COMMA.fullmatch(text) for text in distinct) else ""
+    form = "," if any(has_comma(text) for text in distinct) else ""
     values, unreadable = read_numbers(series, form)
     some = np.isfinite(values)
     if not codes and some.any() and unreadable.sum() <= MOST_UNREADABLE * (some.sum() + unreadable.sum()):
         note = "numbers with a decimal comma" if form else ""
         if unreadable.any():
-            row = int(unreadable.argmax())
-            more = f" and {unreadable.sum() - 1} more" if unreadable.sum() > 1 else ""
-            note = f"numbers; the cell in row {row + 1}{more} taken for gaps"  # without it: this is stored
-        return Column(name, "number", form=form, note=note), values
+            row, more = int(unreadable.argmax()), int(unreadable.sum()) - 1
+            rest = f" and {more} more taken for gaps" if more else " taken for a gap"
+            note = f"{note or 'numbers'}; the cell in row {row + 1}{rest}"  # without it: this is stored
+        counts = pd.Series(texts[unreadable]).value_counts()
+        words = tuple(sorted(counts.index[counts >= min_frequency]))
+        return Column(name, "number", form=form, note=note, words=words), values
     if all(6 <= len(text) <= 40 and re.search(r"\d{2}", text) for text in distinct):
         for form in DATE_FORMATS:
-            if not _dates(pd.Series(distinct[:20]), form)[1].any():
-                seconds, unreadable = _dates(series, form)
+            if not read_dates(pd.Series(distinct[:20]), form)[1].any():
+                seconds, unreadable = read_dates(series, form)
                 if not unreadable.any():
                     return Column(name, "date", form=form, note=_other_order(series, form, seconds)), seconds
     return _category(name, series)
@@ -229,15 +226,20 @@ def _other_order(series: pd.Series, form: str, seconds: Float[np.ndarray, " rows
     other = form.translate(str.maketrans("dm", "md"))
     if other == form or other not in DATE_FORMATS:
         return ""
-    swapped, unreadable = _dates(series, other)
+    swapped, unreadable = read_dates(series, other)
     if unreadable.any() or np.array_equal(swapped, seconds, equal_nan=True):
         return ""
     first, second = ("day", "month") if form.index("d") < form.index("m") else ("month", "day")
     return f"dates taken as {first} before {second}; {second} before {first} fits every cell as well"
 
 
+def together(*notes: str) -> str:
+    """Several notes on a column as one."""
+    return "; ".join(dict.fromkeys(note for note in notes if note))
+
+
 def _category(name: str, series: pd.Series, ordered: bool = False) -> tuple[Column, np.ndarray]:
-    texts = _texts(series)
+    texts = texts_of(series)
     counts = pd.Series(texts).value_counts(sort=True)
     levels = sorted(counts.index, key=lambda level: (-counts[level], level))
     if ordered:
@@ -250,73 +252,7 @@ def _category(name: str, series: pd.Series, ordered: bool = False) -> tuple[Colu
     return column, column.codes(series)
 
 
-def _texts(series: pd.Series) -> np.ndarray:
-    """Each cell as text without blanks around it, "" for a gap; whole numbers without a decimal point."""
-    codes, distinct = pd.factorize(series)  # -1 for a gap
-    texts = np.array([_text(cell) for cell in distinct] + [""], dtype=object)
-    return texts[codes]
-
-
-def _text(cell: Any) -> str:
-    if isinstance(cell, float | np.floating) and float(cell).is_integer():
-        return str(int(cell))
-    return str(cell).strip()
-
-
-def read_numbers(series: pd.Series, form: str) -> tuple[Float[np.ndarray, " rows"], np.ndarray]:
-    """Cells as numbers, nan for gaps, and which could not be read. form: "," for a decimal comma."""
-    kind = series.dtype
-    if pd.api.types.is_timedelta64_dtype(kind):
-        return series.dt.total_seconds().to_numpy(np.float64, na_value=np.nan), np.zeros(len(series), bool)
-    if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_numeric_dtype(kind):
-        return series.to_numpy(np.float64, na_value=np.nan), np.zeros(len(series), bool)
-    codes, distinct = pd.factorize(series)
-    read = np.array([read_number(cell, form) for cell in distinct] + [(np.nan, False)], dtype=np.float64).reshape(-1, 2)
-    return read[codes, 0], read[codes, 1] > 0
-
-
-def read_number(cell: Any, form: str) -> tuple[float, bool]:
-    """A cell as a number, and whether it is neither a number nor a gap."""
-    if isinstance(cell, bool | np.bool_ | int | float | np.number):
-        return float(cell), False
-    text = str(cell).strip()
-    if text.lower() in GAPS:
-        return np.nan, False
-    if text.lower() in _TRUTH:
-        return _TRUTH[text.lower()], False
-    text = _DRESS.sub("", text)
-    if text.startswith("(") and text.endswith(")"):
-        text = "-" + text[1:-1]
-    if form == ",":
-        text = text.replace(".", "").replace(",", ".")
-    elif _THOUSANDS.fullmatch(text):
-        text = text.replace(",", "")
-    try:
-        value = float(text) if "_" not in text else np.nan
-    except ValueError:
-        value = np.nan
-    return (value, False) if np.isfinite(value) else (np.nan, True)
-
-
-def _dates(series: pd.Series, form: str) -> tuple[Float[np.ndarray, " rows"], np.ndarray]:
-    """Cells as seconds since 1970 UTC, nan for gaps, and which could not be read. Times without a zone are UTC."""
-    if pd.api.types.is_datetime64_any_dtype(series.dtype):
-        times = pd.to_datetime(series, utc=True)
-    elif pd.api.types.is_numeric_dtype(series.dtype):
-        return series.to_numpy(np.float64, na_value=np.nan), np.zeros(len(series), bool)
-    else:
-        texts = pd.Series([None if text.lower() in GAPS else text for text in _texts(series)], dtype=object)
-        times = pd.to_datetime(texts, format=form or "ISO8601", utc=True, errors="coerce")
-        unreadable = (times.isna() & texts.notna()).to_numpy()
-        return _seconds(times), unreadable
-    return _seconds(times), np.zeros(len(series), bool)
-
-
-def _seconds(times: pd.Series) -> Float[np.ndarray, " rows"]:
-    return ((times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)).to_numpy(np.float64, na_value=np.nan)
-
-
-def is_row_number(column: Column, values: np.ndarray) -> bool:
+def _is_row_number(column: Column, values: np.ndarray) -> bool:
     """Whether a column of numbers counts rows, or names them: whole, none twice, and in steps of one from 0 or 1, or
     under a name such as id."""
     if (
@@ -330,6 +266,25 @@ def is_row_number(column: Column, values: np.ndarray) -> bool:
         return False
     counts = values[0] in (0, 1) and bool((np.diff(values) == 1).all())
     return counts or _ROW_NUMBER.fullmatch(column.name) is not None
+
+
+def says_nothing(column: Column, values: np.ndarray, n_columns: int) -> str:
+    """Why a column says nothing of a target: it does not vary, or counts the rows; else "". values: or codes."""
+    if column.kind == "category":
+        return "one level in all rows" if len(column.levels) == 1 else ""
+    known = values[~np.isnan(values)]
+    if len(known) == len(values) and np.ptp(known / 2) <= FLAT * np.abs(known).max():
+        return f"constant, {known[0]:g} in all rows"
+    return "a row number or an id" if n_columns > 1 and _is_row_number(column, values) else ""
+
+
+def finite(name: str, values: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+    """The values. Raises InputError for an infinite one, naming its row."""
+    endless = np.isinf(values)
+    if endless.any():
+        row = int(endless.argmax())
+        raise InputError(f"column {name!r} must be finite, found {values[row]} in row {row + 1}; leave the cell empty")
+    return values
 
 
 def stand_ins(values: Float[np.ndarray, " rows"]) -> tuple[float, ...]:

@@ -22,11 +22,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from netformer.tables.columns import Column, stand_ins
+from netformer.tables.columns import MIN_FREQUENCY, Column, stand_ins, together
 
 MOST_SHOWN = 10  # levels of a category that get an input each
 LEAST_ROWS = 3  # of a level that gets one
-MIN_FREQUENCY = 2  # rows of a level that is kept
 CODE_LEVELS, CODE_ROWS = (3, 60), 5  # how many values codes take, and rows a value at least, in the mean
 CODES = 2.0  # standard errors by which codes must be better than a smooth curve
 FOLDS = 5
@@ -96,15 +95,16 @@ def inputs_of(
     rows of a level that is kept, see `frequent`; of a category without such a level there is no input.
     """
     if column.kind == "category":
-        column, cells = frequent(column, cells, min_frequency)
+        missing = float((cells == column.levels.index("")).mean()) if "" in column.levels else 0.0
+        column, cells = frequent(replace(column, missing=missing), cells, min_frequency)
         inputs, fitted = _of_category(column, index, cells, t)
-        gap = column.levels.index("") if "" in column.levels else -1
-        return replace(column, missing=float((cells == gap).mean())), inputs, fitted
+        return column, inputs, fitted
     gaps = stand_ins(cells[~np.isnan(cells)]) if column.kind == "number" else ()
     cells = np.where(np.isin(cells, gaps), np.nan, cells) if gaps else cells
     gap = np.isnan(cells)
     fill = float(np.quantile(cells[~gap], 0.5, method="lower"))
-    note = f"{', '.join(f'{value:g}' for value in gaps)} taken for a gap" if gaps else column.note
+    said = f"{', '.join(f'{value:g}' for value in gaps)} taken for a gap" if gaps else ""
+    note = together(column.note, said)
     column = replace(column, fill=fill, gaps=gaps, note=note, missing=float(gap.mean()))
     filled = np.where(gap, fill, cells)
     inputs, fitted = [Input(index, "value")], [filled]

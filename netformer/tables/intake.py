@@ -1,8 +1,8 @@
 """Intake: a table file as features and target, for commands. Every assumption is a line in `notes`, every error is one.
 
-Features stay as the file has them: what a column is read as is decided by `reading` on the rows that are fitted. Two
-things are settled here on the whole file, so that no row held back is a surprise: cells that no number can be read from
-in a column of numbers are emptied, and a column of text stays one whatever rows are fitted.
+What a column is read as is settled here on the whole file, so that no row held back is a surprise: text that holds
+numbers becomes numbers, cells that hold none of them gaps, text that holds dates times, all other text categories. A
+reading of some of the rows learns by `Reading.written` how these stand in the file.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
 from netformer.errors import InputError
-from netformer.tables.cells import first_of, unread
-from netformer.tables.columns import Column, column_of, matched, read_number, stand_ins
+from netformer.tables.cells import first_of, read_number, times_of
+from netformer.tables.columns import MIN_FREQUENCY, MOST_UNREADABLE, Column, column_of, finite, matched, stand_ins
 from netformer.tables.files import MIN_ROWS, read_raw, require_column
 from netformer.tables.reading import Reading
 
@@ -30,12 +31,14 @@ MANY_COPIES = 0.05  # of the rows, from which on rows that stand more than once 
 @dataclass(frozen=True, eq=False)
 class Intake:
     """X: the features, indexed by the position of their row in the file. y: the target, without gaps. kept: columns
-    that were asked for as they stand, of the same rows."""
+    that were asked for as they stand, of the same rows. columns: what each feature was read as, by name; not those that
+    nothing can be read from."""
 
     X: pd.DataFrame
     y: Float[np.ndarray, " rows"]
     notes: list[str]
     kept: pd.DataFrame
+    columns: dict[str, Column]
 
 
 @contextmanager
@@ -57,12 +60,13 @@ def take_in(
     header: bool = True,
     encoding: str | None = None,
     separator: str | None = None,
+    min_frequency: int = MIN_FREQUENCY,
 ) -> Intake:
     """The table at `path` as features and target. columns: names, with commas between them, of those to use, None for
     all; drop: of those not to; keep: of those to have beside the features, used or not.
 
-    header, encoding, separator: see `read_raw`. A target without a value drops its row. Raises FileNotFoundError, and
-    InputError with one line that says what would be allowed.
+    header, encoding, separator: see `read_raw`. min_frequency: as in `reading.read`. A target without a value
+    drops its row. Raises FileNotFoundError, and InputError with one line that says what would be allowed.
     """
     path = Path(path)
     raw = read_raw(path, header=header, encoding=encoding, separator=separator)
@@ -75,11 +79,7 @@ def take_in(
     y, said = _target(target, table[target], path)
     notes += said
     X = _chosen(table.drop(columns=target), target, columns, drop, path)
-    cells = {}
-    for name in X.columns:
-        cells[name], said = settled(name, X[name], path)
-        notes += said
-    X, known = pd.DataFrame(cells, index=X.index), np.isfinite(y)
+    (X, read), known = _settled(X, path, min_frequency), np.isfinite(y)
     if not known.all():
         notes.append(f"{path}: dropped {count(~known, 'row')} without a finite target {target!r}")
     if known.sum() < MIN_ROWS:
@@ -90,7 +90,7 @@ def take_in(
     if (y == y[0]).all():
         raise InputError(f"{path}: target {target!r} must vary, found {y[0]:g} in all rows; choose another column")
     notes += _on_target(target, y, path) + _on_copies(X, y, path)
-    return Intake(X, y, notes, kept.loc[known])
+    return Intake(X, y, notes, kept.loc[known], read)
 
 
 def match(
@@ -102,7 +102,8 @@ def match(
     separator: str | None = None,
 ) -> tuple[pd.DataFrame, Float[np.ndarray, " rows"] | None, list[str]]:
     """The features of the table at `path` as networks that carry `reading` take them, its target (gaps nan) if it has
-    one in numbers, and notes: of `read_raw`, on cells that were emptied as in `take_in`, on columns that are ignored.
+    one in numbers, and notes: of `read_raw`, on columns that are ignored, on cells of columns of numbers that hold none
+    and stood for no gap in the table that was fitted. A few such cells are gaps here.
 
     header, encoding, separator: see `read_raw`. Raises FileNotFoundError, and InputError naming columns that are
     missing.
@@ -116,8 +117,11 @@ def match(
         _, extra = matched(table, reading.columns, reading.given or reading.columns)
     for column in reading.table:
         if column.kind == "number":
-            table[column.name], said = settled(column.name, table[column.name], path)
-            notes += said
+            cells = table[column.name]
+            _, lost = column.read(cells)
+            if 0 < lost.sum() <= MOST_UNREADABLE * cells.notna().sum():
+                table[column.name] = cells.mask(lost)
+                notes.append(f"{path}: column {column.name!r}: {first_of(cells, lost)} taken for a gap")
     if ignored := [name for name in extra if name != reading.target]:
         notes.append(f"{path}: ignored {names(list(map(repr, ignored)))}, not in the table that was fitted")
     y = None
@@ -167,23 +171,26 @@ def _chosen(X: pd.DataFrame, target: str, columns: str | None, drop: str | None,
     return X
 
 
-def settled(name: str, cells: pd.Series, path: str | Path) -> tuple[pd.Series, list[str]]:
-    """A column as it stands on every row: see the module. path: what a note or an error begins with."""
-    try:
-        column, values = column_of(name, cells)
-    except InputError:
-        return cells, []  # the reading leaves it out, and says why
-    if column.kind == "category":
-        return cells.astype("category"), []
-    if np.isinf(values).any():
-        row = int(np.isinf(values).argmax())
-        raise InputError(
-            f"{path}: column {name!r} must be finite, found {values[row]} in row {row + 1}; leave the cell empty"
-        )
-    lost = unread(cells, values)
-    if not lost.any():
-        return cells, []
-    return cells.mask(lost), [f"{path}: column {name!r} holds numbers; {first_of(cells, lost)} taken for a gap"]
+def _settled(X: pd.DataFrame, path: Path, min_frequency: int) -> tuple[pd.DataFrame, dict[str, Column]]:
+    """The columns as they stand on every row, see the module, and what each was read as."""
+    made: dict[str, Any] = {}
+    read: dict[str, Column] = {}
+    for name in X.columns:
+        made[name] = cells = X[name]
+        try:
+            read[name], values = column_of(name, cells, min_frequency)
+        except InputError:
+            continue  # the reading leaves it out, and says why
+        kind, text = read[name].kind, cells.dtype.kind in "OTU"
+        if kind == "category":
+            made[name] = cells.astype("category")
+        elif kind == "date":
+            made[name] = times_of(cells, read[name].form)[0] if text else cells
+        else:
+            with in_file(path):
+                values = finite(name, values)
+            made[name] = values if text else cells
+    return pd.DataFrame(made, index=X.index), read
 
 
 def _as_number(name: str, cells: pd.Series) -> tuple[Column, np.ndarray]:
@@ -211,11 +218,7 @@ def _target(name: str, cells: pd.Series, path: Path) -> tuple[Float[np.ndarray, 
             f"{path}: target {name!r} must be numeric, found {str(cells.iloc[row])!r} in row {row + 1}; this is "
             "regression: choose a column of numbers, or write two classes as 0 and 1 (more are not served yet)"
         )
-    lost = unread(cells, values)
-    notes = [f"{path}: target {name!r} holds numbers; {first_of(cells, lost)} taken for a gap"] * bool(lost.any())
-    if column.note and not lost.any():
-        notes.append(f"{path}: target {name!r} taken as {column.note}")
-    return values, notes
+    return values, [f"{path}: target {name!r}: {column.note}"] * bool(column.note)
 
 
 def _on_target(name: str, y: Float[np.ndarray, " rows"], path: Path) -> list[str]:

@@ -15,7 +15,7 @@ All in float64, the center first: a column may lie 1e8 deviations away from 0. W
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,9 +24,20 @@ import pandas as pd
 from jaxtyping import Float
 
 from netformer.errors import InputError
-from netformer.tables.columns import Cells, Column, cells_of, column_of, is_frame, is_row_number, matched
-from netformer.tables.inputs import MIN_FREQUENCY, Input, inputs_of, kinds_of, left_out
-from netformer.tables.scaling import FLAT, center_and_scale, squash, standard
+from netformer.tables.cells import Cells
+from netformer.tables.columns import (
+    MIN_FREQUENCY,
+    Column,
+    cells_of,
+    column_of,
+    finite,
+    is_frame,
+    matched,
+    says_nothing,
+    together,
+)
+from netformer.tables.inputs import Input, inputs_of, kinds_of, left_out
+from netformer.tables.scaling import center_and_scale, squash, standard
 
 CUT = 6.0  # of a standardised input
 TELLING = 0.999  # R2 by leave-one-out of one column alone, above which it looks like the target itself
@@ -136,7 +147,7 @@ class Reading:
     def _made(self, cells: Sequence[Cells]) -> Float[np.ndarray, "rows inputs"]:
         looked_up = {one.column for one in self.inputs if one.values}
         values = [
-            cell if column.kind == "category" else _finite(column.name, column.values(cell))
+            cell if column.kind == "category" else finite(column.name, column.values(cell))
             for column, cell in zip(self.table, cells, strict=True)
         ]
         codes = {i: self.table[i].codes(values[i]) for i in looked_up}
@@ -189,6 +200,16 @@ class Reading:
         every = [rows[name] for name in self.given or self.columns]
         return pd.DataFrame(every, columns=["name", "kind", "inputs", "note"])
 
+    def written(self, table: Mapping[str, Column]) -> Reading:
+        """The same for cells as they stand in a file. table: its columns, by name, as they were read before they were
+        fitted as numbers and times; what was found then (form, words, note) is added."""
+        pairs = [(table.get(column.name, column), column) for column in self.table]
+        known = (
+            replace(column, form=found.form, words=found.words, note=together(found.note, column.note))
+            for found, column in pairs
+        )
+        return replace(self, table=tuple(known))
+
     def named(self, columns: Sequence[str], target: str) -> Reading:
         """The same under other names. columns: of those in use."""
         pairs = zip(self.table, columns, strict=True)
@@ -225,7 +246,7 @@ def read(
     (target_center,), (target_scale,), (target_flat,) = center_and_scale(y[:, None])
     t = standard(y, target_center, target_scale) * (not target_flat)
     framed = is_frame(X)
-    used, reasons = _columns(names, cells, framed)
+    used, reasons = _columns(names, cells, framed, min_frequency)
     if not used:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4])
         raise InputError(f"no column can be used beside the target: {why}; add columns of numbers or categories")
@@ -286,7 +307,7 @@ def _telling(
 
 
 def _columns(
-    names: Sequence[str], cells: Sequence[Cells], framed: bool
+    names: Sequence[str], cells: Sequence[Cells], framed: bool, min_frequency: int
 ) -> tuple[list[tuple[Column, np.ndarray]], dict[str, str]]:
     """The columns in use with their values or codes, and why each other one is left out."""
     used: list[tuple[Column, np.ndarray]] = []
@@ -294,14 +315,14 @@ def _columns(
     seen: dict[bytes, str] = {}
     for name, cell in zip(names, cells, strict=True):
         try:
-            column, values = column_of(name, cell)
+            column, values = column_of(name, cell, min_frequency)
         except InputError as error:
             reasons[name] = str(error)
             continue
         if column.kind != "category":
-            values = _finite(name, values)
+            values = finite(name, values)
         if framed:
-            what = _says_nothing(column, values, len(cells)) or _copies(column, values, seen)
+            what = says_nothing(column, values, len(cells)) or _copies(column, values, seen)
             if what:
                 reasons[name] = what
                 continue
@@ -309,28 +330,11 @@ def _columns(
     return used, reasons
 
 
-def _says_nothing(column: Column, values: np.ndarray, n_columns: int) -> str:
-    if column.kind == "category":
-        return "one level in all rows" if len(column.levels) == 1 else ""
-    known = values[~np.isnan(values)]
-    if len(known) == len(values) and np.ptp(known / 2) <= FLAT * np.abs(known).max():
-        return f"constant, {known[0]:g} in all rows"
-    return "a row number or an id" if n_columns > 1 and is_row_number(column, values) else ""
-
-
 def _copies(column: Column, values: np.ndarray, seen: dict[bytes, str]) -> str:
     """The note for a column that repeats an earlier one."""
     key = column.kind.encode() + (values + 0.0).tobytes()
     earlier = seen.setdefault(key, column.name)
     return "" if earlier == column.name else f"a copy of {earlier}"
-
-
-def _finite(name: str, values: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
-    endless = np.isinf(values)
-    if endless.any():
-        row = int(endless.argmax())
-        raise InputError(f"column {name!r} must be finite, found {values[row]} in row {row + 1}; leave the cell empty")
-    return values
 
 
 def _maps(
