@@ -112,6 +112,20 @@ def test_a_reading_and_a_stack_say_what_they_are():
     assert repr(constant_network(3)) == "Networks: 1 network, 3 inputs, at most 1 hidden layer of 1 units"
 
 
+def test_columns_without_tails_are_not_squashed():
+    """Uniform columns are standardised as they are, to a ten-millionth; one far cell, and the column is squashed."""
+    own = np.random.default_rng(0)
+    X, y = own.uniform(10, 20, (400, 2)), own.normal(size=400)
+    X[:, 1] = own.normal(size=400)
+    reading, z, _ = read(X, y)
+    np.testing.assert_allclose(z[:, 0], (X[:, 0] - X[:, 0].mean()) / X[:, 0].std(), rtol=0, atol=1e-6)
+    assert np.abs(z[:, 1] - (X[:, 1] - X[:, 1].mean()) / X[:, 1].std()).max() > 0.1
+    np.testing.assert_array_equal(reading.standardize(np.array([[99.0, 0.0]]))[0, 0], z[:, 0].max())
+    X[7, 0] = 1000.0
+    assert 5 < read(X, y)[1][7, 0] < 15
+    assert np.delete(read(X, y)[1][:, 0], 7).std() > 0.9
+
+
 def test_one_wrong_cell_moves_no_other_row():
     rng = np.random.default_rng(1)
     X, y = rng.normal(size=(300, 2)), rng.normal(size=300)

@@ -26,7 +26,7 @@ from netformer.exports.explain import LEAST_PAIRS, MOST_EXACT, SETS, dependence,
 from netformer.exports.formula import Formula, fills_of
 from netformer.exports.intervals import LEVELS
 from netformer.exports.population import Population
-from netformer.tables.columns import GAPS
+from netformer.tables.cells import GAPS
 from netformer.tables.inputs import PERIODS
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from netformer.tables.columns import LEAST_OTHERS, LEAST_STAND_INS
-from netformer.tables.inputs import CODE_LEVELS, CODE_ROWS, CODES, FOLDS, KINDS, LEAST_ROWS, MIN_FREQUENCY, MOST_SHOWN
-from netformer.tables.scaling import NORMAL_IQR, SQUASH
+from netformer.tables.columns import LEAST_OTHERS, LEAST_STAND_INS, MIN_FREQUENCY
+from netformer.tables.inputs import CODE_LEVELS, CODE_ROWS, CODES, FOLDS, KINDS, LEAST_ROWS, MOST_SHOWN
+from netformer.tables.scaling import LIGHT, NORMAL_IQR, SQUASH
 
 NARROW = 1e-6  # an interquartile range over the center's size, in float32, below which it is rounding
 VALUE, LEVEL, MEAN, MISSING, OTHER = range(len(KINDS))
@@ -245,7 +245,7 @@ def _left_out(design: Float[Tensor, "c m a"], t: Float[Tensor, "c m"]) -> Float[
 
 
 def _scaled(inputs: _Inputs, m: int) -> Float[Tensor, "i rows"]:
-    """Cut to the range fitted, then by median and interquartile range, squashed (`reading`)."""
+    """Cut to the range fitted, then by median and interquartile range, squashed where tails are not light (`reading`)."""
     ordered = inputs.x[:, :m].sort(1).values
 
     def quantile(q: float) -> Tensor:
@@ -258,4 +258,5 @@ def _scaled(inputs: _Inputs, m: int) -> Float[Tensor, "i rows"]:
     scale = torch.where(scale > NARROW * center.abs(), scale, 1.0)
     cut = torch.minimum(torch.maximum(inputs.x, inputs.low.unsqueeze(1)), inputs.high.unsqueeze(1))
     r = (cut - center.unsqueeze(1)) / scale.unsqueeze(1)
-    return r / (1 + (r / SQUASH).square()).sqrt()
+    light = r[:, :m].abs().amax(1, keepdim=True) <= LIGHT
+    return torch.where(light, r, r / (1 + (r / SQUASH).square()).sqrt())

@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 SQUASH = 6.0  # robust deviations that a cell is worth at most
+LIGHT = 2.0  # robust deviations that no value of a column exceeds whose tails are light: it needs no squash
+STRAIGHT = 1000.0  # times the scale of such a column, so that the squash bends it by less than a ten-millionth
 FARTHEST = 1e9  # robust deviations from which on the squash is SQUASH in float64, and whose square does not overflow
 NORMAL_IQR = 1.3489795003921634  # interquartile range of a standard normal
 FLAT = 1e-13  # deviation over size, below which a column holds one value and what rounding makes of it
