@@ -245,7 +245,7 @@ def _left_out(design: Float[Tensor, "c m a"], t: Float[Tensor, "c m"]) -> Float[
 
 
 def _scaled(inputs: _Inputs, m: int) -> Float[Tensor, "i rows"]:
-    """Cut to the range fitted, then by median and interquartile range, squashed where tails are not light (`reading`)."""
+    """Cut to the range fitted, then by median and interquartile range, squashed unless tails are light (`reading`)."""
     ordered = inputs.x[:, :m].sort(1).values
 
     def quantile(q: float) -> Tensor:

@@ -278,6 +278,13 @@ def says_nothing(column: Column, values: np.ndarray, n_columns: int) -> str:
     return "a row number or an id" if n_columns > 1 and _is_row_number(column, values) else ""
 
 
+def copy_of(column: Column, values: np.ndarray, seen: dict[bytes, str]) -> str:
+    """The note for a column that repeats an earlier one."""
+    key = column.kind.encode() + (values + 0.0).tobytes()
+    earlier = seen.setdefault(key, column.name)
+    return "" if earlier == column.name else f"a copy of {earlier}"
+
+
 def finite(name: str, values: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
     """The values. Raises InputError for an infinite one, naming its row."""
     endless = np.isinf(values)

@@ -31,6 +31,7 @@ from netformer.tables.columns import (
     Column,
     cells_of,
     column_of,
+    copy_of,
     finite,
     is_frame,
     matched,
@@ -323,19 +324,12 @@ def _columns(
         if column.kind != "category":
             values = finite(name, values)
         if framed:
-            what = says_nothing(column, values, len(cells)) or _copies(column, values, seen)
+            what = says_nothing(column, values, len(cells)) or copy_of(column, values, seen)
             if what:
                 reasons[name] = what
                 continue
         used.append((column, values))
     return used, reasons
-
-
-def _copies(column: Column, values: np.ndarray, seen: dict[bytes, str]) -> str:
-    """The note for a column that repeats an earlier one."""
-    key = column.kind.encode() + (values + 0.0).tobytes()
-    earlier = seen.setdefault(key, column.name)
-    return "" if earlier == column.name else f"a copy of {earlier}"
 
 
 def _maps(
