@@ -126,6 +126,16 @@ def test_columns_without_tails_are_not_squashed():
     assert np.delete(read(X, y)[1][:, 0], 7).std() > 0.9
 
 
+@pytest.mark.parametrize(("size", "coded"), [(0.3, False), (0.45, True)])
+def test_codes_must_beat_a_curve_by_two_standard_errors(size, coded):
+    """Of 1.5 (size 0.3) a curve is kept: integers that only count gain nothing from the mean of a level, and pay."""
+    own = np.random.default_rng(1)
+    rooms, effect = np.repeat(np.arange(20), 20), own.normal(size=20)
+    y = rooms / 6 + size * effect[rooms] + 0.5 * own.normal(size=400)
+    reading = read(pd.DataFrame({"rooms": rooms, "x": own.normal(size=400)}), y)[0]
+    assert ("rooms (mean)" in reading.input_names) == coded
+
+
 def test_one_wrong_cell_moves_no_other_row():
     rng = np.random.default_rng(1)
     X, y = rng.normal(size=(300, 2)), rng.normal(size=300)
