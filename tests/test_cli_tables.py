@@ -44,7 +44,7 @@ def test_every_column_is_listed_with_what_became_of_it(folder):
         f"{name}: read {N} rows and 12 columns, separated by a semicolon, with ',' as decimal mark",
         f"{name}: target 'rent': numbers with a decimal comma",
         f"{name}: left out: 'id' (a row number or an id), 'land' (one level in all rows), 'place' (a copy of town)",
-        f"{name}: numbers with a decimal comma; 'on request' in row {N} taken for a gap: 'area'",
+        f"{name}: numbers with a decimal comma; the cell in row {N} taken for a gap: 'area'",
         f"{name}: -999 taken for a gap: 'built'",
         f"{name}: numbers with a decimal comma: 'costs', 'share'",
     ]
@@ -134,7 +134,7 @@ def test_targets_as_people_write_them(numbers, tmp_path):
     np.testing.assert_array_equal(take_in(tmp_path / "t.csv", "y").y, 1000.0 + np.arange(60))
     odd = numbers.assign(y=[*map(str, range(57)), "?", "soon", "-"])
     assert notes_of(odd, tmp_path) == [
-        "target 'y': 'soon' in row 59 taken for a gap",
+        "target 'y': numbers; the cell in row 59 taken for a gap",
         "dropped 3 rows without a finite target 'y'",
     ]
 
