@@ -83,7 +83,7 @@ def test_one_group_is_looked_at_and_exported(folder):
 def test_bad_input_is_one_line(folder, tmp_path):
     nets, sales, out = folder / "nets", folder / "sales.csv", tmp_path / "out"
     by = ("generate", sales, "--target", "units", "--by")
-    assert "must have one column 'shop', which names the group" in refused(*by, "shop")
+    assert "no column 'shop'; found store, price" in refused(*by, "shop")
     assert "--by must be another column than the target" in refused(*by, "units")
     assert "must name groups of at least 2 rows" in refused(*by, "price")
     assert "--report is a page about one network" in refused(*by, "store", "--report", tmp_path / "page.html")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def generate_by(
         options["columns"] += f",{by}"
     if by == target:
         raise InputError(f"--by must be another column than the target {target!r}")
-    intake = take_in(table, target, **options)
-    X, y, parameters = intake.X, pd.Series(intake.y, name=target), estimator.get_params()
+    intake = take_in(table, target, keep=[by], **options)
+    X = intake.X.assign(**{by: intake.kept[by]})  # as it stands, for the names of groups
+    y, parameters = pd.Series(intake.y, name=target), estimator.get_params()
     train, notes = rows_to_train_on(len(y), parameters["random_state"]), list(intake.notes)
     progress = talk.progress(f"writing networks for {len(y)} rows and {X.shape[1]} columns, by {by!r}")
     with in_file(table), progress, noted([], table):
@@ -44,6 +46,8 @@ def generate_by(
         }
     with in_file(table), progress, noted(notes, table):
         groups = fit_many(X, y, by, **parameters)
+        reading = groups.whole.reading.written(intake.columns)
+        groups = replace(groups, whole=replace(groups.whole, reading=reading))
     seconds = time.perf_counter() - start
     notes += on_reading(groups.whole.reading, table)
     scores = {

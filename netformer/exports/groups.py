@@ -36,7 +36,8 @@ from netformer.exports.intervals import Intervals, ends_of, quantiles_of
 from netformer.exports.population import Population
 from netformer.files import replacing
 from netformer.networks.stack import Networks
-from netformer.tables.columns import _texts, is_frame
+from netformer.tables.cells import texts_of
+from netformer.tables.columns import is_frame
 from netformer.tables.reading import Reading
 
 FORMAT = 1
@@ -227,7 +228,7 @@ def without_group(X: Any, by: str) -> tuple[pd.DataFrame, np.ndarray]:
     table = table.set_axis([str(name) for name in table.columns], axis=1)
     if list(table.columns).count(by) != 1:
         raise InputError(f"the table must have one column {by!r}, which names the group; found {_shown(table.columns)}")
-    return table.drop(columns=by), _texts(table[by].astype(object))
+    return table.drop(columns=by), texts_of(table[by].astype(object))
 
 
 def own_units(wide: Networks) -> Bool[Tensor, "n width"]:

@@ -29,7 +29,6 @@ from netformer.exports.population import Population
 from netformer.generation.calibration import _rotated, conformal
 from netformer.generation.estimator import NetFormerRegressor, at_least_one
 from netformer.networks.stack import Networks
-from netformer.tables.cells import emptied
 from netformer.tables.reading import CUT, read
 
 PENALTIES = torch.logspace(-2, 3, 11, dtype=torch.float64)
@@ -93,7 +92,7 @@ def fit_many(X: Any, y: Any, by: str, **options: Any) -> Groups:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # `fit` has said it
         target, least = whole.target, estimator.min_frequency
-        reading, z, t = read(emptied(table)[0], np.asarray(y, np.float64).ravel(), None, target, least)
+        reading, z, t = read(table, np.asarray(y, np.float64).ravel(), None, target, least)
     z = np.clip(z, -CUT, CUT)
     assert reading.columns == whole.columns
     order = np.argsort(code, kind="stable")
