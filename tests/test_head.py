@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from netformer.model import head
 from netformer.model.head import FACTORS, FLOOR, SHARES, solve_head, weigh_heads
 from netformer.networks.specs import Layout, draw_specs
 from netformer.ridge import TRUST
@@ -88,3 +89,14 @@ def test_units_that_all_say_the_same_are_solved():
     mean = (by_level.gather(1, x[:, :, 0].long()) - tasks.views.y_mean.unsqueeze(1)) / tasks.views.y_scale.unsqueeze(1)
     for solved in (solve_head(networks, tasks, free), weigh_heads(networks, tasks, free)[0]):
         torch.testing.assert_close(solved.predict(tasks.x), mean, rtol=0, atol=0.02)
+
+
+def test_networks_solved_one_after_the_other_are_those_solved_together(monkeypatch):
+    tasks = stream_batch(1, 3, seed=3, max_features=10, min_rows=40, max_rows=50)
+    specs = draw_specs(tasks.n_features, layout=LAYOUT, generator=torch.Generator().manual_seed(1))
+    networks, penalties = initialize(specs, torch.arange(3)), torch.full((3, LAYOUT.n_slots), 0.1)
+    together, expected = weigh_heads(networks, tasks, penalties)
+    monkeypatch.setattr(head, "MANY", 1)
+    apart, alone = weigh_heads(networks, tasks, penalties)
+    torch.testing.assert_close(apart.weight, together.weight, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-5)

@@ -77,7 +77,7 @@ def test_errors_are_those_of_fits_without_the_row_and_its_copies(slots):
     centred = torch.from_numpy(rows) - mass @ torch.from_numpy(rows) / mass.sum()
     size, basis, rotated = _rotated(centred * mass.sqrt().unsqueeze(1))
     penalty = 0.7
-    error, moment, _ = _left_out(torch.from_numpy(y), size, rotated, torch.tensor([penalty]), mass)
+    error, moment, _ = _left_out(torch.from_numpy(y), size, rotated, rotated.square(), torch.tensor([penalty]), mass)
 
     def fit(keep):
         design, target = np.repeat(rows[keep], times[keep], 0), np.repeat(y[keep], times[keep])
@@ -103,7 +103,7 @@ def test_mapie_finds_the_same_errors_and_the_same_jackknife():
     theirs.fit_conformalize(X, y)
     middle, ends = theirs.predict_interval(X)
     size, _, rotated = _rotated(torch.from_numpy(X - X.mean(0)))
-    error, _, _ = _left_out(torch.from_numpy(y), size, rotated, torch.tensor([3.0]), ones)
+    error, _, _ = _left_out(torch.from_numpy(y), size, rotated, rotated.square(), torch.tensor([3.0]), ones)
     sizes = np.sort(np.abs(error.numpy()))
     np.testing.assert_allclose(sizes, np.sort(theirs._mapie_regressor.conformity_scores_), atol=1e-9)
     half = between(np.array([0.9]), np.arange(1, 100) / 100, sizes)[0]

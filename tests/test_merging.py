@@ -6,6 +6,7 @@ import torch
 from drawn import draw
 from sklearn.linear_model import Ridge
 
+from netformer.generation import merging
 from netformer.generation.merging import PRIOR_SCALE, UNIT_ROWS, widen
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks
@@ -130,3 +131,10 @@ def test_widen_refuses_another_number_of_networks():
     tasks = drawn_tasks()
     with pytest.raises(ValueError, match="networks must be 5 for each of 3 tasks, got 12"):
         widen(samples(tasks, 4), tasks, 5)
+
+
+def test_half_of_a_gram_matrix_is_mirrored():
+    design = torch.randn(50, 2 * merging.STRIP + 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gram = merging._gram(design)
+    np.testing.assert_allclose(gram.numpy(), design.numpy().T @ design.numpy(), rtol=0, atol=1e-12)
+    assert torch.equal(gram[merging.STRIP :, : merging.STRIP], gram[: merging.STRIP, merging.STRIP :].T)

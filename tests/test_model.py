@@ -1,6 +1,6 @@
 """Model: grammar, latent, closed-form output layer, exact resume."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from netformer.networks.symmetry import canonicalize
 from netformer.options import BatchOptions, LossWeights, ModelOptions, TaskPrior, TrainOptions
 from netformer.tasks.scores import scores
 from netformer.tasks.stream import stream_batch, synthetic_tasks
+from netformer.tasks.task import TEST
 from netformer.tasks.view import TaskStack, stack_tasks
 from netformer.training.batches import Corpus, draw_batch
 from netformer.training.loop import train
@@ -218,3 +219,15 @@ def test_logged_losses_are_means_of_the_steps_they_cover_after_a_resume_too(corp
             covered = [every[step][name] for step in range(before + 1, step + 1)]
             assert value == pytest.approx(np.mean(covered)), name
         before = step
+
+
+def test_tasks_are_read_one_after_the_other_as_they_are_together():
+    """Without gradients each task is read alone; padded tasks among them."""
+    tasks = stream_batch(0, 3, seed=0, max_features=10, min_rows=20, max_rows=30)
+    rows = tasks.rows.clone()
+    rows[1, 15:] = TEST
+    tasks = replace(tasks, rows=rows)
+    model = TransformerVAE.from_arguments(condition="task", **TINY)
+    together = model.embed(3, tasks).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(model.embed(3, tasks), together, rtol=1e-4, atol=1e-5)

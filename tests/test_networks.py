@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from netformer.networks import stack
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs, activate, draw_specs, slots
 from netformer.networks.stack import Networks, concatenate
 
@@ -170,3 +171,15 @@ def test_equal_generators_draw_equal_specs():
     first, same, other = (draw_specs(torch.full((50,), 6), layout=LAYOUT, generator=seeded(s)) for s in (4, 4, 5))
     assert [first.key(i) for i in range(50)] == [same.key(i) for i in range(50)]
     assert [first.key(i) for i in range(50)] != [other.key(i) for i in range(50)]
+
+
+def test_many_rows_run_network_by_network_give_what_all_networks_at_once_give(monkeypatch):
+    """With every activation, every depth, rows of their own and shared ones."""
+    networks, x = mixed(40, seed=6)
+    assert {1, 2, 3} <= set(networks.specs.depth.tolist())
+    together, shared = networks.hidden(x)[-1], networks.predict(x[:1])
+    monkeypatch.setattr(stack, "LONG", 1)
+    present = networks.specs.unit_mask[torch.arange(40), networks.specs.depth - 1].unsqueeze(1)
+    apart = networks.last_hidden(x)
+    torch.testing.assert_close(apart * present, together * present, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(networks.predict(x[:1]), shared, rtol=1e-12, atol=1e-12)

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from netformer.exports.intervals import LEVELS, Intervals, between
-from netformer.generation.merging import UNIT_ROWS, _prior_scale, own_fits
+from netformer.generation.merging import UNIT_ROWS, _gram, _prior_scale, own_fits
 from netformer.networks.stack import Networks
 from netformer.ridge import PENALTIES, TRUST, trust
 from netformer.tables.reading import CUT
@@ -55,7 +55,8 @@ def calibrate(
     centre = mass @ design / mass.sum()
     unit = _prior_scale(mass @ (design - centre).square() / mass.sum(), x.shape[1])
     size, basis, rotated = _rotated((design - centre) * unit * mass.sqrt().unsqueeze(1))
-    error, _, leverage = _left_out(y, size, rotated, PENALTIES / step, mass)
+    squared = rotated.square()
+    error, _, leverage = _left_out(y, size, rotated, squared, PENALTIES / step, mass)
     joint = len(t) / (len(t) + UNIT_ROWS * int(units.sum())) if share is None else share
     if joint < 1:
         own, own_leverage = _own_left_out(networks, hidden, x, y)
@@ -63,7 +64,7 @@ def calibrate(
         leverage = joint * leverage + (1 - joint) * own_leverage
     if step > 1:  # of the fit on all rows, not on those looked at
         error = (y - network.output(hidden, x.unsqueeze(0)).mean(0)) / (1 - leverage / step)
-    fitted, moment, mean = _log_scale(error, size, rotated, mass)
+    fitted, moment, mean = _log_scale(error, size, rotated, squared, mass)
     certain = len(rows) / (len(rows) + SCALE_ROWS)
     fitted = mean + certain * (fitted - mean)
     scores = error / fitted.exp()
@@ -92,13 +93,14 @@ def _log_scale(
     error: Float[Tensor, " rows"],
     size: Float[Tensor, " k"],
     rotated: Float[Tensor, "rows k"],
+    squared: Float[Tensor, "rows k"],
     mass: Float[Tensor, " rows"],
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " k"], Float[Tensor, ""]]:
     """The logarithm of the scale of each row by all others, its weights along the rotated design, and its mean."""
     fitted = (mass @ error.square() / mass.sum()).sqrt().clamp(min=1e-9).log().expand_as(error)
     for _ in range(PASSES):
         logs = (error.square() + (FLOOR * fitted.exp()).square()).log() / 2
-        off, moment, _ = _left_out(logs, size, rotated, SCALE_PENALTIES, mass, SHARP * float(mass.sum()))
+        off, moment, _ = _left_out(logs, size, rotated, squared, SCALE_PENALTIES, mass, SHARP * float(mass.sum()))
         fitted = logs - off
     return fitted, moment, mass @ logs / mass.sum()
 
@@ -134,7 +136,7 @@ def _rotated(
         size = size.clamp(min=0)
         basis = design.T @ (left * torch.where(size > 1e-12 * size[-1], size, torch.inf).rsqrt())
         return size, basis, left * size.sqrt()
-    size, basis = torch.linalg.eigh(design.T @ design)
+    size, basis = torch.linalg.eigh(_gram(design))
     return size.clamp(min=0), basis, design @ basis
 
 
@@ -142,18 +144,19 @@ def _left_out(
     y: Float[Tensor, " rows"],
     size: Float[Tensor, " k"],
     rotated: Float[Tensor, "rows k"],
+    squared: Float[Tensor, "rows k"],
     penalties: Float[Tensor, " penalties"],
     mass: Float[Tensor, " rows"],
     sharp: float = TRUST,
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " k"], Float[Tensor, " rows"]]:
     """The error of each row in the ridge fits without it, the weights along the rotated design of those with it, and
     its leverage: means over penalties, weighed by `trust`. mass: how often each row is there; all of them are left
-    out."""
+    out. squared: `rotated` squared."""
     root, mean = mass.sqrt(), mass @ y / mass.sum()
     inverse = 1 / (size.unsqueeze(1) + penalties)
     moment = (rotated.T @ (root * (y - mean))).unsqueeze(1) * inverse
     predicted = mean + rotated @ moment / root.unsqueeze(1)
-    leverage = (mass / mass.sum()).unsqueeze(1) + rotated.square() @ inverse
+    leverage = (mass / mass.sum()).unsqueeze(1) + squared @ inverse
     error = (y.unsqueeze(1) - predicted) / (1 - leverage).clamp(min=1e-12)
     squares = (mass @ (y - mean).square()).clamp(min=1e-12)
     weight = torch.softmax(-sharp * (mass @ error.square() / squares), 0)

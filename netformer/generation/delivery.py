@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from sklearn.utils import _safe_indexing
 
 from netformer.exports.population import Population
 from netformer.generation.calibration import calibrate
@@ -22,6 +23,7 @@ from netformer.tasks.task import TRAIN
 from netformer.tasks.view import TaskStack, Views
 
 GROUPS = 2  # of inputs beside the relevant ones, of a table with more than a network reads
+NOISE_ROWS = 8192  # that `noise_of` looks at, at most
 LEAST_RELEVANCE = 5.0  # over the number of rows: of columns that half of the networks read alone
 FEWER = 2 / 3  # share of the inputs of a narrow table that may be relevant for some networks to read these alone
 ALONE = {"narrow": 0.5, "wide": 0.75}  # share of the networks that read the relevant inputs alone
@@ -79,6 +81,14 @@ def deliver(
     wide = widen(networks, _as_task(np.clip(z, -CUT, CUT), t), n_samples, share)
     about = {"groups": 1 if n_inputs <= size else len(groups), "rows": len(t)}
     return Population(reading, networks, torch.cat(expected), wide, about, calibrate(networks, wide, z, t, share))
+
+
+def noise_of(population: Population, X: Any, y: Float[np.ndarray, " rows"]) -> float:
+    """Root mean squared residual of `predict` on the rows fitted; of more than `NOISE_ROWS` on every second, third, ..
+    of them."""
+    step = -(-len(y) // NOISE_ROWS)
+    some = X if step == 1 else _safe_indexing(X, np.arange(0, len(y), step))
+    return float(np.sqrt(np.square(population.predict(some) - y[::step]).mean()))
 
 
 def relevance(z: Float[np.ndarray, "rows inputs"], t: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " inputs"]:

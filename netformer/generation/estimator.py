@@ -96,7 +96,7 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
     networks_ : Population of the networks written, before merging: `networks_.predict(X)` is (n, rows).
     network_ : Population, the same with the wide network that `predict` runs: `network_.predict(X)` is (rows,).
         Where there is nothing to learn (a constant target, no column that varies), it answers the mean.
-    noise_ : float, root mean squared residual on the rows fitted, in the units of y.
+    noise_ : float, root mean squared residual on the rows fitted, on 8,192 of them at most, in the units of y.
     columns_ : DataFrame, a row per column of the table: what it was read as, its inputs, what was left out and why.
     target_center_, target_scale_ : float, mean and deviation of y.
     feature_importances_ : one number per column, sum 1, from the network alone; see `Explaining`.
@@ -131,7 +131,7 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
         whole are rounded so that the table keeps its number of rows (`repeats`). Raises InputError for infinite values,
         a target with gaps, a table without a usable column, and for parameters and a model that cannot be used.
         """
-        from netformer.generation.delivery import deliver
+        from netformer.generation.delivery import deliver, noise_of
         from netformer.model.prompt import Prompt, check_request
 
         n_samples, refine_steps = check_request(self.n_samples, self.refine_steps)
@@ -163,7 +163,7 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
             if column.words:
                 words = ", ".join(map(repr, column.words))
                 warnings.warn(f"column {column.name!r}: {words} taken for a gap", UserWarning, stacklevel=2)
-        self._keep(population, float(np.sqrt(np.square(population.predict(X) - y).mean())))
+        self._keep(population, noise_of(population, X, y))
         return self
 
     def _fit_each(self, X: Any, y: Any, sample_weight: Any) -> NetFormerRegressor:
