@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from drawn import draw
@@ -69,6 +70,11 @@ def prepare(data):
     return Case(model, X, y, fitted, plain, data, data)
 
 
+def frame(X):
+    """The columns of X, and one of two groups."""
+    return pd.DataFrame(X).assign(half=np.arange(len(X)) % 2)
+
+
 DRAW = {
     "torch": lambda c: torch.nn.Linear(2, 2),
     "numpy": lambda c: np.random.rand(),
@@ -95,6 +101,11 @@ CALLS = {
     "predict, quantiles": lambda c: c.fitted.predict(c.X, quantiles=[0.1, 0.9]),
     "predict_interval": lambda c: (c.fitted.predict_interval(c.X), c.fitted.network_.predict_interval(c.X)),
     "to_bundle": lambda c: c.fitted.to_bundle(),
+    "fit_many": lambda c: netformer.fit_many(frame(c.X), c.y, "half", n_samples=2, random_state=0).predict(frame(c.X)),
+    "Groups.save, load": lambda c: (
+        netformer.fit_many(frame(c.X), c.y, "half", n_samples=1).save(c.out / "a"),
+        netformer.Groups.load(c.out / "a").predict_interval(frame(c.X)),
+    ),
     "NetFormerRegressor.save, load": lambda c: (c.fitted.save(c.out / "a"), NetFormerRegressor.load(c.out / "a")),
     "Bundle.save, load": lambda c: (c.plain.save(c.out / "a"), Bundle.load(c.out / "a")),
     "to_torch": lambda c: (c.plain.to_torch(0), c.fitted.network_.to_torch("wide"), c.plain.networks.to_torch(0)),

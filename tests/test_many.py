@@ -199,6 +199,8 @@ def test_one_group_is_exported_as_any_network(tmp_path, groups):
         module = imported(path)
         if format == "numpy":
             answers = module.predict(rows)
+            ends = np.array(module.predict_interval(rows, 0.9))
+            np.testing.assert_allclose(ends, groups["north"].predict_interval(rows, 0.9), rtol=0, atol=1e-5)
         else:
             answers = module.load()(module.encode(rows)).detach().numpy()[:, 0]
         np.testing.assert_allclose(answers, groups["north"].predict(rows), rtol=0, atol=1e-5)
