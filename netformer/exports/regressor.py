@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
 
 from netformer.exports.formula import ACTIVATE, Formula, Spread, formula_of
 from netformer.exports.intervals import Intervals, ramps_of
@@ -103,4 +101,7 @@ def _last(layer: Formula | Spread) -> tuple[Float[np.ndarray, " _"], float]:
 
 def sklearn_pipeline(reading: Reading, regressor: Any) -> Any:
     """A fitted pipeline: a table, as `Population.predict` takes it, to standardised inputs, to a regressor on them."""
+    from sklearn.pipeline import Pipeline  # here, because it draws from Python's generator (by way of rich)
+    from sklearn.preprocessing import FunctionTransformer
+
     return Pipeline([("reading", FunctionTransformer(reading.standardize)), ("network", regressor)])
