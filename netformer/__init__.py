@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers see of the names below
+    from netformer.benchmark.scoring import cross_validate as cross_validate
     from netformer.errors import InputError as InputError
     from netformer.exports.groups import Groups as Groups
     from netformer.exports.population import Bundle as Bundle
@@ -30,6 +31,7 @@ _HOMES = {
     "Population": "exports.population",
     "TokenTable": "zoo.load",
     "Zoo": "zoo.load",
+    "cross_validate": "benchmark.scoring",
     "detokenize": "networks.tokens",
     "export": "sources.formats",
     "fit_many": "generation.many",

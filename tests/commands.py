@@ -66,7 +66,7 @@ def write_tables(path):
     (path / "latin.csv").write_bytes("größe,price\n1,2\n".encode("latin-1"))
     (path / "colon.csv").write_text((path / "t.csv").read_text().replace(",", ":"))
     (path / "nothing.csv").write_text("")
-    run("generate", path / "t.csv", "--target", "price", "-n", 4, "--out", path / "nets", "--quiet")
+    run("generate", path / "t.csv", "-t", "price", "-n", 4, "--beside", "ridge", "--out", path / "nets", "--quiet")
 
 
 def dirty_table(n=200):

@@ -14,17 +14,12 @@ import pytest
 import torch
 from commands import refused, run
 from rich.console import Console
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
-from sklearn.model_selection import KFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from netformer import __version__
 from netformer.cli.app import app
 from netformer.cli.describe import columns_table, influence, overview, overview_table, structure, weight_tables
-from netformer.cli.leaderboard import plain_r2, ridge_pipeline, rows_to_train_on
+from netformer.evaluation.comparison import plain_r2
 from netformer.exports.population import Bundle
 
 COMMANDS = [command.callback.__name__ for command in app.registered_commands]
@@ -59,37 +54,6 @@ def test_the_version_is_said_and_no_arguments_are_no_error():
     assert refused("foretell").startswith("netformer: No such command 'foretell'.")
 
 
-def test_the_leaderboard_holds_every_network_and_the_baselines(folder):
-    printed = run("generate", folder / "t.csv", "--target", "price", "-n", 3, "--seed", 1).stdout
-    names = [line.split("│")[1].strip() for line in printed.splitlines() if line.startswith("│")]
-    assert sorted(names) == sorted(["0", "1", "2", "mean", "wide", "ridge", "constant"])
-    assert "default: wide (R2" in printed
-
-
-def test_scores_are_of_rows_nobody_was_fitted_on(folder):
-    """Independently: ridge and the saved networks on the same rows, by scikit-learn."""
-    report = json.loads(run("generate", folder / "t.csv", "--target", "price", "-n", 4, "--json").stdout)
-    scores = {row["name"]: row["r2"] for row in report["leaderboard"]}
-    table = pd.read_csv(folder / "t.csv")
-    X, y, train = table[list("abcde")], table["price"].to_numpy(), rows_to_train_on(120, 0)
-    assert report["rows"] == {"trained": 96, "held_back": 24} == {"trained": train.sum(), "held_back": (~train).sum()}
-    assert scores["ridge"] == pytest.approx(ridge_pipeline().fit(X[train], y[train]).score(X[~train], y[~train]))
-    bundle = Bundle.load(folder / "nets")  # the same command with --out
-    np.testing.assert_allclose(bundle.reading.center, np.median(X[train], 0))
-    for name in ("wide", "mean", "0", "3"):
-        predicted = bundle.predict(X[~train], int(name) if name.isdecimal() else name)
-        assert scores[name] == pytest.approx(r2_score(y[~train], predicted), abs=1e-6)
-    assert bundle.about["r2"] == pytest.approx(scores)
-    values = [row["r2"] for row in report["leaderboard"]]
-    assert values == sorted(values, reverse=True)
-
-
-@pytest.mark.parametrize(("rows", "held"), [(10, 2), (11, 2), (13, 3), (100, 20)])
-def test_a_fifth_is_held_back_and_the_seed_decides(rows, held):
-    assert (~rows_to_train_on(rows, 0)).sum() == held
-    assert np.array_equal(rows_to_train_on(rows, 3), rows_to_train_on(rows, 3))
-
-
 def test_r2_is_scikit_learns_at_any_scale_and_unknown_for_a_constant():
     y, predicted = np.random.default_rng(0).normal(size=(2, 30))
     assert plain_r2(y, predicted) == pytest.approx(r2_score(y, predicted))
@@ -100,16 +64,18 @@ def test_r2_is_scikit_learns_at_any_scale_and_unknown_for_a_constant():
 @pytest.mark.parametrize("suffix", ["tsv", "parquet"])
 def test_every_format_gives_the_same_answer(folder, suffix):
     boards = [
-        json.loads(run("generate", folder / f"t.{kind}", "-t", "price", "-n", 2, "--json").stdout)["leaderboard"]
+        json.loads(run("generate", folder / f"t.{kind}", "-t", "price", "-n", 2, "--beside", "ridge", "--json").stdout)[
+            "scores"
+        ]
         for kind in ("csv", suffix)
     ]
     assert boards[0] == boards[1]
 
 
 def test_the_constraints_of_the_prompt_reach_the_networks(folder):
-    options = ("--max-params", 40, "--max-hidden-layers", 1, "--activations", "relu,tanh", "--json")
+    options = ("--max-params", 40, "--max-hidden-layers", 1, "--activations", "relu,tanh", "--no-score", "--json")
     report = json.loads(run("generate", folder / "t.csv", "-t", "price", "-n", 4, *options).stdout)
-    singles = [row for row in report["leaderboard"] if row["name"].isdecimal()]
+    singles = report["networks"]
     assert all(row["n_params"] <= 40 and row["structure"].split()[0].count("-") == 2 for row in singles)
     assert {row["structure"].replace(",", "").split()[1] for row in singles} <= {"relu", "tanh"}
     assert "activations must be" in refused("generate", folder / "t.csv", "-t", "price", "--activations", "relu,sin")
@@ -117,34 +83,33 @@ def test_the_constraints_of_the_prompt_reach_the_networks(folder):
 
 
 def test_what_is_left_out_and_rows_without_a_target_are_a_note_each(folder):
-    result = run("generate", folder / "text.csv", "-t", "price", "-n", 1)
+    result = run("generate", folder / "text.csv", "-t", "price", "-n", 1, "--no-score")
     assert result.stderr == f"{folder / 'text.csv'}: left out: 'city' (one level in all rows)\n"
-    result = run("generate", folder / "no_target.csv", "-t", "price", "-n", 1)
+    result = run("generate", folder / "no_target.csv", "-t", "price", "-n", 1, "--no-score")
     assert result.stderr == f"{folder / 'no_target.csv'}: dropped 3 rows without a finite target 'price'\n"
-    report = json.loads(run("generate", folder / "text.csv", "-t", "price", "-n", 1, "--json").stdout)
+    report = json.loads(run("generate", folder / "text.csv", "-t", "price", "-n", 1, "--no-score", "--json").stdout)
     kinds = {row["name"]: (row["kind"], row["note"]) for row in report["columns"]}
     assert kinds == dict.fromkeys("abcde", ("number", "")) | {"city": ("left out", "one level in all rows")}
 
 
 def test_columns_and_drop_decide_what_is_read(folder):
     def read(*options):
-        done = run("generate", folder / "t.csv", "-t", "price", "-n", 1, "--json", *options)
+        done = run("generate", folder / "t.csv", "-t", "price", "-n", 1, "--no-score", "--json", *options)
         return [row["name"] for row in json.loads(done.stdout)["columns"]]
 
     assert read("--columns", "c, a") == ["c", "a"]
     assert read("--drop", "e,b") == ["a", "c", "d"]
     assert read("--columns", "a,b,c", "--drop", "b") == ["a", "c"]
-    done = run("evaluate", folder / "t.csv", "-t", "price", "-n", 1, "--drop", "a", "--json")
+    done = run("evaluate", folder / "t.csv", "-t", "price", "-n", 1, "--drop", "a", "--beside", "", "--json")
     assert [row["name"] for row in json.loads(done.stdout)["tables"][0]["columns"]] == list("bcde")
 
 
-def test_gaps_are_filled_with_medians_of_the_rows_trained_on(folder, tmp_path):
+def test_gaps_are_filled_with_medians_of_the_rows_fitted(folder, tmp_path):
     nets, out = tmp_path / "nets", tmp_path / "p.csv"
-    run("generate", folder / "gaps.csv", "-t", "price", "-n", 2, "--out", nets)
+    run("generate", folder / "gaps.csv", "-t", "price", "-n", 2, "--no-score", "--out", nets)
     table = pd.read_csv(folder / "gaps.csv")
     bundle = Bundle.load(nets)
-    train = rows_to_train_on(120, 0)
-    middle = table["b"][train].dropna().quantile(0.5, interpolation="lower")
+    middle = table["b"].dropna().quantile(0.5, interpolation="lower")
     assert bundle.reading.table[1].fill == middle
     run("predict", nets, folder / "gaps.csv", "--out", out)
     np.testing.assert_allclose(pd.read_csv(out)["price"], bundle.predict(table))
@@ -154,10 +119,10 @@ def test_gaps_are_filled_with_medians_of_the_rows_trained_on(folder, tmp_path):
 
 def test_json_and_quiet_say_nothing_else(folder, tmp_path):
     for arguments in (
-        ("generate", folder / "no_target.csv", "-t", "price", "-n", 2),
+        ("generate", folder / "no_target.csv", "-t", "price", "-n", 2, "--beside", "ridge"),
         ("inspect", folder / "nets"),
         ("predict", folder / "nets", folder / "t.csv", "--out", tmp_path / "p"),
-        ("evaluate", folder / "t.csv", "-t", "price", "-n", 2),
+        ("evaluate", folder / "t.csv", "-t", "price", "-n", 2, "--beside", "ridge"),
         ("export", folder / "nets", "--format", "json", "--out", tmp_path / "e"),
         ("info",),
     ):
@@ -264,28 +229,6 @@ def test_a_format_that_is_none_leaves_nothing(folder, tmp_path):
     message = refused("export", folder / "nets", "--out", tmp_path / "e", "--format", "json", "--format", "pickle")
     assert "'pickle' is not one of 'onnx', 'onnx32', 'torch', 'sklearn', 'json', 'c', 'numpy'" in message
     assert list(tmp_path.iterdir()) == []
-
-
-def test_evaluate_scores_as_scikit_learn_does(folder):
-    report = json.loads(run("evaluate", folder / "t.csv", folder / "text.csv", "-t", "price", "-n", 2, "--json").stdout)
-    table = pd.read_csv(folder / "t.csv")
-    X, y = table[list("abcde")], table["price"].to_numpy()
-    folds = KFold(3, shuffle=True, random_state=0)
-    assert len(report["tables"]) == 2
-    for row in report["tables"]:
-        assert row["ridge"]["r2"] == pytest.approx(cross_val_score(ridge_pipeline(), X, y, cv=folds).mean())
-        assert {"netformer", "ridge", "mlp"} <= set(row)
-        assert all(row[name]["seconds"] >= 0 for name in ("netformer", "ridge", "mlp"))
-    assert "ridge" in run("evaluate", folder / "t.csv", "-t", "price", "-n", 2).stdout
-
-
-def test_evaluate_fills_gaps_inside_each_fold(folder):
-    report = json.loads(run("evaluate", folder / "gaps.csv", "-t", "price", "-n", 1, "--json").stdout)
-    table = pd.read_csv(folder / "gaps.csv")
-    filled = SimpleImputer(strategy="median", add_indicator=True)
-    whole = make_pipeline(filled, StandardScaler(), RidgeCV(np.logspace(-3, 3, 13)))
-    scores = cross_val_score(whole, table[list("abcde")], table["price"], cv=KFold(3, shuffle=True, random_state=0))
-    assert report["tables"][0]["ridge"]["r2"] == pytest.approx(scores.mean(), abs=1e-9)
 
 
 def test_info_names_the_weights():

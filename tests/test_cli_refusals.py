@@ -9,7 +9,6 @@ from commands import refused, run
 from typer.testing import CliRunner
 
 from netformer.cli.app import app
-from netformer.cli.leaderboard import rows_to_train_on
 
 pytestmark = pytest.mark.usefixtures("small_package")
 
@@ -60,18 +59,47 @@ def test_an_unknown_target_brings_the_nearest_names(folder):
     assert "no column 'prize'; did you mean 'price'?" in refused("generate", folder / "t.csv", "--target", "prize")
 
 
-def test_a_target_that_is_rare_or_rows_that_are_few_are_said(folder, tmp_path):
+def test_what_cannot_be_scored_is_one_line_and_nothing_is_written(folder, tmp_path):
+    table = pd.read_csv(folder / "t.csv").assign(site="one", day=pd.Timestamp("2024-01-01"), who=["a", "b"] * 60)
+    given, test, out = tmp_path / "t.csv", tmp_path / "test.csv", ("--out", tmp_path / "out")
+    table = table.assign(late=np.where(table.index > 3, 1.0, np.nan))
+    table.to_csv(given, index=False)
+    table.drop(columns="price").to_csv(test, index=False)
+    table.rename(columns={"c": "C "}).to_csv(tmp_path / "other.csv", index=False)
+    table.assign(price=np.nan).to_csv(tmp_path / "unknown.csv", index=False)
+    for options, message in (
+        (("--groups", "sit"), "t.csv: no column 'sit'; did you mean 'site'?"),
+        (("--groups", "site"), "t.csv: groups must be at least 2, found one in all 120 rows; choose another column"),
+        (("--groups", "price"), "'price' is the target; --groups and --time need another column"),
+        (("--time", "who"), "t.csv: time must be a column of dates or numbers, 'who' holds text"),
+        (("--time", "late"), "t.csv: time must be known in every row, 'late' is not in row 1; drop such rows"),
+        (("--time", "day"), "t.csv: rows must differ in time, found one time in all rows to be held out (day)"),
+        (("--groups", "who", "--columns", "who"), "no column is left beside the target and 'who', which is not read"),
+        (("--groups", "who", "--in-order"), "--groups and --in-order each say alone what is scored on; give one"),
+        (("--test", tmp_path / "absent.csv"), "absent.csv: no such file; give --test the path of a table"),
+        (("--test", test), "test.csv: a test file must have the target, a column 'price' with numbers"),
+        (("--test", tmp_path / "unknown.csv"), "unknown.csv: a test file must have the target, a column 'price'"),
+        (
+            ("--test", tmp_path / "other.csv"),
+            "other.csv: the table lacks 'c', read by the networks; did you mean 'C '?",
+        ),
+        (
+            ("--by", "who", "--in-order"),
+            "--by holds back a fifth of the rows; leave --groups, --time, --in-order, --test",
+        ),
+        (("--beside", "ridge,xgb"), "what stands beside must be of ridge, hgb, catboost, constant, got 'xgb'"),
+    ):
+        for command in ("generate", "evaluate")[: 1 if "--by" in options else 2]:
+            written = out if command == "generate" else ()
+            assert message in refused(command, given, "-t", "price", "-n", 1, *options, *written)
+    assert {path.name for path in tmp_path.iterdir()} == {"t.csv", "test.csv", "other.csv", "unknown.csv"}
+
+
+def test_rows_that_are_few_are_said(folder, tmp_path):
     table = pd.read_csv(folder / "t.csv").head(20)
-    train = rows_to_train_on(20, 0)
-    table.assign(price=train * np.arange(20.0)).to_csv(tmp_path / "rare.csv", index=False)
-    table.assign(price=~train * np.arange(1.0, 21)).to_csv(tmp_path / "flat.csv", index=False)
-    report = json.loads(run("generate", tmp_path / "rare.csv", "-t", "price", "-n", 1, "--json").stdout)
-    assert {row["r2"] for row in report["leaderboard"]} == {None}
-    assert "the target is constant on the rows held back" in report["why"]
-    message = refused("generate", tmp_path / "flat.csv", "-t", "price")
-    assert "must vary in the rows trained on; try another --seed" in message
     table.to_csv(tmp_path / "few.csv", index=False)
-    assert "4 rows are few, these R2 are rough" in run("generate", tmp_path / "few.csv", "-t", "price", "-n", 1).stdout
+    done = run("generate", tmp_path / "few.csv", "-t", "price", "-n", 1, "--beside", "constant")
+    assert "20 rows are few, these scores are rough." in done.stdout
 
 
 def test_wrong_use_is_one_line_too(folder):
@@ -126,13 +154,15 @@ def test_how_text_is_read_is_an_option_and_a_note_of_every_command(tmp_path):
     table.to_csv(bare, sep=":", index=False, header=False)
     assert "probably cp1252" in refused("generate", german, "-t", "y")
     said = f"{german}: read 60 rows and 4 columns, separated by a semicolon, with ',' as decimal mark"
-    common = ("-t", "y", "-n", 2, "--encoding", "cp1252")
+    common = ("-t", "y", "-n", 2, "--encoding", "cp1252", "--beside", "constant")
     notes = json.loads(run("generate", german, *common, "--out", nets, "--json").stdout)["notes"]
     assert notes == run("evaluate", german, *common).stderr.splitlines()
     assert notes == [said]
     done = run("predict", nets, german, "--encoding", "cp1252", "--out", tmp_path / "p.csv", "--json")
     assert json.loads(done.stdout)["notes"] == [said]
-    done = run("generate", bare, "-t", "x3", "-n", 2, "--no-header", "--sep", ":", "--json")
+    done = run("generate", bare, "-t", "x3", "-n", 2, "--no-header", "--sep", ":", "--no-score", "--json")
     assert [row["name"] for row in json.loads(done.stdout)["columns"]] == ["x0", "x1", "x2"]
-    piped = CliRunner().invoke(app, ["generate", "-", "-t", "y", "-n", "2", "--json"], input=table.to_csv(index=False))
-    assert json.loads(piped.stdout)["rows"] == {"trained": 48, "held_back": 12}
+    piped = CliRunner().invoke(
+        app, ["generate", "-", "-t", "y", "--no-score", "--json"], input=table.to_csv(index=False)
+    )
+    assert json.loads(piped.stdout)["rows"] == 60

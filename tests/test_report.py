@@ -3,36 +3,19 @@
 import json
 import re
 import shutil
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
-from commands import dirty_table
-from drawn import draw
 from pages import Page, made_evidence, metrics, per_task, self_contained
-from typer.testing import CliRunner
 
-from netformer.cli.app import app
-from netformer.cli.leaderboard import leaderboard
-from netformer.cli.table_report import table_report
-from netformer.exports.population import Bundle
-from netformer.generation import estimator
-from netformer.generation.generator import NetFormer
-from netformer.model.vae import TransformerVAE
-from netformer.networks.specs import Layout
-from netformer.networks.stack import Networks
 from netformer.report.charts import Axis, Curve, Points, levels, plane
 from netformer.report.evaluation_report import evaluation_report, headline
 from netformer.report.graph import Edge, Vertex, graph
 from netformer.report.page import DataTable, Picture, Report, Section, Text, cell, render, write_page
 from netformer.report.svg import save, sheet
-from netformer.tables.reading import read
-from netformer.tasks.metafeatures import MetaFeatureTransform
 from netformer.tasks.task import TEST
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -173,54 +156,6 @@ def test_numbers_that_do_not_exist_are_dashes():
         render(Report("t", [], [Section("s", [DataTable(["a", "b"], [[1.0]], "c")])]))
 
 
-def test_the_page_of_a_table_names_hostile_columns_and_scores(tmp_path):
-    rng, hostile = np.random.default_rng(0), HOSTILE.replace("\ud800", "")  # which no file can hold
-    X = pd.DataFrame(rng.normal(size=(60, 3)) * [1.0, 1e6, 1e-6], columns=[hostile, "b" * 300, "ü \u202e"])
-    y = X[hostile].to_numpy() + rng.normal(size=60)
-    X = X.assign(**{"<i>": np.arange(60) % 2}).astype({"<i>": str}).replace({"<i>": {"0": hostile, "1": "</td>"}})
-    networks = draw(8, layout=Layout(4, 2, 4), inputs=4)
-    bundle = Bundle(read(X, y, target=hostile)[0], networks, torch.zeros(8), networks)
-    train = np.arange(60) > 11
-    board = leaderboard(bundle, X, y, train)
-    write_page(table_report(bundle, board, X, y, train, ["a note"]), tmp_path / "t.html")
-    page = self_contained(text := (tmp_path / "t.html").read_text())
-    assert page.rows[1][:2] == [board[0].name, cell(board[0].r2)]
-    assert sum(attrs.get("class") == "graph" for _, attrs in page.tags) == 6
-    assert "12 rows held back" in text.replace("On ", "")
-
-
-def test_the_page_of_a_table_lists_its_columns_and_how_far_each_moves_the_answer(tmp_path):
-    """One answer is a line of known slope along a column, another jumps by level: the page has just that."""
-    table = dirty_table()
-    X, y = table.drop(columns=["rent", "cents", "area", "costs"]), np.arange(200) % 13.0
-    reading = read(X, y, target="rent")[0]
-    f, at = len(reading.inputs), [reading.input_names.index(name) for name in ("built", "heat = oil")]
-    networks = draw(2, layout=Layout(f, 1, 4), inputs=f)
-    weight, mask = torch.zeros_like(networks.weight), networks.specs.mask.clone()
-    weight[:, -1, [1 + i for i in at]] = torch.tensor([0.5, 0.25])
-    mask[:, -1, [1 + i for i in at]] = True
-    networks = Networks(replace(networks.specs, mask=mask), weight)
-    bundle = Bundle(reading, networks, torch.zeros(2), networks)
-    train = np.arange(200) > 39
-    report = table_report(bundle, leaderboard(bundle, X, y, train), X, y, train, [])
-    page = self_contained(render(report))
-    rows = {row[0]: row[1:] for row in page.rows if row[0] in X.columns}
-    assert set(rows) == set(X.columns)
-    z = reading.standardize(X)
-    oil = z[:, at[1]]
-    assert rows["heat"][1] == cell(0.25 * reading.target_scale * float(np.ptp(oil)))
-    built = float(rows["built"][1]) / reading.target_scale / 0.5
-    assert 0.9 * np.ptp(z[:, at[0]]) < built <= np.ptp(z[:, at[0]])
-    assert [rows[name][1] for name in ("town", "since", "share")] == ["0.000"] * 3
-    assert rows["id"][:3] == ["left out", "–", "a row number or an id"]
-    assert rows["heat"][3] == ", ".join(name for name in reading.input_names if name.startswith("heat"))
-    order = [row[0] for row in page.rows if row[0] in X.columns]
-    assert order[:2] == sorted(["built", "heat"], key=lambda name: -float(rows[name][1]))
-    drawn = [picture.drawing for section in report.sections if section.title == "Curves" for picture in section.blocks]
-    heat = next(drawing for drawing in drawn if drawing.title == "heat")
-    assert all(f">{level}</text>" in heat.body for level in ("gas", "oil", "wood", "missing"))
-
-
 def test_a_page_of_numbers_alone_beside_another_run(tmp_path, capsys):
     """No data of the pipeline: the page is written from the committed metrics."""
     shutil.copytree(ROOT / "reports" / "evaluate", tmp_path / "reports" / "evaluate")
@@ -238,40 +173,6 @@ def test_a_page_of_numbers_alone_beside_another_run(tmp_path, capsys):
     for path, message in ((tmp_path / "wrong.json", "it has no zero_shot"), (tmp_path / "none.json", "does not exist")):
         with pytest.raises(ValueError, match=message):
             main(tmp_path, ["--compare", str(path)])
-
-
-def test_generate_writes_the_page_of_its_table(tmp_path, monkeypatch):
-    parts = {"max_features": 8, "max_hidden_layers": 2, "max_width": 6, "n_metafeatures": 37, "d_model": 16}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = TransformerVAE.from_arguments(d_vertex=2, d_row=16, n_heads=2, condition="task", **parts).eval()
-    monkeypatch.setattr(estimator, "_package", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame(rng.normal(size=(50, 2)), columns=["</script>", "b"]).assign(price=rng.normal(size=50))
-    table.to_csv(tmp_path / "t.csv", index=False)
-
-    def generate(*extra):
-        return CliRunner().invoke(
-            app, ["generate", str(tmp_path / "t.csv"), "-t", "price", "-n", "3", "--json", *extra]
-        )
-
-    page = tmp_path / "page.html"
-    done = generate("--report", str(page))
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert found["report"] == str(page)
-    rows = self_contained(page.read_text()).rows
-    assert [row[0] for row in rows[1:8]] == [row["name"] for row in found["leaderboard"]]
-    assert ["</script>"] in [row[:1] for row in rows]
-    for extra, message in (
-        (["--report", str(page)], "exists already"),
-        (["--report", str(tmp_path / "page.txt")], "must end in .html"),
-        (["--report", str(tmp_path / "a.html"), "--out", str(tmp_path / "a.html")], "another name than --out"),
-    ):
-        refused = generate(*extra)
-        assert refused.exit_code == 2
-        assert message in refused.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "t.csv"]
 
 
 def test_without_chromium_the_check_says_so_in_one_line(tmp_path, monkeypatch, capsys):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json as json_text
 import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from netformer.cli.arguments import (
     AsJson,
+    Beside,
     By,
     Columns,
     Count,
@@ -20,7 +19,9 @@ from netformer.cli.arguments import (
     Encoding,
     Format,
     Group,
+    GroupsOf,
     Header,
+    InOrder,
     Interval,
     MinFrequency,
     Model,
@@ -31,10 +32,13 @@ from netformer.cli.arguments import (
     Separator,
     TablePath,
     Target,
+    Test,
+    Times,
     Which,
 )
-from netformer.cli.console import CODES, OneLine, Talk, noted, number, options, plain, refuse_existing
+from netformer.cli.console import CODES, OneLine, Talk, command_line, noted, number, options, plain, refuse_existing
 from netformer.cli.evaluate import evaluate
+from netformer.cli.info import info
 from netformer.errors import InputError
 from netformer.files import replacing
 
@@ -105,6 +109,12 @@ def generate(
     model: Model = None,
     columns: Columns = None,
     drop: Drop = None,
+    groups: GroupsOf = None,
+    times: Times = None,
+    in_order: InOrder = False,
+    test: Test = None,
+    beside: Beside = None,
+    score: Annotated[bool, typer.Option("--score/--no-score", help="Cross-validate; without, networks alone.")] = True,
     header: Header = True,
     encoding: Encoding = None,
     sep: Separator = None,
@@ -115,64 +125,70 @@ def generate(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write networks for a table; score them, ridge and the target's mean on a fifth of the rows, held back."""
+    """Write networks for a table, fitted on all its rows; cross-validate them beside other learners."""
     refuse_existing(out)
     refuse_existing(report)
     if report is not None and (report.suffix.lower() != ".html" or report == out):
         raise InputError(f"{report}: --report must end in .html and be another name than --out")
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
-    import numpy as np
     import pandas as pd
 
     from netformer import NetFormerRegressor
-    from netformer.cli.leaderboard import board_table, leaderboard, rows_to_train_on, verdict
+    from netformer.cli import describe, scores
     from netformer.generation.estimator import netformer_of
     from netformer.model.prompt import Prompt, check_request
     from netformer.tables.intake import in_file, on_reading, take_in
 
-    talk, start = Talk(json, quiet), time.perf_counter()
+    talk, start, found = Talk(json, quiet), time.perf_counter(), None
     allowed = None if activations is None else activations.replace(" ", "").split(",")
     check_request(n, refine)
     Prompt(max_params, max_hidden_layers, allowed)
-    writer = netformer_of(model)
-    read: dict[str, Any] = {"columns": columns, "drop": drop, "header": header, "encoding": encoding}
-    read |= {"separator": sep, "min_frequency": min_frequency}
+    wanted, writer = scores.Wanted(groups, times, in_order, test, beside), netformer_of(model)
+    estimator = NetFormerRegressor(refine, n, seed, max_params, max_hidden_layers, allowed, writer, min_frequency)
+    reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep}
+    taken = {"columns": columns, "drop": drop, "min_frequency": min_frequency} | reads
     if by is not None:
         from netformer.cli.by import generate_by
 
         if report is not None:
             raise InputError("--report is a page about one network, and --by writes one per group; leave one out")
-        estimator = NetFormerRegressor(refine, n, seed, max_params, max_hidden_layers, allowed, writer, min_frequency)
-        return generate_by(table, target, by, estimator, out, talk, **read)
-    intake = take_in(table, target, **read)
-    X, y, train = intake.X, intake.y, rows_to_train_on(len(intake.y), seed)
-    if np.ptp(y[train]) == 0:
-        raise InputError(f"{table}: target {target!r} must vary in the rows trained on; try another --seed")
-    estimator = NetFormerRegressor(refine, n, seed, max_params, max_hidden_layers, allowed, writer, min_frequency)
-    with talk.progress(f"writing {n} networks for {len(y)} rows and {X.shape[1]} columns"), in_file(table):
-        estimator.fit(X[train], pd.Series(y[train], name=target))
-        seconds = time.perf_counter() - start
-        bundle = estimator.set_params(model=model).to_bundle()
+        if wanted != scores.Wanted():
+            raise InputError(
+                "--by holds back a fifth of the rows; leave --groups, --time, --in-order, --test, --beside out"
+            )
+        return generate_by(table, target, by, estimator, out, talk, **taken)
+    intake = take_in(table, target, keep=wanted.columns, **taken)
+    X, y = scores.features(intake, wanted, target), pd.Series(intake.y, name=target)
+    with talk.progress(f"writing {n} networks for {len(y)} rows and {X.shape[1]} columns") as say:
+        with in_file(table):
+            bundle = estimator.fit(X, y).set_params(model=model).to_bundle()
+        estimator.set_params(model=writer)
         bundle = replace(bundle, reading=bundle.reading.written(intake.columns))
-        rows = leaderboard(bundle, X, y, train)
-    talk.notes(notes := intake.notes + on_reading(bundle.reading, table))
-    counts = {"trained": int(train.sum()), "held_back": int((~train).sum())}
-    why = verdict(rows, counts["held_back"])
+        seconds = time.perf_counter() - start
+        notes = intake.notes + on_reading(bundle.reading, table)
+        if score:
+            task = scores.task_of(table, X, intake, wanted, bundle.reading, seed, **reads)
+            found, notes = scores.score(task, wanted, estimator, seed, say), notes + task.notes
+    talk.notes(notes)
+    bundle.about.update(plain({"rows": len(y)} | ({} if found is None else {"scores": scores.facts(found)})))
+    said = scores.said(found, bundle)
     if out is not None:
-        bundle.about.update(plain({"rows": counts, "r2": {row.name: row.r2 for row in rows}}))
         bundle.save(out)
     if report is not None:
         from netformer.cli.table_report import table_report
         from netformer.report.page import write_page
 
-        write_page(table_report(bundle, rows, X, y, train, [why, *intake.notes, *bundle.reading.notes]), report)
-    title = f"R2 of {target!r} on {counts['held_back']} rows held back ({counts['trained']} trained on)"
-    talk.show(board_table(rows, title), why, *(f"written: {path}" for path in (out, report) if path))
-    facts = {"table": str(table), "target": target, "columns": bundle.reading.described(), "rows": counts}
-    board = {"leaderboard": [asdict(row) for row in rows], "default": "wide", "why": why}
-    written = {"out": out and str(out), "report": report and str(report)}
-    talk.finish(facts | {"notes": notes, "seconds": seconds} | written | board)
+        write_page(table_report(bundle, found, X, intake.y, said, notes, command_line(), out), report)
+    talk.show(
+        *([scores.scores_table(found, target)] if found else []),
+        *said,
+        *(f"written: {path}" for path in (out, report) if path),
+    )
+    written = {"out": out and str(out), "report": report and str(report), "seconds": seconds}
+    facts = {"table": str(table), "target": target, "rows": len(y), "columns": bundle.reading.described()}
+    facts |= {"scores": found and scores.facts(found), "networks": describe.overview(bundle), "default": "wide"}
+    talk.finish(facts | {"notes": notes, "said": said} | written)
 
 
 @app.command(epilog=CODES)
@@ -232,7 +248,7 @@ def predict(
     import numpy as np
     import pandas as pd
 
-    from netformer.cli.leaderboard import plain_r2
+    from netformer.evaluation.comparison import plain_r2
     from netformer.exports.bundle import is_groups
     from netformer.exports.intervals import ends_of
     from netformer.tables.intake import in_file, match, names
@@ -309,39 +325,4 @@ def export(
 
 
 app.command(epilog=CODES)(evaluate)
-
-
-@app.command(epilog=CODES)
-def info(model: Model = None, json: AsJson = False, quiet: Quiet = False) -> None:
-    """Version, and what the weights of a model are; without --model, those of the package."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from netformer.generation.generator import PACKAGE
-    from netformer.model.store import WEIGHTS, load_model
-
-    try:
-        own = version("netformer")
-    except PackageNotFoundError:
-        own = "not installed, run from its source"
-    folder, talk = PACKAGE if model is None else model, Talk(json, quiet)
-    loaded = load_model(folder)[0]
-    weights = folder / WEIGHTS
-    facts = {
-        "netformer": own,
-        "torch": version("torch"),
-        "weights": str(weights),
-        "megabytes": round(weights.stat().st_size / 1e6, 1),
-        "parameters": sum(part.numel() for part in loaded.state_dict().values()),
-    }
-    if (folder / "history.json").is_file():  # beside weights that were trained in several runs
-        history = json_text.loads((folder / "history.json").read_text())
-        steps, tasks = (sum(one[name] for one in history) for name in ("steps", "stream_tasks"))
-        facts |= {"steps": steps, "tasks": tasks, "trainings": len(history)}
-    facts["layout"] = {
-        name: getattr(loaded.layout, name) for name in ("max_features", "max_hidden_layers", "max_width")
-    }
-    shown = Table(show_header=False)
-    for name, value in facts.items():
-        shown.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
-    talk.show(shown)
-    talk.finish(facts)
+app.command(epilog=CODES)(info)

@@ -23,7 +23,7 @@ Separator = Annotated[str | None, typer.Option("--sep", help="Between columns of
 Format = StrEnum("Format", ["onnx", "onnx32", "torch", "sklearn", "json", "c", "numpy", "html"])
 Refine = Annotated[int, typer.Option(help="Gradient steps for each network after it is written.")]
 Count = Annotated[int, typer.Option("--n", "-n", help="Networks to write.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the rows held back and of the networks.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the networks and of the rows held out.")]
 Model = Annotated[
     Path | None,
     typer.Option(help="Folder of a model of your own, such as models/netformer."),
@@ -33,3 +33,12 @@ By = Annotated[str | None, typer.Option(help="A network per group: the column th
 Group = Annotated[str | None, typer.Option(help="Of networks by group: the name of one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
+GroupsOf = Annotated[
+    str | None, typer.Option(help="Score on whole groups: rows that share a value of this column, which is not read.")
+]
+Times = Annotated[str | None, typer.Option("--time", help="Score on later rows, in the order of this column.")]
+InOrder = Annotated[bool, typer.Option("--in-order", help="Score on later rows, the rows being in order of time.")]
+Test = Annotated[Path | None, typer.Option(help="Score on the rows of this file, which has the target too.")]
+Beside = Annotated[
+    str | None, typer.Option(help="Learners scored too, of ridge,hgb,catboost,constant; else all that are installed.")
+]

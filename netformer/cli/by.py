@@ -9,16 +9,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from rich.table import Table
 
 from netformer.cli.console import Talk, noted, number
-from netformer.cli.leaderboard import plain_r2, rows_to_train_on
 from netformer.errors import InputError
+from netformer.evaluation.comparison import plain_r2
 from netformer.exports.groups import without_group
 from netformer.generation.estimator import NetFormerRegressor
 from netformer.generation.many import fit_many
 from netformer.tables.intake import in_file, on_reading, take_in
+
+HELD_BACK = 0.2
+
+
+def rows_to_train_on(n_rows: int, seed: int) -> Bool[np.ndarray, " rows"]:
+    """The rows to train on: all but a seeded random fifth, at least 2."""
+    train = np.ones(n_rows, bool)
+    train[np.random.default_rng(seed).permutation(n_rows)[: max(2, round(HELD_BACK * n_rows))]] = False
+    return train
 
 
 def generate_by(
@@ -34,8 +43,8 @@ def generate_by(
     X = intake.X.assign(**{by: intake.kept[by]})  # as it stands, for the names of groups
     y, parameters = pd.Series(intake.y, name=target), estimator.get_params()
     train, notes = rows_to_train_on(len(y), parameters["random_state"]), list(intake.notes)
-    progress = talk.progress(f"writing networks for {len(y)} rows and {X.shape[1]} columns, by {by!r}")
-    with in_file(table), progress, noted([], table):
+    what = f"writing networks for {len(y)} rows and {X.shape[1]} columns, by {by!r}"
+    with in_file(table), talk.progress(what), noted([], table):
         held, seen, known = X[~train], X[train], y.to_numpy()
         groups = fit_many(seen, y[train], by, **parameters)
         answers = {
@@ -44,7 +53,7 @@ def generate_by(
             "group mean": _group_means(seen, known[train], held, by),
             "constant": np.full(len(held), known[train].mean()),
         }
-    with in_file(table), progress, noted(notes, table):
+    with in_file(table), talk.progress(what), noted(notes, table):
         groups = fit_many(X, y, by, **parameters)
         reading = groups.whole.reading.written(intake.columns)
         groups = replace(groups, whole=replace(groups.whole, reading=reading))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from netformer import __version__
@@ -21,11 +24,15 @@ from netformer.errors import InputError
 CODES = "Exit codes: 0 fine; 2 bad input: one line on stderr says what is wrong, and nothing was written."
 
 
+_TYPED: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
+
+
 class OneLine(TyperGroup):
     """Commands whose bad input is one line on stderr and exit code 2, never a traceback."""
 
     def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
         """Run a command; returns or exits with its code, see `CODES`."""
+        _TYPED.set(tuple(sys.argv[1:] if args is None else args))
         try:
             code = super().main(args, standalone_mode=False, **extra)
         except typer.Abort:
@@ -77,9 +84,14 @@ class Talk:
             for part in parts:
                 self.out.print(part, markup=False, soft_wrap=isinstance(part, str))
 
-    def progress(self, what: str) -> AbstractContextManager:
-        """A sign of life on a terminal while the block runs."""
-        return nullcontext() if self.silent or not self.err.is_terminal else self.err.status(what)
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[str], None]]:
+        """A sign of life on a terminal while the block runs, which is given a function to say more in it."""
+        if self.silent or not self.err.is_terminal:
+            yield lambda text: None
+            return
+        with self.err.status(escape(what)) as status:
+            yield lambda text: status.update(escape(text))
 
     def finish(self, value: dict) -> None:
         """The whole result as one JSON object on stdout, if that was asked for."""
@@ -94,6 +106,11 @@ def noted(notes: list[str], path: Path) -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         yield
     notes += [f"{path}: {one.message}" for one in caught if issubclass(one.category, UserWarning)]
+
+
+def command_line() -> str:
+    """The command that runs, as it was typed."""
+    return shlex.join(["netformer", *_TYPED.get()])
 
 
 def plain(value: Any) -> Any:

@@ -44,12 +44,15 @@ def influence(networks: Networks) -> Float[Tensor, "n features"]:
 
 
 def overview(bundle: Population) -> list[dict]:
-    """Number, held-back R2 if known, size, structure and influence (strongest input first) of each network."""
-    out, slopes, known = [], influence(bundle.networks), bundle.about.get("r2")
+    """Number, expected R2 (`Population.expected_r2`), size, structure and influence (strongest input first) of each."""
+    out, slopes = [], influence(bundle.networks)
     for i in range(len(bundle.networks)):
         pairs = sorted(zip(bundle.reading.input_names, slopes[i].tolist(), strict=True), key=lambda pair: -pair[1])
-        r2 = known.get(str(i)) if isinstance(known, dict) else None
-        fact = {"network": i, "r2": r2, "n_params": int(bundle.networks.specs.n_params[i])}
+        fact = {
+            "network": i,
+            "expected_r2": float(bundle.expected_r2[i]),
+            "n_params": int(bundle.networks.specs.n_params[i]),
+        }
         out.append(fact | {"structure": structure(bundle.networks, i), "influence": dict(pairs)})
     return out
 
@@ -57,12 +60,13 @@ def overview(bundle: Population) -> list[dict]:
 def overview_table(facts: Sequence[dict], title: str) -> Table:
     """What `overview` found, for a terminal."""
     shown = Table(title=title)
-    for name in ("network", "R2", "parameters", "structure", "strongest inputs"):
-        shown.add_column(name, justify="right" if name in ("R2", "parameters") else "left")
+    for name in ("network", "expected R2", "parameters", "structure", "strongest inputs"):
+        shown.add_column(name, justify="right" if name in ("expected R2", "parameters") else "left")
     for fact in facts:
         strongest = ", ".join(_pair(name, f"{value:.2f}") for name, value in list(fact["influence"].items())[:3])
-        r2 = "-" if fact["r2"] is None else number(fact["r2"])
-        shown.add_row(str(fact["network"]), r2, str(fact["n_params"]), fact["structure"], strongest)
+        shown.add_row(
+            str(fact["network"]), number(fact["expected_r2"]), str(fact["n_params"]), fact["structure"], strongest
+        )
     return shown
 
 

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from netformer.cli.arguments import (
     AsJson,
+    Beside,
     Columns,
     Count,
     Drop,
     Encoding,
+    GroupsOf,
     Header,
+    InOrder,
     Model,
     Quiet,
     Refine,
     Seed,
     Separator,
     Target,
+    Test,
+    Times,
 )
-from netformer.cli.console import Talk, number
+from netformer.cli.console import Talk
 
 
 def evaluate(
@@ -35,15 +38,20 @@ def evaluate(
     model: Model = None,
     columns: Columns = None,
     drop: Drop = None,
+    groups: GroupsOf = None,
+    times: Times = None,
+    in_order: InOrder = False,
+    test: Test = None,
+    beside: Beside = None,
     header: Header = True,
     encoding: Encoding = None,
     sep: Separator = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Cross-validate NetFormerRegressor (3 folds) beside ridge and MLPRegressor: mean R2, seconds in brackets."""
+    """Scores of NetFormerRegressor on rows held out, beside other learners: what `generate` prints, for any tables."""
     from netformer import NetFormerRegressor
-    from netformer.cli.leaderboard import cross_validate, mlp, ridge_pipeline
+    from netformer.cli import scores
     from netformer.generation.estimator import netformer_of
     from netformer.model.prompt import check_request
     from netformer.tables.intake import in_file, on_reading, take_in
@@ -51,25 +59,21 @@ def evaluate(
 
     talk, writer = Talk(json, quiet), netformer_of(model)
     check_request(n, refine)
-    options: dict[str, Any] = {"columns": columns, "drop": drop}
-    options |= {"header": header, "encoding": encoding, "separator": sep}
-    intakes = [(path, take_in(path, target, **options)) for path in tables]
-    build: dict[str, Callable[[], Any]] = {
-        "netformer": lambda: NetFormerRegressor(refine, n, seed, model=writer),
-        "ridge": ridge_pipeline,
-        "mlp": lambda: mlp(seed),
-    }
-    shown = Table("table", "rows", "columns", *build, title="R2 by 3-fold cross-validation (seconds)")
+    wanted = scores.Wanted(groups, times, in_order, test, beside)
+    reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep}
+    common: dict[str, Any] = {"columns": columns, "drop": drop, "keep": wanted.columns} | reads
+    intakes = [(path, take_in(path, target, **common)) for path in tables]
     results: list[dict[str, Any]] = []
     for path, intake in intakes:
-        with talk.progress(str(path)), in_file(path):
-            reading = read(intake.X, intake.y, target=target)[0].written(intake.columns)
-            notes = intake.notes + on_reading(reading, path)
-            scores = {name: (score, took) for name, score, took in cross_validate(intake, build, 3, seed)}
-        cells = [f"{number(score)} ({took:.1f})" for score, took in scores.values()]
-        shown.add_row(str(path), str(len(intake.y)), str(len(reading.columns)), *cells)
+        with talk.progress(str(path)) as say:
+            with in_file(path):
+                X = scores.features(intake, wanted, target)
+                reading = read(X, intake.y, target=target)[0].written(intake.columns)
+            task = scores.task_of(path, X, intake, wanted, reading, seed, **reads)
+            found = scores.score(task, wanted, NetFormerRegressor(refine, n, seed, model=writer), seed, say)
+        notes, said = intake.notes + on_reading(reading, path) + task.notes, scores.said(found)
+        talk.notes(notes)
+        talk.show(scores.scores_table(found, f"{path}: {target}" if len(tables) > 1 else target), *said)
         facts = {"table": str(path), "rows": len(intake.y), "columns": reading.described(), "notes": notes}
-        results.append(facts | {name: {"r2": score, "seconds": took} for name, (score, took) in scores.items()})
-    talk.notes([note for one in results for note in one["notes"]])
-    talk.show(shown)
-    talk.finish({"target": target, "folds": 3, "tables": results})
+        results.append(facts | scores.facts(found) | {"said": said})
+    talk.finish({"target": target, "tables": results})

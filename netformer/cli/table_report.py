@@ -1,27 +1,31 @@
-"""What was written for one table, as a report: scores, how each column was read, what the answer does along the
-strongest columns, networks, predicted against true."""
+"""What was written for one table, as a report: how far it can be trusted (scores, predictions for rows held out), how
+each column was read, what the answer does along the strongest columns, networks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from netformer.cli.leaderboard import BASELINES, Row, ridge_pipeline
+from netformer import __version__
+from netformer.benchmark.scoring import HeldOut
+from netformer.cli import trust
+from netformer.cli.trust import ends_of, spread_over
 from netformer.exports.population import Population
 from netformer.report.charts import Axis, Curve, Points, plane
 from netformer.report.graph import LEGEND, draw_network
-from netformer.report.page import Cell, DataTable, Picture, Report, Section, cell
+from netformer.report.page import Cell, DataTable, Picture, Report, Section, Text, cell
 from netformer.report.svg import Drawing, short
 from netformer.tables.columns import Column
 
-DRAWN, COLUMNS = 6, 6  # networks, and columns of which the curves are drawn
+DRAWN, COLUMNS = 3, 6  # networks, and columns of which the curves are drawn
 LEVELS, NAME = 10, 18  # levels of a category that are drawn, the most frequent, and letters of each
-_POINTS, _GRID, _DOTS = 120, 33, 500
+_POINTS, _GRID = 120, 33
 _EFFECT_ROWS, _EFFECT_GRID = 60, 9  # rows and values at which it is seen how far the answer moves along a column
 _YEAR, _DAY = 365.2425 * 86400.0, 86400.0
 Answers = dict[int | str, np.ndarray]  # of networks, or of wide, along a column
@@ -30,40 +34,39 @@ _JITTER = 0.28  # of the rows of a level, so that they do not hide each other
 
 def table_report(
     bundle: Population,
-    board: Sequence[Row],
+    found: HeldOut | None,
     X: pd.DataFrame,
     y: Float[np.ndarray, " rows"],
-    train: Bool[np.ndarray, " rows"],
-    notes: Sequence[str],
+    said: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    command: str = "",
+    out: Path | None = None,
 ) -> Report:
-    """board: of `leaderboard`, best first. X, y: the whole table, X indexed by the position of a row in its file.
-    train: the rows trained on."""
-    score = {row.name: row.r2 for row in board}
-    lead = [
-        f"{len(bundle.networks)} networks for {bundle.target!r}, {len(y)} rows ({int(train.sum())} trained on) and "
-        f"{len(bundle.columns)} columns.",
-        *notes,
-    ]
-    lines: list[list[Cell]] = [
-        [row.name, row.r2, row.n_params, row.structure + "; the default" * (row.name == "wide")] for row in board
-    ]
-    heads = ["network", "R2", "parameters", "structure"]
-    z = bundle.reading.standardize(X)
+    """found: scores, or None; said: what they come to. X, y: the whole table, X indexed by the position of a row in its
+    file. notes: on how it was read. command, out: that made the networks, and where they are."""
+    z, target = bundle.reading.standardize(X), bundle.target
     effects = {
         column.name: float(np.ptp(along.answers(bundle, "wide")))
         for column, along in zip(bundle.reading.table, _alongs(bundle, X, z, _EFFECT_ROWS, _EFFECT_GRID), strict=True)
     }
     strongest = sorted(effects, key=lambda name: -effects[name])
-    best = [int(row.name) for row in board if row.name not in ("mean", "wide", *BASELINES)][:DRAWN]
+    best = np.argsort(-bundle.expected_r2.numpy(), kind="stable")[:DRAWN].tolist()
+    held_out = [] if found is None else [trust.scores(found, target, said), trust.predicted(found, target)]
+    held_out += [] if found is None else [trust.residuals(found, target), trust.intervals(found, target)]
     return Report(
-        f"NetFormer: {bundle.target}",
-        lead,
+        f"NetFormer: {target}",
         [
-            Section("Leaderboard", [DataTable(heads, lines, f"On {int((~train).sum())} rows held back, best first.")]),
-            Section("Columns", [_columns(bundle, strongest, effects)]),
-            Section("Predicted against true", _predicted(bundle, score, best[0], X, y, train), "Rows held back."),
+            f"{len(bundle.networks)} networks for {target!r}, {len(y)} rows and {len(bundle.columns)} columns.",
+            *([] if found else said),
+        ],
+        [
+            *held_out,
+            Section("Columns", [Text(notes), _columns(bundle, strongest, effects)]),
+            trust.importances(bundle, X, y),
             Section("Curves", _curves(bundle, strongest, effects, best, X, y, z), _CURVES),
-            Section("Networks", _networks(bundle, score, best, z[train]), _NOTE),
+            trust.units(bundle, X),
+            Section("Single networks", _networks(bundle, best, z), _NOTE),
+            trust.use(bundle, __version__, command, str(out) if out else None),
         ],
     )
 
@@ -72,7 +75,7 @@ _CURVES = (
     "Along the columns that move the answer most: the mean over rows of the table whose cells in this column are "
     "replaced. Thick, or a dot: wide."
 )
-_NOTE = f"The best on the rows held back, reading and answering standardised values. {LEGEND}"
+_NOTE = f"Those with the best expected R2, reading and answering standardised values. {LEGEND}"
 
 
 def _columns(bundle: Population, strongest: Sequence[str], effects: dict[str, float]) -> DataTable:
@@ -121,7 +124,7 @@ def _alongs(bundle: Population, X: pd.DataFrame, z: np.ndarray, rows: int, grid:
             at = np.array([np.argmax(codes == level) for level in _levels(column, codes)])
         else:
             at = _evenly(column.values(X[column.name]), grid)
-        made.append(_Along(column, z[_spread(len(z), rows)], at, z[at][:, own], own))
+        made.append(_Along(column, z[spread_over(len(z), rows)], at, z[at][:, own], own))
     return made
 
 
@@ -138,40 +141,6 @@ def _evenly(values: Float[np.ndarray, " rows"], most: int) -> Int[np.ndarray, " 
     low, high = np.percentile(values[known], [1, 99])
     at = np.searchsorted(values[known], np.linspace(low, high, most))
     return known[np.unique(np.clip(at, 0, len(known) - 1))]
-
-
-def _spread(count: int, most: int) -> np.ndarray:
-    """At most so many positions, evenly spaced."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
-
-
-def _ends(*parts: np.ndarray) -> tuple[float, float]:
-    low, high = (float(value) for value in np.percentile(np.concatenate(parts), [0, 100]))
-    return low - 0.04 * (high - low), high + 0.04 * (high - low)
-
-
-def _predicted(
-    bundle: Population, score: dict[str, float], best: int, X: pd.DataFrame, y: np.ndarray, train: np.ndarray
-) -> list[Picture]:
-    test = np.flatnonzero(~train)
-    test = test[_spread(len(test), _DOTS)]
-    some = X.iloc[test]
-    answers = {
-        "wide": bundle.predict(some, "wide"),
-        str(best): bundle.predict(some, best),
-        "ridge": ridge_pipeline().fit(X[train], y[train]).predict(some),
-    }
-    drawn, ends = [], _ends(y[test], answers["wide"])
-    said = {"wide": "all networks merged, the default", "ridge": "linear, for comparison"}
-    for name, answer in answers.items():
-        facts = zip(some.index, y[test], answer, strict=True)
-        names = [f"row {row + 1}: {a:.4g}, predicted {b:.4g}" for row, a, b in facts]
-        dots = Points(list(zip(y[test].tolist(), answer.tolist(), strict=True)), "ring", 0, names=names)
-        title = name if name in said else f"network {name}"
-        drawing = plane(title, Axis(bundle.target, *ends), Axis("predicted", *ends), [dots], diagonal=True)
-        what = said.get(name, f"network {name}, the best on these rows, so it looks better here than on new ones")
-        drawn.append(Picture(drawing, f"{what}: R2 {cell(score[name])}"))
-    return drawn
 
 
 def _curves(
@@ -200,7 +169,7 @@ def _label(which: int | str, first: int | str) -> str:
 
 
 def _along_values(target: str, along: _Along, answers: Answers, cells: pd.Series, y: np.ndarray) -> Drawing:
-    rows, values = _spread(len(y), _POINTS), along.column.values(cells)
+    rows, values = spread_over(len(y), _POINTS), along.column.values(cells)
     values, title = _for_people(along.column, values, values[along.at])
     x, low, high = values[rows], values[along.at[0]], values[along.at[-1]]
     parts: list[Points | Curve] = [Points(list(zip(x.tolist(), y[rows].tolist(), strict=True)), "small", 5, "rows")]
@@ -208,7 +177,7 @@ def _along_values(target: str, along: _Along, answers: Answers, cells: pd.Series
         pairs = list(zip(values[along.at].tolist(), answer.tolist(), strict=True))
         wide = which == "wide"
         parts.append(Curve(pairs, 0 if wide else 2, wide, _label(which, next(iter(answers)))))
-    span = _ends(np.percentile(y, [2, 98]), answers["wide"])
+    span = ends_of(np.percentile(y, [2, 98]), answers["wide"])
     return plane(along.column.name, Axis(title, low, high), Axis(target, *span), parts)
 
 
@@ -225,7 +194,7 @@ def _along_levels(target: str, along: _Along, answers: Answers, cells: pd.Series
     column, codes = along.column, along.column.codes(cells)
     levels = codes[along.at].tolist()
     place = {level: len(levels) - 1 - i for i, level in enumerate(levels)}  # the first one on top
-    rows = [row for row in _spread(len(y), _POINTS).tolist() if codes[row] in place]
+    rows = [row for row in spread_over(len(y), _POINTS).tolist() if codes[row] in place]
     jitter = np.linspace(-_JITTER, _JITTER, 5)[np.arange(len(rows)) % 5]
     dots = [(float(y[row]), place[codes[row]] + float(off)) for row, off in zip(rows, jitter, strict=True)]
     parts = [Points(dots, "small", 5, "rows")]
@@ -235,15 +204,15 @@ def _along_levels(target: str, along: _Along, answers: Answers, cells: pd.Series
         shape = "dot" if wide else "ring"
         parts.append(Points(pairs, shape, 0 if wide else 2, _label(which, next(iter(answers)))))
     names = [short(str(column.levels[level]) or "missing", NAME) for level in reversed(levels)]
-    span = _ends(np.percentile(y, [2, 98]), *answers.values())
+    span = ends_of(np.percentile(y, [2, 98]), *answers.values())
     return plane(column.name, Axis(target, *span), Axis("", -0.6, len(levels) - 0.4, names=names), parts)
 
 
-def _networks(bundle: Population, score: dict[str, float], best: Sequence[int], z: np.ndarray) -> list[Picture]:
-    rows = torch.from_numpy(z[_spread(len(z), _POINTS)])
+def _networks(bundle: Population, best: Sequence[int], z: np.ndarray) -> list[Picture]:
+    rows = torch.from_numpy(z[spread_over(len(z), _POINTS)])
     drawn = []
     for index in best:
         drawing = draw_network(bundle.networks, index, rows, bundle.reading.input_names, f"network {index}")
         size = int(bundle.networks.specs.n_params[index])
-        drawn.append(Picture(drawing, f"R2 {cell(score[str(index)])}, {size} parameters"))
+        drawn.append(Picture(drawing, f"expected R2 {cell(float(bundle.expected_r2[index]))}, {size} parameters"))
     return drawn

@@ -180,7 +180,7 @@ class NetFormerRegressor(Explaining, RegressorMixin, BaseEstimator):
         if not is_frame(X):
             X, y = validate_data(self, X, y, y_numeric=True, ensure_min_samples=2, **_NUMBERS)
             return X, np.asarray(y, np.float64)
-        y = _numeric_target(y)
+        y = numeric_target(y)
         check_consistent_length(X, y)
         names, _ = cells_of(X)
         X = X if isinstance(X, pd.DataFrame) else X.to_pandas()
@@ -319,7 +319,7 @@ def at_least_one(min_frequency: Any) -> int:
     return int(min_frequency)
 
 
-def _numeric_target(y: Any) -> Float[np.ndarray, " rows"]:
+def numeric_target(y: Any) -> Float[np.ndarray, " rows"]:
     """y as (rows,) float64. Raises InputError for text, and for gaps."""
     y = column_or_1d(np.asarray(y), warn=True)
     try:

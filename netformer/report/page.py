@@ -30,6 +30,13 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Code:
+    """Lines of a program, as they are."""
+
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
 class DataTable:
     """Sorts by its heads. rows: as many cells as there are heads; a column of numbers and None aligns right.
 
@@ -59,7 +66,7 @@ class Section:
     """A heading, a note below it, and what follows; pictures in a row of blocks stand side by side."""
 
     title: str
-    blocks: Sequence[Text | DataTable | Picture]
+    blocks: Sequence[Text | Code | DataTable | Picture]
     note: str = ""
 
 
@@ -121,6 +128,8 @@ def _section(section: Section, index: int) -> str:
             body.append(f"<figure>{block.drawing.inline()}<figcaption>{escape(block.caption)}</figcaption></figure>")
         elif isinstance(block, DataTable):
             body.append(_table(block, f"t{index}-{number}"))
+        elif isinstance(block, Code):
+            body.append(f"<pre tabindex=0>{escape(chr(10).join(block.lines))}</pre>")
         else:
             body.append("".join(f"<p>{escape(line)}</p>" for line in block.lines))
     body.append("</div>" if grid else "")

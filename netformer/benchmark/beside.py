@@ -1,0 +1,183 @@
+"""Beside ours: ready-made learners at their defaults on a table as it is, of packages that are installed with ours.
+
+All get the columns that the networks get, read by `tables.columns`; then each takes them as it likes: ridge one-hot and
+target means, histogram boosting and CatBoost categories as they are. Everything is fitted on the rows to learn from.
+
+Learners are imported where they are made: importing scikit-learn's moves Python's own random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
+
+from netformer.errors import InputError
+from netformer.tables.columns import column_of, stand_ins
+
+ONE_HOT, RARE = 10, 3  # levels of a category that get a number each, and rows below which one is rare
+FOLDS = 5  # of the rows fitted, for the mean target of a level
+NATIVE = 254  # levels of a category that histogram boosting takes as they are: it has 255 bins, one for gaps
+ROUNDS = 500  # of CatBoost, which sets its rate by them
+ONE_THREAD = (
+    200_000  # cells, up to which CatBoost has one thread: more would wait for each other; answers do not change
+)
+
+
+class Plain(TransformerMixin, BaseEstimator):
+    """Columns as `tables.columns` takes them, for learners of scikit-learn's kind: numbers and dates as float64, gaps
+    nan, categories as text, "" for a gap. Columns that nothing can be read from are left out. X: DataFrames."""
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Plain:
+        """Decide what each column is."""
+        self.columns_ = []
+        for name in X.columns:
+            try:
+                column, values = column_of(name, X[name])
+            except InputError:
+                continue
+            if column.kind == "number":
+                column = replace(column, gaps=stand_ins(values[~np.isnan(values)]))
+            self.columns_.append(column)
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """The columns in use. Raises InputError for a cell that cannot be read."""
+        made: dict[str, Any] = {}
+        for column in self.columns_:
+            if column.kind == "category":
+                levels = np.array([*column.levels, "an unseen one"], dtype=object)
+                made[column.name] = levels[column.codes(X[column.name])]
+            else:
+                made[column.name] = column.values(X[column.name])
+        return pd.DataFrame(made)
+
+
+def _texts(X: pd.DataFrame, low: int, high: float) -> list[str]:
+    """Categories of more than `low` and at most `high` levels."""
+    texts = X.select_dtypes(exclude="number")
+    return [name for name in texts.columns if low < texts[name].nunique() <= high]
+
+
+def _means() -> Any:
+    """The mean target of each level, of the rows fitted by folds."""
+    from sklearn.model_selection import KFold
+    from sklearn.preprocessing import TargetEncoder
+
+    old = TargetEncoder().get_params().get("shuffle") is True  # before scikit-learn 1.9
+    folds: dict[str, Any] = {"random_state": 0} if old else {"cv": KFold(FOLDS, shuffle=True, random_state=0)}
+    return TargetEncoder(target_type="continuous", **folds)
+
+
+def constant(seed: int) -> Any:
+    """The mean of the target."""
+    from sklearn.dummy import DummyRegressor
+
+    return DummyRegressor()
+
+
+def ridge(seed: int = 0) -> Any:
+    """Ridge, the penalty by leave-one-out, on standardised numbers: categories up to `ONE_HOT` levels one-hot, others
+    as the mean target of their level; gaps filled with the median, with an indicator."""
+    from sklearn.compose import ColumnTransformer, make_column_selector
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    numbers = make_column_selector(dtype_include="number")
+    parts = [
+        ("numbers", SimpleImputer(strategy="median", add_indicator=True), numbers),
+        (
+            "few",
+            OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=RARE, sparse_output=False),
+            partial(_texts, low=0, high=float(ONE_HOT)),
+        ),
+        ("many", _means(), partial(_texts, low=ONE_HOT, high=np.inf)),
+    ]
+    return make_pipeline(Plain(), ColumnTransformer(parts), StandardScaler(), RidgeCV(np.logspace(-3, 3, 13)))
+
+
+class Boosting(RegressorMixin, BaseEstimator):
+    """Histogram gradient boosting at scikit-learn's defaults on the columns of `Plain`: gaps and categories as they
+    are, those of more than `NATIVE` levels as the mean target of their level. random_state: its seed."""
+
+    def __init__(self, random_state: int = 0) -> None:
+        self.random_state = random_state
+
+    def fit(self, X: pd.DataFrame, y: np.ndarray) -> Boosting:
+        """X: text and numbers."""
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        self.many_ = _texts(X, NATIVE, np.inf)
+        self.means_ = _means()
+        X = self._native(X, self.means_.fit_transform(X[self.many_], y) if self.many_ else None)
+        options: dict[str, Any] = {"categorical_features": "from_dtype", "random_state": self.random_state}
+        self.learner_ = HistGradientBoostingRegressor(**options).fit(X, y)
+        return self
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        """Of levels that were not fitted as of gaps."""
+        return self.learner_.predict(self._native(X, self.means_.transform(X[self.many_]) if self.many_ else None))
+
+    def _native(self, X: pd.DataFrame, means: np.ndarray | None) -> pd.DataFrame:
+        X = X.assign(**{name: means[:, i] for i, name in enumerate(self.many_)}) if means is not None else X
+        texts = X.select_dtypes(exclude="number").columns
+        return X.astype(dict.fromkeys(texts, "category"))
+
+
+class NativeCatBoost(RegressorMixin, BaseEstimator):
+    """CatBoost at its defaults with `ROUNDS` rounds on the columns of `Plain`: gaps and categories as they are.
+    random_state: its seed."""
+
+    def __init__(self, random_state: int = 0) -> None:
+        self.random_state = random_state
+
+    def fit(self, X: pd.DataFrame, y: np.ndarray) -> NativeCatBoost:
+        """X: text and numbers."""
+        from catboost import CatBoostRegressor
+
+        texts = list(X.select_dtypes(exclude="number").columns)
+        fixed = {"random_seed": self.random_state, "allow_writing_files": False, "verbose": False}
+        fixed["thread_count"] = 1 if X.size <= ONE_THREAD else -1
+        self.learner_ = CatBoostRegressor(iterations=ROUNDS, cat_features=texts, **fixed).fit(X, y)
+        return self
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        """Predictions for the rows of X."""
+        return self.learner_.predict(X)
+
+
+def _reading(learner: Any) -> Any:
+    """The learner behind `Plain`."""
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(Plain(), learner)
+
+
+BESIDE: dict[str, tuple[Callable[[int], Any], str]] = {  # name: (seed -> a learner, what it is)
+    "ridge": (ridge, "linear: scikit-learn's RidgeCV, categories encoded"),
+    "hgb": (lambda seed: _reading(Boosting(seed)), "scikit-learn's HistGradientBoostingRegressor"),
+    "catboost": (lambda seed: _reading(NativeCatBoost(seed)), f"CatBoost, {ROUNDS} rounds"),
+    "constant": (constant, "the mean of the target"),
+}
+
+
+def chosen(names: Sequence[str] | None) -> list[str]:
+    """Names of `BESIDE`, each once, in their order; None: all, CatBoost where it is installed. Raises InputError for
+    others, and for CatBoost where it is not."""
+    installed = find_spec("catboost") is not None
+    if names is None:
+        return [name for name in BESIDE if installed or name != "catboost"]
+    for name in names:
+        if name not in BESIDE:
+            raise InputError(f"what stands beside must be of {', '.join(BESIDE)}, got {name!r}")
+    if "catboost" in names and not installed:
+        raise InputError("catboost is not installed; pip install catboost")
+    return [name for name in BESIDE if name in names]
