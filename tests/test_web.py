@@ -181,7 +181,8 @@ def test_what_the_page_says_of_its_network(tmp_path, monkeypatch):
     methods = [
         {"method": "catboost", "r2": 0.625, "r2_se": None, "mae": 8.0},
         {"method": "wide", "r2": 0.5, "r2_se": 0.0312, "mae": 10.25, "mae_se": 0.5, "rmse": None},
-        {"method": "constant", "r2": None},
+        {"method": "hgb", "r2": None},
+        {"method": "constant", "r2": -0.01, "r2_se": 0.002},
     ]
     intervals = [{"coverage": 0.5, "within": 0.6}, {"coverage": 0.9, "within": 0.875}]
     scores = {"how": "5-fold cross-validation", "rows": 480, "methods": methods, "intervals": intervals}
@@ -192,7 +193,7 @@ def test_what_the_page_says_of_its_network(tmp_path, monkeypatch):
     assert facts["How good"] == (
         "R2 0.500 ± 0.031, mean absolute error 10.2 ± 0.5; on 480 rows that were not fitted: 5-fold cross-validation"
     )
-    assert facts["R2 beside it"] == "catboost 0.625"
+    assert facts["R2 of others"] == "catboost 0.625, the mean of the target -0.010 ± 0.002"
     assert facts["Intervals"] == "88% of those rows lie within their interval of 90%"
     assert facts["Written"].startswith("2001-09-09, NetFormer ")
     first = path.read_bytes()

@@ -36,6 +36,7 @@ _NAMED = 8  # columns named in an error
 _ALONG = 9  # points of a column along which its effect is looked at, to name those
 _DAY = 86400.0  # seconds
 _SCORES = {"r2": "R2", "mae": "mean absolute error", "rmse": "root mean squared error"}
+_METHODS = {"single": "one network alone", "hgb": "histogram boosting", "constant": "the mean of the target"}
 COVERAGE = 0.9  # of the interval that is spoken of
 NETWORK, PAGE, STYLE, TEMPLATE = (
     Path(__file__).with_name(name) for name in ("network.js", "page.js", "page.css", "page.html")
@@ -211,7 +212,8 @@ def _scores(scores: dict[str, Any]) -> list[tuple[str, str]]:
     text = ", ".join(f"{name} {_measured(own, key)}" for key, name in _SCORES.items() if _measured(own, key))
     found.append(("How good", f"{text}; on {scores.get('rows')} rows that were not fitted: {scores.get('how')}"))
     if rows:
-        found.append(("R2 beside it", ", ".join(f"{name} {_measured(row, 'r2')}" for name, row in rows.items())))
+        others = (f"{_METHODS.get(name, name)} {_measured(row, 'r2')}" for name, row in rows.items())
+        found.append(("R2 of others", ", ".join(others)))
     held = [row.get("within") for row in intervals if row.get("coverage") == COVERAGE]
     if held and isinstance(held[0], float):
         found.append(("Intervals", f"{held[0]:.0%} of those rows lie within their interval of {COVERAGE:.0%}"))
