@@ -156,6 +156,7 @@ def table(name):
         return with_intervals(mixed()), odd_rows_first()[:50]
     rng = np.random.default_rng(0)
     written = [f"{x:.2f}".replace(".", ",") for x in 1000 * rng.uniform(size=200)]
+    written[3::40] = ["to ask"] * 5  # a word for a gap
     levels = rng.choice([*NAMES, "b"], 200)
     cells = pd.DataFrame(
         {NAMES[0]: levels, NAMES[1]: written, "at": pd.date_range("2020-01-01", periods=200, freq="7h")}

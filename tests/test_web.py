@@ -18,7 +18,7 @@ from netformer.errors import InputError
 from netformer.exports.explain import MOST_EXACT, typical_row
 from netformer.exports.formula import formula_of
 from netformer.sources.web import MOST_FIELDS, NETWORK, PAGE, STYLE, TEMPLATE, page_data
-from netformer.tables.columns import GAPS, read_number
+from netformer.tables.cells import GAPS, read_number
 from netformer.tables.reading import read
 
 

@@ -83,6 +83,9 @@ def test_what_is_typed_is_answered_as_python_does(browser, tmp_path, name):
     population, rows = table(name)
     if name == "mixed":
         assert set(population.reading.outside(rows[:10])) >= {"size", "town", "grade", "street"}
+    if name == "texts":
+        assert population.reading.table[1].words == ("to ask",)
+        assert "to ask" in list(rows.iloc[:10, 1])
     url = opened(browser, page_of(population, tmp_path))
     near = {"rtol": 0, "atol": 1e-6 * population.reading.target_scale}
     np.testing.assert_allclose(

@@ -93,7 +93,7 @@ const write = i => {
 const read = i => {
   const column = columns[i], { control } = fields[i], text = control.value;
   if (column.kind === "category") return text === "" ? NaN : Number(text);
-  if (column.kind === "number") return numberOf(text.replace("−", "-"), column.form, data.words);
+  if (column.kind === "number") return column.words.includes(text.trim()) ? NaN : numberOf(text.replace("−", "-"), column.form, data.words);
   if (control.validity.badInput) return undefined;
   const time = Date.parse(`${text}${column.timed ? "" : "T00:00"}Z`);
   return text === "" ? NaN : Number.isNaN(time) ? undefined : time / 1000;

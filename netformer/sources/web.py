@@ -134,10 +134,11 @@ def _field(reading: Reading, index: int, typical: Any) -> dict[str, Any]:
         return described | {"typical": int(column.codes(typical[column.name])[0]), "ordered": "rank" in own}
     low, high = float(reading.low[own["value"]]), float(reading.high[own["value"]])
     described |= {"typical": fill, "low": low, "high": high, "form": column.form, "gaps": column.gaps}
+    described["words"] = column.words
     if column.kind == "date":
         days = any(one.column == index and one.period == PERIODS["day"] for one in reading.inputs)
         described["timed"] = days or "%H" in column.form or any(end % _DAY for end in (low, high, fill))
-    return described | {"seconds": column.note.startswith("a duration"), "knows_gaps": "missing" in own}
+    return described | {"seconds": "a duration" in column.note, "knows_gaps": "missing" in own}
 
 
 def _shown(formula: Formula, columns: str | Sequence[str] | None) -> list[int]:
