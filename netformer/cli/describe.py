@@ -18,7 +18,8 @@ from netformer.report.svg import Drawing, sheet
 
 READ = """Inputs are cut to the range fitted, centred, scaled and squashed, gaps filled;
 networks answer in deviations of the target from its mean. The number beside an
-input is the mean size of the slope along it."""
+input is the mean size of the slope along it.
+R2 is what is expected of a network by leave-one-out, a little high."""
 STRONGEST = 6  # inputs of a unit, and of a column, that are shown
 _ROWS = 256  # standard normal rows, in place of the table's, for the influence of inputs
 _GRID = 4  # pictures beside each other
@@ -60,8 +61,8 @@ def overview(bundle: Population) -> list[dict]:
 def overview_table(facts: Sequence[dict], title: str) -> Table:
     """What `overview` found, for a terminal."""
     shown = Table(title=title)
-    for name in ("network", "expected R2", "parameters", "structure", "strongest inputs"):
-        shown.add_column(name, justify="right" if name in ("expected R2", "parameters") else "left")
+    for name in ("network", "R2", "parameters", "structure", "strongest inputs"):
+        shown.add_column(name, justify="right" if name in ("R2", "parameters") else "left")
     for fact in facts:
         strongest = ", ".join(_pair(name, f"{value:.2f}") for name, value in list(fact["influence"].items())[:3])
         shown.add_row(
