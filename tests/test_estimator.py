@@ -92,7 +92,8 @@ def test_a_column_may_span_more_than_a_float_holds(friedman):
     assert wide[:, 0].max() / 2 - wide[:, 0].min() / 2 > 0.9e308
     plain = NetFormerRegressor(n_samples=3, random_state=0).fit(X, y).predict(X)
     spanning = NetFormerRegressor(n_samples=3, random_state=0).fit(wide, y).predict(wide)
-    np.testing.assert_allclose(spanning, plain, atol=1e-3 * y.std())
+    # its scale has no thousandfold, so it alone is squashed (`scaling.LIGHT`)
+    np.testing.assert_allclose(spanning, plain, atol=0.03 * y.std())
 
 
 def test_constant_columns_duplicates_and_lone_columns_give_finite_answers(friedman):
