@@ -187,8 +187,8 @@ def test_the_command_line_takes_a_model(own, table, tmp_path):
     pd.DataFrame(X, columns=list("abcde")).assign(y=y).to_csv(tmp_path / "t.csv", index=False)
     common = [str(tmp_path / "t.csv"), "-t", "y", "-n", "2", "--model", str(own)]
     for command in (
-        ["generate", *common, "--out", str(tmp_path / "nets"), "--quiet"],
-        ["evaluate", *common, "--quiet"],
+        ["generate", *common, "--no-score", "--out", str(tmp_path / "nets"), "--quiet"],
+        ["evaluate", *common, "--beside", "ridge", "--quiet"],
     ):
         result = CliRunner().invoke(app, command, catch_exceptions=False)
         assert result.exit_code == 0, result.stderr

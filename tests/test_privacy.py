@@ -148,6 +148,19 @@ def test_the_command_line_has_the_same_default(tmp_path):
     found = {}
     for least in (1, 3):
         out = tmp_path / f"nets{least}"
-        run("generate", tmp_path / "t.csv", "--target", "y", "-n", 2, "--min-frequency", least, "--out", out)
+        run(
+            "generate",
+            tmp_path / "t.csv",
+            "-t",
+            "y",
+            "-n",
+            2,
+            "--beside",
+            "ridge",
+            "--min-frequency",
+            least,
+            "--out",
+            out,
+        )
         found[least] = TWICE in (out / "networks.json").read_text()
     assert found == {1: True, 3: False}
