@@ -201,7 +201,7 @@ def interval_line(found: HeldOut) -> str:
     row = found.coverage().to_dict("index")[COVERAGE]
     held = plus_minus(100 * row["within"], 100 * row["within_se"])
     return (
-        f"{held} % of these rows lie within their interval of {COVERAGE:.0%}; its width is {row['width']:.3g} (median)."
+        f"{held} % of these rows lie within their interval of {COVERAGE:.0%}; its width is {row['width']:.4g} (median)."
     )
 
 
