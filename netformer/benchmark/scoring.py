@@ -42,7 +42,7 @@ from netformer.errors import InputError
 from netformer.evaluation.comparison import verdict
 from netformer.generation.estimator import NetFormerRegressor, numeric_target
 from netformer.tables.columns import MIN_FREQUENCY, cells_of
-from netformer.tables.intake import _settled
+from netformer.tables.intake import settled
 from netformer.tables.reading import read
 
 if TYPE_CHECKING:
@@ -235,4 +235,4 @@ def _table(X: Any, y: Any) -> tuple[pd.DataFrame, Float[np.ndarray, " rows"]]:
     names, cells = cells_of(X)
     check_consistent_length(*cells, y)
     made = {name: pd.Series(cell).reset_index(drop=True) for name, cell in zip(names, cells, strict=True)}
-    return _settled(pd.DataFrame(made), Path("X"), MIN_FREQUENCY)[0], y
+    return settled(pd.DataFrame(made), Path("X"), MIN_FREQUENCY)[0], y

@@ -79,7 +79,7 @@ def take_in(
     y, said = _target(target, table[target], path)
     notes += said
     X = _chosen(table.drop(columns=target), target, columns, drop, path)
-    (X, read), known = _settled(X, path, min_frequency), np.isfinite(y)
+    (X, read), known = settled(X, path, min_frequency), np.isfinite(y)
     if not known.all():
         notes.append(f"{path}: dropped {count(~known, 'row')} without a finite target {target!r}")
     if known.sum() < MIN_ROWS:
@@ -171,8 +171,11 @@ def _chosen(X: pd.DataFrame, target: str, columns: str | None, drop: str | None,
     return X
 
 
-def _settled(X: pd.DataFrame, path: Path, min_frequency: int) -> tuple[pd.DataFrame, dict[str, Column]]:
-    """The columns as they stand on every row, see the module, and what each was read as."""
+def settled(X: pd.DataFrame, path: Path, min_frequency: int) -> tuple[pd.DataFrame, dict[str, Column]]:
+    """The columns as they stand on every row, see the module, and what each was read as, by name.
+
+    path: named in errors. Raises InputError for a cell that cannot be read in a column of numbers or dates.
+    """
     made: dict[str, Any] = {}
     read: dict[str, Column] = {}
     for name in X.columns:
