@@ -174,7 +174,7 @@ def _chosen(X: pd.DataFrame, target: str, columns: str | None, drop: str | None,
 def settled(X: pd.DataFrame, path: Path, min_frequency: int) -> tuple[pd.DataFrame, dict[str, Column]]:
     """The columns as they stand on every row, see the module, and what each was read as, by name.
 
-    path: named in errors. Raises InputError for a cell that cannot be read in a column of numbers or dates.
+    path: named in errors. Raises InputError for an endless number.
     """
     made: dict[str, Any] = {}
     read: dict[str, Column] = {}
