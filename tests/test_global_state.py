@@ -100,6 +100,7 @@ CALLS = {
     "partial_dependence": lambda c: c.fitted.partial_dependence(0),
     "predict, quantiles": lambda c: c.fitted.predict(c.X, quantiles=[0.1, 0.9]),
     "predict_interval": lambda c: (c.fitted.predict_interval(c.X), c.fitted.network_.predict_interval(c.X)),
+    "cross_validate": lambda c: netformer.cross_validate(c.X, c.y, folds=2, beside=("ridge", "hgb")),
     "to_bundle": lambda c: c.fitted.to_bundle(),
     "fit_many": lambda c: netformer.fit_many(frame(c.X), c.y, "half", n_samples=2, random_state=0).predict(frame(c.X)),
     "Groups.save, load": lambda c: (
