@@ -12,7 +12,7 @@ from scipy.stats import norm
 from netformer import Bundle, NetFormerRegressor
 from netformer.errors import InputError
 from netformer.exports.intervals import LEVELS, Intervals, between
-from netformer.generation.calibration import _left_out, _rotated, conformal
+from netformer.generation.calibration import _left_out, along_eigenvectors, conformal
 
 F = 4
 
@@ -75,7 +75,7 @@ def test_errors_are_those_of_fits_without_the_row_and_its_copies(slots):
     rows, y, times = rng.normal(size=(15, slots)), rng.normal(size=15), rng.integers(1, 4, 15)
     mass = torch.from_numpy(times).double()
     centred = torch.from_numpy(rows) - mass @ torch.from_numpy(rows) / mass.sum()
-    size, basis, rotated = _rotated(centred * mass.sqrt().unsqueeze(1))
+    size, basis, rotated = along_eigenvectors(centred * mass.sqrt().unsqueeze(1))
     penalty = 0.7
     error, moment, _ = _left_out(torch.from_numpy(y), size, rotated, rotated.square(), torch.tensor([penalty]), mass)
 
@@ -102,7 +102,7 @@ def test_mapie_finds_the_same_errors_and_the_same_jackknife():
     theirs = regression.CrossConformalRegressor(Ridge(alpha=3.0), 0.9, method="base", cv=LeaveOneOut())
     theirs.fit_conformalize(X, y)
     middle, ends = theirs.predict_interval(X)
-    size, _, rotated = _rotated(torch.from_numpy(X - X.mean(0)))
+    size, _, rotated = along_eigenvectors(torch.from_numpy(X - X.mean(0)))
     error, _, _ = _left_out(torch.from_numpy(y), size, rotated, rotated.square(), torch.tensor([3.0]), ones)
     sizes = np.sort(np.abs(error.numpy()))
     np.testing.assert_allclose(sizes, np.sort(theirs._mapie_regressor.conformity_scores_), atol=1e-9)

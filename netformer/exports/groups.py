@@ -108,7 +108,7 @@ class Groups:
         any group's rows. `wide` is the network of the group, with its intervals; `networks` are those of the whole
         table. Raises InputError for a group that has no network."""
         if name not in self:
-            raise InputError(f"{self.by!r} must be one of {_shown(self.names)}, got {str(name)!r}")
+            raise InputError(f"{self.by!r} must be one of {first_names(self.names)}, got {str(name)!r}")
         at, whole = self.names.index(str(name)), self.whole
         assert whole.wide is not None
         assert whole.intervals is not None
@@ -146,7 +146,7 @@ class Groups:
         assert spread is not None
         assert wide is not None
         group, z = self._read(X)
-        logs = _dots(wide, z, group, _slots(spread.scale_of(wide)).expand(len(self) + 1, -1))
+        logs = answers(wide, z, group, output_layer(spread.scale_of(wide)).expand(len(self) + 1, -1))
         scale = np.exp(np.clip(logs, *spread.bounds)) * np.append(self.scale, 1.0)[group]
         known = replace(spread, scores=self.scores).scores_at(wanted), spread.scores_at(wanted)
         scores = np.where((group < len(self))[:, None], *known)
@@ -160,15 +160,15 @@ class Groups:
         self, group: Int[np.ndarray, " rows"], z: Float[np.ndarray, "rows inputs"]
     ) -> Float[np.ndarray, " rows"]:
         assert self.whole.wide is not None
-        whole = _slots(self.whole.wide).unsqueeze(0)
-        return _dots(self.whole.wide, z, group, torch.cat([self.output.double(), whole]))
+        whole = output_layer(self.whole.wide).unsqueeze(0)
+        return answers(self.whole.wide, z, group, torch.cat([self.output.double(), whole]))
 
     def _read(self, X: Any) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, "rows inputs"]]:
         """The position of each row's group, their number for any other, and what networks read."""
         X, names = without_group(X, self.by)
         group = pd.Index(list(self.names)).get_indexer(pd.Index(names))
         if (group < 0).any():
-            others = _shown(sorted(set(names[group < 0])))
+            others = first_names(sorted(set(names[group < 0])))
             warnings.warn(
                 f"{int((group < 0).sum())} rows of groups without a network of their own are predicted by that of the "
                 f"whole table: {self.by} {others}",
@@ -227,7 +227,9 @@ def without_group(X: Any, by: str) -> tuple[pd.DataFrame, np.ndarray]:
     table = X if isinstance(X, pd.DataFrame) else X.to_pandas()
     table = table.set_axis([str(name) for name in table.columns], axis=1)
     if list(table.columns).count(by) != 1:
-        raise InputError(f"the table must have one column {by!r}, which names the group; found {_shown(table.columns)}")
+        raise InputError(
+            f"the table must have one column {by!r}, which names the group; found {first_names(table.columns)}"
+        )
     return table.drop(columns=by), texts_of(table[by].astype(object))
 
 
@@ -244,7 +246,7 @@ def design(wide: Networks, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "ro
     return torch.cat([torch.ones(len(z), 1, dtype=torch.float64), z.double(), hidden], 1)
 
 
-def _slots(wide: Networks) -> Float[Tensor, " slots"]:
+def output_layer(wide: Networks) -> Float[Tensor, " slots"]:
     """The output layer of a wide network as weights of `design`."""
     last, f = wide.weight[:, -1].double(), wide.layout.max_features
     return torch.cat([last[:, : 1 + f].mean(0), last[:, 1 + f :][own_units(wide)] / len(wide)])
@@ -259,18 +261,19 @@ def _with_output(wide: Networks, slots: Float[Tensor, " slots"]) -> Networks:
     return Networks(wide.specs, torch.cat([wide.weight[:, :-1], last.unsqueeze(1)], 1))
 
 
-def _dots(
+def answers(
     wide: Networks,
     z: Float[np.ndarray, "rows inputs"],
     group: Int[np.ndarray, " rows"],
     slots: Float[Tensor, "g slots"],
 ) -> Float[np.ndarray, " rows"]:
-    """The answer of each row under the output layer of its group."""
+    """The answer of each row under the output layer of its group. slots: a row for each group."""
     parts = zip(torch.from_numpy(z).split(_ROWS), torch.from_numpy(group).split(_ROWS), strict=True)
     return torch.cat([(design(wide, x) * slots[at]).sum(1) for x, at in parts]).numpy()
 
 
-def _shown(names: Any) -> str:
+def first_names(names: Any) -> str:
+    """The first `SHOWN` names, quoted, and how many more there are."""
     names = list(map(str, names))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(map(repr, names[:SHOWN])) + more

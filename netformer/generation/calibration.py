@@ -54,7 +54,7 @@ def calibrate(
     design = torch.cat([x, hidden.permute(1, 0, 2)[:, units]], 1)
     centre = mass @ design / mass.sum()
     unit = _prior_scale(mass @ (design - centre).square() / mass.sum(), x.shape[1])
-    size, basis, rotated = _rotated((design - centre) * unit * mass.sqrt().unsqueeze(1))
+    size, basis, rotated = along_eigenvectors((design - centre) * unit * mass.sqrt().unsqueeze(1))
     squared = rotated.square()
     error, _, leverage = _left_out(y, size, rotated, squared, PENALTIES / step, mass)
     joint = len(t) / (len(t) + UNIT_ROWS * int(units.sum())) if share is None else share
@@ -127,7 +127,7 @@ def conformal(scores: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " levels"
     return np.maximum.accumulate(symmetric + n / (n + SKEW_ROWS) * (skewed - symmetric))
 
 
-def _rotated(
+def along_eigenvectors(
     design: Float[Tensor, "rows slots"],
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, "slots k"], Float[Tensor, "rows k"]]:
     """Eigenvalues and vectors of the Gram matrix, and the design along them; from its smaller side."""

@@ -24,9 +24,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from netformer.errors import InputError
-from netformer.exports.groups import Groups, _dots, _shown, _slots, design, without_group
+from netformer.exports.groups import Groups, answers, design, first_names, output_layer, without_group
 from netformer.exports.population import Population
-from netformer.generation.calibration import _rotated, conformal
+from netformer.generation.calibration import along_eigenvectors, conformal
 from netformer.generation.estimator import NetFormerRegressor, at_least_one
 from netformer.networks.stack import Networks
 from netformer.tables.reading import CUT, read
@@ -111,7 +111,7 @@ def _say(by: str, names: np.ndarray, count: np.ndarray, left: Int[np.ndarray, " 
     rows, named = int(count[left].sum()), [name or "(no name)" for name in names[left]]
     warnings.warn(
         f"{len(left)} of {len(names)} groups have fewer than {least} rows, or no name, and lean wholly on the whole "
-        f"table, {rows} rows: {by} {_shown(named)}",
+        f"table, {rows} rows: {by} {first_names(named)}",
         UserWarning,
         stacklevel=3,
     )
@@ -124,7 +124,7 @@ def _outputs(
     to, group by group."""
     wide = whole.wide
     assert wide is not None
-    parts, base = _parts_of(wide, z), _slots(wide)
+    parts, base = _parts_of(wide, z), output_layer(wide)
     some = [at[:: -(-len(at) // GROUP_ROWS)] for at in rows]
     fits: list[list[Tensor]] = []
     left_out: list[Tensor] = []
@@ -153,13 +153,13 @@ def _outputs(
 
 def _parts_of(wide: Networks, z: Float[np.ndarray, "rows inputs"]) -> _Parts:
     made = design(wide, torch.from_numpy(z[:: -(-len(z) // MOMENT_ROWS)]))
-    centre, inputs, base = made.mean(0), z.shape[1], _slots(wide)
+    centre, inputs, base = made.mean(0), z.shape[1], output_layer(wide)
     deviation = made.std(0, correction=0)
     unit = 1 / (deviation.clamp(min=1e-4) * max(len(base) - 1 - inputs, 1) ** 0.5)
     unit[: 1 + inputs] = inputs**-0.5
     centre[0] = 0.0
-    answers = made @ base
-    scale = answers.std(correction=0)
+    own = made @ base
+    scale = own.std(correction=0)
     whole = base / scale if scale > 1e-6 else torch.zeros_like(base)
     whole[0] = 0.0
     return _Parts(centre, unit, whole, inputs)
@@ -172,7 +172,7 @@ def _fits(
     out under all of them, those without a fit last."""
     weights, errors = [], []
     for size in sizes:
-        values, basis, rotated = _rotated(v[:, :size])
+        values, basis, rotated = along_eigenvectors(v[:, :size])
         inverse = 1 / (values.unsqueeze(1) + PENALTIES)
         moment = (rotated.T @ left).unsqueeze(1) * inverse
         leverage = rotated.square() @ inverse
@@ -199,7 +199,7 @@ def _scales(
     assert wide is not None
     n, every = len(rows), np.concatenate(rows)
     owner = np.repeat(np.arange(n), [len(at) for at in rows])
-    logs = _dots(wide, z[every], np.zeros(len(every), np.int64), _slots(spread.scale_of(wide)).unsqueeze(0))
+    logs = answers(wide, z[every], np.zeros(len(every), np.int64), output_layer(spread.scale_of(wide)).unsqueeze(0))
     size = np.exp(np.clip(logs, *spread.bounds))
     seen = np.quantile((t[every] - whole.standard_answers(z[every], "wide")) / size, OPTIMISM)
     known = spread.scores_at(np.array(OPTIMISM))
