@@ -3,9 +3,20 @@
 import pytest
 import torch
 
+from netformer.errors import InputError
 from netformer.networks import stack
-from netformer.networks.specs import ACTIVATIONS, Layout, Specs, activate, draw_specs, slots
-from netformer.networks.stack import Networks, concatenate
+from netformer.networks.specs import (
+    ACTIVATIONS,
+    OUTPUT,
+    Layout,
+    Specs,
+    activate,
+    draw_specs,
+    patch_numbers,
+    patch_types,
+    slots,
+)
+from netformer.networks.stack import LONG, Networks, _check_stack, concatenate, constant_network
 
 LAYOUT = Layout()
 FUNCTIONS = {
@@ -183,3 +194,83 @@ def test_many_rows_run_network_by_network_give_what_all_networks_at_once_give(mo
     apart = networks.last_hidden(x)
     torch.testing.assert_close(apart * present, together * present, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(networks.predict(x[:1]), shared, rtol=1e-12, atol=1e-12)
+
+
+K = Layout(6, 3, 5, 4)
+
+
+def test_the_layout_of_a_stack_counts_its_outputs():
+    networks, _ = mixed(20, seed=7, layout=K)
+    assert networks.layout == networks.specs.layout == networks[3:5].layout == K
+    assert K.n_patches == 3 * 5 + 4
+    assert list(range(K.n_patches))[K.outputs] == [15, 16, 17, 18]
+    assert Layout(6, 3, 5).outputs == slice(15, 16)
+    assert concatenate([networks[:9], networks[9:]]).layout == K
+    assert repr(networks) == "Networks: 20 networks, 6 inputs, 4 outputs, at most 3 hidden layers of 5 units"
+
+
+@pytest.mark.parametrize("rows", [17, LONG])
+@pytest.mark.parametrize("n_outputs", [1, 2, 5])
+def test_every_output_is_the_one_of_the_network_that_has_it_alone(n_outputs, rows):
+    """Output k of K is computed by the same body under output layer k."""
+    networks, _ = mixed(30, seed=8, layout=Layout(6, 3, 5, n_outputs))
+    x = torch.randn(30, rows, 6, generator=seeded(9), dtype=torch.float64)
+    answers, start, s = networks.answers(x), networks.layout.outputs.start, networks.specs
+    assert answers.shape == (30, rows, n_outputs)
+    for k in range(n_outputs):
+        own = [*range(start), start + k]
+        specs = Specs(s.n_inputs, s.widths, s.activations, s.mask[:, own])
+        alone = Networks(specs, networks.weight[:, own]).predict(x)
+        torch.testing.assert_close(answers[:, :, k], alone, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(networks.answers(x[:1])[0], answers[0], rtol=1e-12, atol=1e-12)
+    for i in range(30):
+        inputs = x[i, :, : int(s.n_inputs[i])]
+        torch.testing.assert_close(answers[i], networks.to_torch(i)(inputs), rtol=1e-10, atol=1e-10)
+
+
+def test_one_output_is_predicted_bit_for_bit_and_several_are_refused():
+    networks, x = mixed(30, seed=10)
+    assert torch.equal(networks.answers(x).squeeze(2), networks.predict(x))
+    several, rows = mixed(3, seed=10, layout=K)
+    with pytest.raises(InputError, match="predict needs networks of one output, got 4; use answers"):
+        several.predict(rows)
+
+
+def test_sklearn_gives_every_output():
+    networks, x = mixed(40, seed=11, layout=K, skip_share=0.0, activations=("tanh",))
+    answers = networks.answers(x)
+    for i in range(40):
+        inputs = x[i, :, : int(networks.specs.n_inputs[i])].numpy()
+        torch.testing.assert_close(torch.from_numpy(networks.to_sklearn(i).predict(inputs)), answers[i])
+
+
+def test_every_output_of_a_draw_has_a_parent_and_outputs_differ_in_sparse_networks():
+    specs = draw_specs(torch.full((500,), 6), layout=K, generator=seeded(12), sparse_share=1.0, min_density=0.0)
+    outputs = specs.mask[:, K.outputs, 1:]
+    assert bool(outputs.any(2).all())
+    assert float((outputs != outputs[:, :1]).any((1, 2)).float().mean()) > 0.9
+    assert torch.equal(specs.patch_mask[:, K.outputs], torch.ones(500, 4, dtype=torch.bool))
+    assert bool((patch_types(specs)[:, K.outputs] == OUTPUT).all())
+    last = specs.n_inputs + specs.widths.sum(1)
+    assert torch.equal(patch_numbers(specs)[:, K.outputs], last.unsqueeze(1) + torch.arange(1, 5))
+
+
+def test_the_merged_size_counts_shared_edges_of_every_output_once():
+    networks, _ = mixed(1, seed=13, layout=K, bias_share=1.0, skip_share=1.0, sparse_share=0.0)
+    units, n_params = networks[[0, 0, 0]].merged_size()
+    last = int(networks.specs.widths[0, networks.specs.depth[0] - 1])
+    shared = 4 * (1 + int(networks.specs.n_inputs[0]))
+    assert units == 3 * last
+    assert n_params == 3 * (int(networks.specs.n_params[0]) - shared) + shared
+
+
+def test_a_constant_network_of_several_outputs():
+    nothing = constant_network(3, 5)
+    _check_stack("networks", nothing, 3)
+    assert nothing.layout == Layout(3, 1, 1, 5)
+    assert torch.equal(nothing.answers(torch.ones(1, 2, 3)), torch.zeros(1, 2, 5))
+    s = nothing.specs
+    for n_outputs, message in ((0, "n_outputs must be at least 1, got 0"), (9, r"mask must be \(1, 9 \+ 1 \* width")):
+        wrong = Networks(Specs(s.n_inputs, s.widths, s.activations, s.mask, n_outputs), nothing.weight)
+        with pytest.raises(InputError, match=message):
+            _check_stack("networks", wrong, 3)

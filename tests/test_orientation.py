@@ -24,18 +24,19 @@ def stack(n=6):
     return stack_tasks(made, LAYOUT.max_features)
 
 
-def test_undone_networks_give_the_same_answers_to_canonical_rows():
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_undone_networks_give_the_same_answers_to_canonical_rows(n_outputs):
     tasks = stack(40)
-    networks = draw(40, sparse_share=0.5)
+    networks = draw(40, sparse_share=0.5, layout=Layout(n_outputs=n_outputs))
     orientations = draw_orientations(
         networks.specs.n_inputs, LAYOUT.max_features, 1.0, torch.Generator().manual_seed(0)
     )
     doubled = Networks(networks.specs, networks.weight.double())
     seen = orientations.apply(tasks)
-    asked = doubled.predict(seen.x.double())
+    asked = doubled.answers(seen.x.double())
     undone = orientations.undo(doubled)
-    answered = undone.predict(tasks.x.double())
-    torch.testing.assert_close(answered, asked * orientations.sign.unsqueeze(1), rtol=1e-10, atol=1e-10)
+    answered = undone.answers(tasks.x.double())
+    torch.testing.assert_close(answered, asked * orientations.sign.view(-1, 1, 1), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(seen.y * orientations.sign.unsqueeze(1), tasks.y, rtol=0, atol=0)
     assert not torch.equal(undone.weight, doubled.weight)
     assert torch.equal(undone.specs.n_params, networks.specs.n_params)

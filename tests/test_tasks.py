@@ -107,21 +107,21 @@ def test_constant_columns_are_not_used_and_strong_ones_stay():
     assert 2 not in stack.views.columns[0].tolist()
 
 
-@pytest.mark.parametrize("n_raw", [1, 3, 5, 7])
-def test_folded_networks_read_raw_columns(n_raw):
+@pytest.mark.parametrize(("n_raw", "n_outputs"), [(1, 1), (3, 1), (5, 1), (5, 4), (7, 1), (7, 2)])
+def test_folded_networks_read_raw_columns(n_raw, n_outputs):
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(60, n_raw)) * 10.0 + 3).astype(np.float32)
     y = (50 * X[:, -1] - 20 * X[:, n_raw // 2] + 4).astype(np.float32)
     rows = torch.from_numpy(split_rows(60, rng)).long()[None]
     stack = canonicalize_tasks(torch.from_numpy(X)[None], torch.from_numpy(y)[None], rows, 5)
     at = torch.zeros(20, dtype=torch.long)
-    specs = draw_specs(stack.n_features[at], layout=Layout(5, 3, 8), generator=torch.Generator().manual_seed(0))
-    networks = initialize(specs, torch.arange(20))
+    layout, g = Layout(5, 3, 8, n_outputs), torch.Generator().manual_seed(0)
+    networks = initialize(draw_specs(stack.n_features[at], layout=layout, generator=g), torch.arange(20))
     folded = stack.views[at].fold(networks, n_raw)
-    assert folded.layout == Layout(n_raw, 3, 8)
+    assert folded.layout == Layout(n_raw, 3, 8, n_outputs)
     assert not bool(folded.weight[~folded.specs.mask].any())
-    raw = folded.predict(torch.from_numpy(X)[None])
-    expected = networks.predict(stack.x) * stack.views.y_scale + stack.views.y_mean
+    raw = folded.answers(torch.from_numpy(X)[None])
+    expected = networks.answers(stack.x) * stack.views.y_scale + stack.views.y_mean
     torch.testing.assert_close(raw, expected, rtol=1e-3, atol=1e-3 * float(stack.views.y_scale[0]))
 
 

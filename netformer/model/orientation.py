@@ -44,16 +44,18 @@ class Orientations:
         return replace(tasks, x=tasks.x.gather(2, at) * sign.unsqueeze(2), y=tasks.y * sign, kinds=kinds)
 
     def undo(self, networks: Networks) -> Networks:
-        """Networks that read canonical columns, from networks that read columns in these orientations."""
-        specs, features = networks.specs, networks.layout.max_features
-        place = self.order.argsort(1).unsqueeze(1).expand(-1, networks.layout.n_patches, -1)
+        """Networks that read canonical columns, from networks that read columns in these orientations;
+        every output takes the sign of the target."""
+        specs, layout, features = networks.specs, networks.layout, networks.layout.max_features
+        place = self.order.argsort(1).unsqueeze(1).expand(-1, layout.n_patches, -1)
         sign = self.sign.view(-1, 1, 1)
-        bias, inputs, units = networks.weight.split([1, features, networks.layout.max_width], 2)
+        bias, inputs, units = networks.weight.split([1, features, layout.max_width], 2)
         weight = torch.cat([bias, inputs.gather(2, place) * sign, units], 2)
-        weight = torch.cat([weight[:, :-1], weight[:, -1:] * sign], 1)
-        first, inside, last = specs.mask.split([1, features, networks.layout.max_width], 2)
+        weight = torch.cat([weight[:, : layout.outputs.start], weight[:, layout.outputs] * sign], 1)
+        first, inside, last = specs.mask.split([1, features, layout.max_width], 2)
         mask = torch.cat([first, inside.gather(2, place), last], 2)
-        return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), torch.where(mask, weight, 0.0))
+        turned = Specs(specs.n_inputs, specs.widths, specs.activations, mask, specs.n_outputs)
+        return Networks(turned, torch.where(mask, weight, 0.0))
 
 
 def draw_orientations(n_features: Int[Tensor, " n"], max_features: int, noise: float, g: Generator) -> Orientations:

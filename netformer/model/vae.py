@@ -31,6 +31,8 @@ from netformer.networks.stack import Networks
 from netformer.options import ModelOptions
 from netformer.tasks.view import TaskStack
 
+_SHAPE = ("max_features", "max_hidden_layers", "max_width")  # of the layout, as stored; what is written has one output
+
 
 class TransformerVAE(nn.Module):
     """The model: modules for the condition, the posterior, the prior, the structure, the weights and the penalties.
@@ -73,13 +75,14 @@ class TransformerVAE(nn.Module):
     @classmethod
     def from_arguments(cls, **arguments: Any) -> TransformerVAE:
         """A model of the given `arguments`; options that are not named are those of params.yaml."""
-        layout = Layout(*(arguments.pop(name) for name in ("max_features", "max_hidden_layers", "max_width")))
+        layout = Layout(*(arguments.pop(name) for name in _SHAPE))
         return cls(layout, arguments.pop("n_metafeatures"), ModelOptions(**arguments))
 
     @property
     def arguments(self) -> dict[str, Any]:
         """Layout, number of meta-features and options, as they are stored beside the weights."""
-        return {**asdict(self.layout), "n_metafeatures": self.n_metafeatures, **asdict(self.options)}
+        shape = {name: getattr(self.layout, name) for name in _SHAPE}
+        return {**shape, "n_metafeatures": self.n_metafeatures, **asdict(self.options)}
 
     @torch.no_grad()
     def _initialize(self) -> None:

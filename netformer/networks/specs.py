@@ -4,12 +4,13 @@ A *layout* fixes the shape of every stack. A network has one *patch* per hidden 
 *slot* per vertex that may be its parent:
 
     patch  l * W + u   hidden unit u of layer l            (l < L hidden layers, u < W units)
-    patch  L * W       the output vertex
+    patch  L * W + k   output k                             (k < K outputs, the last patches)
     slot   0           the bias vertex
-    slot   1 + f       input f                              (first hidden layer, and the output of a net with a skip)
-    slot   1 + F + u   unit u of the layer before           (the output reads the last hidden layer)
+    slot   1 + f       input f                              (first hidden layer, and outputs of a net with a skip)
+    slot   1 + F + u   unit u of the layer before           (outputs read the last hidden layer)
 
-Shape letters used everywhere: n networks, L layers, W width, F features, P patches = L * W + 1, C slots = 1 + F + W.
+Shape letters used everywhere: n networks, L layers, W width, F features, K outputs, P patches = L * W + K,
+C slots = 1 + F + W.
 """
 
 from __future__ import annotations
@@ -40,16 +41,17 @@ FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape of a stack: F inputs, L hidden layers of at most W units, one output."""
+    """Shape of a stack: F inputs, L hidden layers of at most W units, K outputs."""
 
     max_features: int = 10
     max_hidden_layers: int = 3
     max_width: int = 8
+    n_outputs: int = 1
 
     @property
     def n_patches(self) -> int:
-        """Hidden and output vertices a network can have: L * W + 1."""
-        return self.max_hidden_layers * self.max_width + 1
+        """Hidden and output vertices a network can have: L * W + K."""
+        return self.max_hidden_layers * self.max_width + self.n_outputs
 
     @property
     def n_slots(self) -> int:
@@ -65,6 +67,11 @@ class Layout:
         """Patches of hidden layer `index`."""
         return slice(index * self.max_width, (index + 1) * self.max_width)
 
+    @property
+    def outputs(self) -> slice:
+        """Patches of the outputs, the last ones."""
+        return slice(self.max_hidden_layers * self.max_width, self.n_patches)
+
 
 @dataclass(frozen=True, eq=False)
 class Specs:
@@ -72,26 +79,29 @@ class Specs:
 
     n_inputs: inputs in use, 1..F. widths: units per hidden layer, 0 for an absent one (absent layers come last).
     activations: index into `ACTIVATIONS`, one per hidden layer, 0 where absent. mask: the edges that exist.
+    n_outputs: outputs of every network, K.
     """
 
     n_inputs: Int[Tensor, " n"]
     widths: Int[Tensor, "n layers"]
     activations: Int[Tensor, "n layers"]
     mask: Bool[Tensor, "n patches slots"]
+    n_outputs: int = 1
 
     def __len__(self) -> int:
         return len(self.n_inputs)
 
     def __getitem__(self, index) -> Specs:
         """A sub-stack; `index` is anything that selects along the first axis and keeps it."""
-        return Specs(self.n_inputs[index], self.widths[index], self.activations[index], self.mask[index])
+        parts = (self.n_inputs[index], self.widths[index], self.activations[index], self.mask[index])
+        return Specs(*parts, self.n_outputs)
 
     @property
     def layout(self) -> Layout:
-        """The layout of the stack, from the shapes of its tensors."""
+        """The layout of the stack, from the shapes of its tensors and the number of outputs."""
         layers = self.widths.shape[1]
-        width = (self.mask.shape[1] - 1) // layers
-        return Layout(self.mask.shape[2] - 1 - width, layers, width)
+        width = (self.mask.shape[1] - self.n_outputs) // layers
+        return Layout(self.mask.shape[2] - 1 - width, layers, width, self.n_outputs)
 
     @property
     def depth(self) -> Int[Tensor, " n"]:
@@ -111,12 +121,13 @@ class Specs:
     @property
     def patch_mask(self) -> Bool[Tensor, "n patches"]:
         """Hidden and output vertices that exist."""
-        return torch.cat([self.unit_mask.flatten(1), torch.ones(len(self), 1, dtype=torch.bool)], 1)
+        return torch.cat([self.unit_mask.flatten(1), torch.ones(len(self), self.n_outputs, dtype=torch.bool)], 1)
 
     @property
     def skip(self) -> Bool[Tensor, " n"]:
-        """Networks with at least one edge from an input to the output."""
-        return self.mask[:, -1, 1 : 1 + self.layout.max_features].any(1)
+        """Networks with at least one edge from an input to an output."""
+        layout = self.layout
+        return self.mask[:, layout.outputs, 1 : 1 + layout.max_features].any((1, 2))
 
     @property
     def bias(self) -> Bool[Tensor, " n"]:
@@ -149,9 +160,9 @@ def slots(
             mask[:, layout.layer(0), 1 : 1 + features] = here.unsqueeze(2) & inputs.unsqueeze(1)
         else:
             mask[:, layout.layer(index), 1 + features :] = here.unsqueeze(2) & units[:, index - 1].unsqueeze(1)
-    mask[:, -1, 0] = bias
-    mask[:, -1, 1 : 1 + features] = inputs & skip.unsqueeze(1)
-    mask[:, -1, 1 + features :] = last
+    mask[:, layout.outputs, 0] = bias.unsqueeze(1)
+    mask[:, layout.outputs, 1 : 1 + features] = (inputs & skip.unsqueeze(1)).unsqueeze(1)
+    mask[:, layout.outputs, 1 + features :] = last.unsqueeze(1)
     return mask
 
 
@@ -172,7 +183,7 @@ def draw_specs(
 
     Depth and widths are uniform between the minimum and the layout's maximum; the activation is uniform over
     `activations` (a name may be given more than once) and drawn per layer. bias_share, skip_share: share of networks
-    with biases, with edges from the inputs to the output. sparse_share: share of networks in which every edge from an
+    with biases, with edges from the inputs to the outputs. sparse_share: share of networks in which every edge from an
     input or a unit survives with probability uniform in (min_density, 1); a unit or an output that lost all of them
     keeps one. The defaults are those of params.yaml.
     """
@@ -195,7 +206,7 @@ def draw_specs(
     kept = (score < keep).scatter(2, lowest, True)
     kept[:, :, 0] = True
     sparse = chance(sparse_share).view(n, 1, 1)
-    return Specs(n_inputs, widths, chosen, dense & (kept | ~sparse))
+    return Specs(n_inputs, widths, chosen, dense & (kept | ~sparse), layout.n_outputs)
 
 
 def activate(a: Float[Tensor, "n rows width"], codes: Int[Tensor, " n"]) -> Float[Tensor, "n rows width"]:
@@ -217,7 +228,7 @@ def patch_types(specs: Specs) -> Int[Tensor, "n patches"]:
     """Vertex type of each patch: ABSENT, 1 + activation, or OUTPUT."""
     layout = specs.layout
     hidden = (specs.activations + 1).unsqueeze(2) * specs.unit_mask
-    out = torch.full((len(specs), 1), OUTPUT)
+    out = torch.full((len(specs), specs.n_outputs), OUTPUT)
     return torch.cat([hidden.reshape(len(specs), layout.max_hidden_layers * layout.max_width), out], 1)
 
 

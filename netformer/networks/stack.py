@@ -30,7 +30,8 @@ class Networks:
     def __repr__(self) -> str:
         shape, count = self.layout, f"{len(self)} network{'s' * (len(self) != 1)}"
         layers = f"{shape.max_hidden_layers} hidden layer{'s' * (shape.max_hidden_layers != 1)}"
-        return f"Networks: {count}, {shape.max_features} inputs, at most {layers} of {shape.max_width} units"
+        ends = f"{shape.max_features} inputs" + (f", {shape.n_outputs} outputs" if shape.n_outputs > 1 else "")
+        return f"Networks: {count}, {ends}, at most {layers} of {shape.max_width} units"
 
     def __getitem__(self, index) -> Networks:
         """A sub-stack; `index` selects along the first axis and keeps it (slice, list, mask or index tensor)."""
@@ -77,11 +78,29 @@ class Networks:
         return out
 
     def predict(self, x: Float[Tensor, "m rows features"]) -> Float[Tensor, "n rows"]:
-        """Outputs of each network on its own rows, or on one shared set of rows (m = 1)."""
+        """The output of each network on its own rows, or on one shared set of rows (m = 1). Raises InputError for
+        networks of several outputs, which `answers` answers for."""
         return self.output(self.last_hidden(x), x)
 
-    def output(self, h: Float[Tensor, "n rows width"], x: Float[Tensor, "m rows features"]) -> Float[Tensor, "n rows"]:
+    def answers(self, x: Float[Tensor, "m rows features"]) -> Float[Tensor, "n rows outputs"]:
+        """All outputs of each network on its own rows, or on one shared set of rows (m = 1)."""
+        return self.outputs(self.last_hidden(x), x)
+
+    def outputs(
+        self, h: Float[Tensor, "n rows width"], x: Float[Tensor, "m rows features"]
+    ) -> Float[Tensor, "n rows outputs"]:
         """The output layer, from the last hidden activations and the inputs (skip)."""
+        if self.specs.n_outputs == 1:
+            return self.output(h, x).unsqueeze(2)
+        bias, direct, units = self.weight[:, self.layout.outputs].split(
+            [1, self.layout.max_features, self.layout.max_width], 2
+        )
+        return torch.baddbmm(bias.transpose(1, 2), h, units.transpose(1, 2)) + x @ direct.transpose(1, 2)
+
+    def output(self, h: Float[Tensor, "n rows width"], x: Float[Tensor, "m rows features"]) -> Float[Tensor, "n rows"]:
+        """`outputs` of networks with one output. Raises InputError for several."""
+        if self.specs.n_outputs != 1:
+            raise InputError(f"predict needs networks of one output, got {self.specs.n_outputs}; use answers")
         features = self.layout.max_features
         last = self.weight[:, -1]
         y = torch.baddbmm(last[:, None, :1], h, last[:, 1 + features :, None])
@@ -94,8 +113,8 @@ class Networks:
         layers, start = [], 1
         for layer in range(depth + 1):
             hidden = layer < depth
-            rows = self.layout.layer(layer) if hidden else slice(-1, None)
-            d_out = int(spec.widths[index, layer]) if hidden else 1
+            rows = self.layout.layer(layer) if hidden else self.layout.outputs
+            d_out = int(spec.widths[index, layer]) if hidden else spec.n_outputs
             patches, mask = self.weight[index, rows][:d_out], spec.mask[index, rows][:d_out]
             bias = patches[:, 0].clone() if bool(mask[:, 0].any()) else None
             name = ACTIVATIONS[int(spec.activations[index, layer])] if hidden else "identity"
@@ -104,10 +123,10 @@ class Networks:
         return layers
 
     def to_torch(self, index: int) -> nn.Module:
-        """Network `index` as `nn.Sequential`, inside a `SkipNetwork` where its spec has a skip; output (rows, 1)."""
+        """Network `index` as `nn.Sequential`, inside a `SkipNetwork` where its spec has a skip; output (rows, K)."""
         skip = None
         if bool(self.specs.skip[index]):
-            skip = self.weight[index, -1, 1 : 1 + int(self.specs.n_inputs[index])].unsqueeze(0).clone()
+            skip = self.weight[index, self.layout.outputs, 1 : 1 + int(self.specs.n_inputs[index])].clone()
         return torch_module(self.matrices(index), skip)
 
     def to_sklearn(self, index: int) -> Any:
@@ -121,10 +140,11 @@ class Networks:
 
     def merged_size(self) -> tuple[int, int]:
         """Hidden units before the output, and edges, of the one network that answers with the mean of all of them:
-        bodies side by side under one output layer, which has one bias and one edge from an input."""
-        last, features, mask = self.specs.depth.unsqueeze(1) - 1, self.layout.max_features, self.specs.mask
-        shared = mask[:, -1, : 1 + features].any(0)
-        own = mask[:, :-1].sum() + mask[:, -1, 1 + features :].sum()
+        bodies side by side under one output layer, in which an output has one bias and one edge from an input."""
+        layout, last = self.layout, self.specs.depth.unsqueeze(1) - 1
+        outputs, first = self.specs.mask[:, layout.outputs], 1 + layout.max_features
+        shared = outputs[:, :, :first].any(0)
+        own = self.specs.mask[:, : layout.outputs.start].sum() + outputs[:, :, first:].sum()
         return int(self.specs.widths.gather(1, last).sum()), int(own + shared.sum())
 
 
@@ -136,6 +156,7 @@ def concatenate(parts: Sequence[Networks]) -> Networks:
         torch.cat([s.widths for s in specs]),
         torch.cat([s.activations for s in specs]),
         torch.cat([s.mask for s in specs]),
+        specs[0].n_outputs,
     )
     return Networks(joined, torch.cat([part.weight for part in parts]))
 
@@ -144,7 +165,7 @@ def weight_scale(networks: Networks) -> Float[Tensor, "patches slots"]:
     """Root mean square of the existing weights by layer and kind of slot (bias, input, unit)."""
     layout = networks.layout
     scale = torch.ones(layout.n_patches, layout.n_slots)
-    groups = [layout.layer(i) for i in range(layout.max_hidden_layers)] + [slice(-1, None)]
+    groups = [layout.layer(i) for i in range(layout.max_hidden_layers)] + [layout.outputs]
     kinds = [slice(0, 1), slice(1, 1 + layout.max_features), slice(1 + layout.max_features, None)]
     for rows in groups:
         for kind in kinds:
@@ -155,25 +176,27 @@ def weight_scale(networks: Networks) -> Float[Tensor, "patches slots"]:
     return scale
 
 
-def constant_network(n_features: int) -> Networks:
-    """One network that answers 0, the mean of a standardised target, whatever it reads."""
-    one, yes = torch.ones(1, 1, dtype=torch.int64), torch.ones(1, 2, 2 + n_features, dtype=torch.bool)
-    yes[0, 0, -1] = yes[0, 1, 1:-1] = False
-    specs = Specs(torch.tensor([n_features]), one, 0 * one, yes)
+def constant_network(n_features: int, n_outputs: int = 1) -> Networks:
+    """One network whose outputs are 0, the mean of a standardised target, whatever it reads."""
+    one, yes = torch.ones(1, 1, dtype=torch.int64), torch.ones(1, 1 + n_outputs, 2 + n_features, dtype=torch.bool)
+    yes[0, 0, -1] = yes[0, 1:, 1:-1] = False
+    specs = Specs(torch.tensor([n_features]), one, 0 * one, yes, n_outputs)
     return Networks(specs, torch.zeros(yes.shape))
 
 
 def _check_stack(name: str, stack: Networks, n_features: int) -> None:
     """Raises InputError for a stack that is no stack, or that does not read `n_features` inputs."""
     s, (n, layers) = stack.specs, stack.specs.widths.shape
-    shape, patches = tuple(s.mask.shape), tuple(stack.weight.shape)
+    shape, patches, ends = tuple(s.mask.shape), tuple(stack.weight.shape), s.n_outputs
+    if ends < 1:
+        raise InputError(f"{name}: n_outputs must be at least 1, got {ends}")
     if layers < 1 or s.n_inputs.shape != (n,) or s.activations.shape != (n, layers) or len(shape) != 3:
         raise InputError(
             f"{name}: n_inputs, widths, activations and mask must describe {n} networks of {layers} layers"
         )
-    if shape != patches or shape[0] != n or (shape[1] - 1) % layers or s.layout.max_features != n_features:
+    if shape != patches or shape[0] != n or (shape[1] - ends) % layers or s.layout.max_features != n_features:
         raise InputError(
-            f"{name}: weight and mask must be ({n}, 1 + {layers} * width, 1 + {n_features} + width), "
+            f"{name}: weight and mask must be ({n}, {ends} + {layers} * width, 1 + {n_features} + width), "
             f"got {patches} and {shape}"
         )
     if not bool((s.n_inputs == n_features).all()):

@@ -48,9 +48,9 @@ class Views:
         return z.clamp(-CUT, CUT) * used.unsqueeze(1)
 
     def fold(self, networks: Networks, n_raw: int) -> Networks:
-        """Networks that read the `n_raw` raw columns and answer in the units of y; entry i of the
+        """Networks that read the `n_raw` raw columns and answer in the units of y, every output; entry i of the
         views belongs to network i. A hidden unit that reads an input whose mean is not
-        0 gets a bias, and so does the output where the mean of y is not."""
+        0 gets a bias, and so does every output where the mean of y is not."""
         layout, specs, n = networks.layout, networks.specs, len(networks)
         features, width = layout.max_features, layout.max_width
         used = (torch.arange(features) < self.n_features.unsqueeze(1)).to(networks.weight.dtype)
@@ -67,10 +67,11 @@ class Views:
         mask[:, :, 0] = specs.mask[:, :, 0] | moved.any(2)
         weight[:, :, 1 + n_raw :] = networks.weight[:, :, 1 + features :]
         mask[:, :, 1 + n_raw :] = specs.mask[:, :, 1 + features :]
-        weight[:, -1] *= self.y_scale.unsqueeze(1)
-        weight[:, -1, 0] += self.y_mean
-        mask[:, -1, 0] |= self.y_mean != 0
-        folded = Specs(torch.full_like(specs.n_inputs, n_raw), specs.widths, specs.activations, mask)
+        weight[:, layout.outputs] *= self.y_scale.view(-1, 1, 1)
+        weight[:, layout.outputs, 0] += self.y_mean.unsqueeze(1)
+        mask[:, layout.outputs, 0] |= (self.y_mean != 0).unsqueeze(1)
+        n_inputs = torch.full_like(specs.n_inputs, n_raw)
+        folded = Specs(n_inputs, specs.widths, specs.activations, mask, specs.n_outputs)
         return Networks(folded, weight)
 
 
