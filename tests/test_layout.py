@@ -25,6 +25,7 @@ ORDER = (
     "report",
     "cli",
 )
+MOST_IN_A_PACKAGE = 11  # modules, beside `__init__`
 MOST_AT_THE_TOP = 8  # of `netformer/`, `__init__` and `__main__` among them
 GROUND = {"artifacts", "errors", "files", "options", "ridge", "workers"}  # modules at the top
 FLOOR = {"artifacts": "tasks"}  # of the ground, what reads a package and is read only by those after it
@@ -76,7 +77,7 @@ def test_every_package_is_described_and_of_a_size_to_read() -> None:
         tree = ast.parse((package / "__init__.py").read_text())
         assert [type(node) for node in tree.body] == [ast.Expr], f"{package.name}/__init__ must be one docstring"
         assert "Read `" in (ast.get_docstring(tree) or "")
-        assert 2 <= len(list(package.glob("[!_]*.py"))) <= 10, package.name
+        assert 2 <= len(list(package.glob("[!_]*.py"))) <= MOST_IN_A_PACKAGE, package.name
     assert {path.stem for path in PACKAGE.glob("[!_]*.py")} <= GROUND
     assert len(list(PACKAGE.glob("*.py"))) <= MOST_AT_THE_TOP
 

@@ -60,7 +60,7 @@ def _features(n: int, rows: int, features: int, g: Generator) -> Tensor:
     return kinds.gather(0, kind.expand(1, n, rows, features)).squeeze(0)
 
 
-def _importance(n: int, features: int, used: Tensor, g: Generator) -> Tensor:
+def importance(n: int, features: int, used: Tensor, g: Generator) -> Tensor:
     """Power-law weights over a task's own features, unit norm; each feature is unused with probability 0.3."""
     rank = torch.argsort(torch.rand(n, features, generator=g), 1).float()
     weight = (rank + 1) ** -uniform(0.0, 1.5, n, 1, g=g)
@@ -143,12 +143,12 @@ def _composition(u: Tensor, w: Tensor, g: Generator) -> Tensor:
     first = torch.randint(len(direct), (), generator=g)
     second = torch.randint(len(direct), (), generator=g)
     a = standardize(direct[int(first)](u, w, g))
-    b = standardize(direct[int(second)](u, _importance(n, w.shape[1], w.abs() >= 0, g) * (w > 0) + w / 2, g))
+    b = standardize(direct[int(second)](u, importance(n, w.shape[1], w.abs() >= 0, g) * (w > 0) + w / 2, g))
     how = torch.randint(3, (n, 1), generator=g)
     return torch.where(how == 0, a + b, torch.where(how == 1, a * (1 + 0.5 * b), torch.tanh(2 * a) * sigmoid(2 * b)))
 
 
-_DIRECT = {
+DIRECT = {
     "linear": _linear,
     "mlp": _mlp,
     "fourier": _fourier,
@@ -158,7 +158,7 @@ _DIRECT = {
     "saturation": _saturation,
     "composition": _composition,
 }
-FAMILIES = (*_DIRECT, "graph")
+FAMILIES = (*DIRECT, "graph")
 DEFAULT, NUMBERS = TaskPrior(), TablePrior()
 
 
@@ -207,7 +207,7 @@ def draw_tasks(
     used = torch.arange(max_features) < n_features.unsqueeze(1)
     x = _features(n, rows, max_features, g)
     family = torch.randint(len(families), (n,), generator=g)
-    w = _importance(n, max_features, used, g)
+    w = importance(n, max_features, used, g)
     categories = draw_categories(used, rows, tables.category_share, g) if tables.category_share > 0 else None
     acting = standardize(x if categories is None else categories.acted(x)) * used.unsqueeze(1)
     clean = torch.zeros(n, rows)
@@ -218,7 +218,7 @@ def draw_tasks(
         if name == "graph":
             x[at], clean[at] = _graph(len(at), rows, max_features, g)
         else:
-            clean[at] = _DIRECT[name](acting[at], w[at], g)
+            clean[at] = DIRECT[name](acting[at], w[at], g)
     clean = standardize(clean)
     y = add_noise(clean, x, prior, g)
     latent, levels = x, torch.zeros(n, max_features, dtype=torch.long)

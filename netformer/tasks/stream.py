@@ -26,6 +26,7 @@ from netformer.tasks.view import TaskStack, canonicalize_tasks
 
 # One namespace of random numbers per use: a batch of one is never a batch of another.
 STREAMS = {"train": 0, "valid": 1, "test": 2, "heldout_family": 3, "stream": 4}
+STREAMS |= {"class_train": 5, "class_valid": 6, "class_test": 7, "class_heldout_family": 8, "class_stream": 9}
 TRAIN_SHARE, VALID_SHARE = 0.6, 0.2  # of the rows of a stored task, in the order in which they are drawn
 
 
@@ -35,7 +36,8 @@ def batch_generator(seed: int, stream: str, index: int) -> Generator:
     return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
 
-def _row_codes(rows: int) -> Tensor:
+def row_codes(rows: int) -> Tensor:
+    """TRAIN, VALID or TEST for each row of a stored task, in this order, by `TRAIN_SHARE` and `VALID_SHARE`."""
     codes = torch.full((rows,), TEST)
     codes[: round((TRAIN_SHARE + VALID_SHARE) * rows)] = VALID
     codes[: round(TRAIN_SHARE * rows)] = TRAIN
@@ -73,7 +75,7 @@ def synthetic_tasks(
         unit = 10 ** uniform(-1.0, 2.0, batch_size, 1, max_features, g=g)
         x = drawn.x * unit + unit * uniform(-2.0, 2.0, batch_size, 1, max_features, g=g)
         y = drawn.y * 10 ** uniform(-1.0, 2.0, batch_size, 1, g=g)
-        codes = _row_codes(rows)
+        codes = row_codes(rows)
         for i in range(min(batch_size, n - len(tasks))):
             tested, noiseless = drawn.y[i][codes == TEST], drawn.clean[i][codes == TEST]
             ceiling = 1 - float((tested - noiseless).square().sum() / (tested - tested.mean()).square().sum())

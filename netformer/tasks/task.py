@@ -1,4 +1,4 @@
-"""Task: one data set to be solved, and the split of its rows."""
+"""Task: one data set to be solved, its target a number or a class, and the split of its rows."""
 
 from __future__ import annotations
 
@@ -37,6 +37,30 @@ class Task:
     def __post_init__(self) -> None:
         if not self.table:
             object.__setattr__(self, "table", self.task_id)
+
+
+@dataclass(frozen=True)
+class ClassTask:
+    """One data set whose target is a class, under one split of its rows.
+
+    way: how the classes were made, of `tasks.classes.WAYS`. codes: class of each row, from 0; every class has at least
+    two of the TRAIN rows. probabilities: true ones of all classes. The rest: as in `Task`.
+    """
+
+    task_id: str
+    source: str
+    family: str
+    way: str
+    split: str
+    X: Float[np.ndarray, "rows features"]
+    codes: Int[np.ndarray, " rows"]
+    probabilities: Float[np.ndarray, "rows classes"]
+    row_split: Int[np.ndarray, " rows"]
+
+    @property
+    def n_classes(self) -> int:
+        """Classes of the task, 2 or more."""
+        return self.probabilities.shape[1]
 
 
 def split_rows(n_rows: int, rng: np.random.Generator, train: float = 0.6, valid: float = 0.2) -> np.ndarray:
