@@ -95,15 +95,15 @@ def _coordinates(x: Float[Tensor, "n rows features"], used: Bool[Tensor, "n feat
     return standardize(torch.where(x.isnan(), cut.nanmean(1, keepdim=True).nan_to_num(0.0), cut)) * used.unsqueeze(1)
 
 
-def _spread(z: Float[Tensor, "n rows features"], prior: TaskPrior, g: Generator) -> Float[Tensor, "n rows"]:
-    """Deviation of the noise in each row, relative to that of a clean function; `observation.add_noise` has the same
-    scales. In some tasks it moves with a column."""
+def _spread(z: Tensor, n_classes: Int[Tensor, " n"], prior: TaskPrior, g: Generator) -> Float[Tensor, "n rows"]:
+    """Deviation of the noise in each row, relative to that of a clean function: the scales of `observation.add_noise`
+    for two classes, less for more of them, which lie closer. In some tasks it moves with a column."""
     n = len(z)
     scale = log_uniform(prior.noise_low, prior.noise_high, n, 1, g=g)
     ceiling = uniform(0.02, 0.95, n, 1, g=g)
     scale = torch.where(torch.rand(n, 1, generator=g) < prior.weak_share, (1 / ceiling - 1).sqrt(), scale)
     swing = uniform(-SWING, SWING, n, 1, g=g) * (torch.rand(n, 1, generator=g) < prior.noise_share)
-    return scale * torch.exp(swing * z[:, :, 0])
+    return scale * torch.exp(swing * z[:, :, 0]) * (2 / n_classes.unsqueeze(1)).sqrt()
 
 
 def _class_counts(n: int, fitted: int, g: Generator) -> Int[Tensor, " n"]:
@@ -221,7 +221,7 @@ def _labelled(drawn: DrawnTasks, fitted: int, ways: Sequence[str], prior: TaskPr
     own = torch.arange(MAX_CLASSES) < n_classes.unsqueeze(1)
     share = _class_shares(own, fitted, g)
     z = _coordinates(drawn.x, used)
-    spread, w = _spread(z, prior, g), importance(n, features, used, g)
+    spread, w = _spread(z, n_classes, prior, g), importance(n, features, used, g)
     odds = torch.tensor([WAY_SHARES[WAYS.index(name)] for name in ways])
     way = torch.multinomial(odds, n, True, generator=g)
     p = torch.zeros(*drawn.clean.shape, MAX_CLASSES)
