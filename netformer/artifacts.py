@@ -129,7 +129,7 @@ def networks_table(
     """A table of the schema NETWORKS, one row per network, in the order of the stack.
 
     r2: (n, 3), on train, valid and test rows. `mask` and `weights` are the padded stack, row by row, so that nothing is
-    lost.
+    lost; the number of outputs is not stored, it is known from the layout they are read with.
     """
     s, n = networks.specs, len(networks)
 
@@ -177,7 +177,7 @@ def networks_of(table: pa.Table, layout: Layout) -> Networks:
         codes[i, : len(a)] = torch.tensor([index[name] for name in a])
     n_inputs = torch.from_numpy(table["n_inputs"].to_numpy().astype(np.int64))
     weight = torch.from_numpy(values("weights").astype(np.float32).copy()).view(shape)
-    return Networks(Specs(n_inputs, widths, codes, mask.view(shape)), weight)
+    return Networks(Specs(n_inputs, widths, codes, mask.view(shape), layout.n_outputs), weight)
 
 
 def r2_of(table: pa.Table) -> Tensor:

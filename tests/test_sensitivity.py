@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from netformer.networks import sensitivity as module
 from netformer.networks.sensitivity import sensitivity
-from netformer.networks.specs import Layout, draw_specs
+from netformer.networks.specs import Layout, Specs, draw_specs
 from netformer.networks.stack import Networks
 
 LAYOUT = Layout(4, 3, 5)
 
 
-def draw(n, seed=0, **options):
+def draw(n, seed=0, n_outputs=1, **options):
     generator = torch.Generator().manual_seed(seed)
     n_inputs = torch.randint(1, LAYOUT.max_features + 1, (n,), generator=generator)
-    specs = draw_specs(n_inputs, layout=LAYOUT, min_width=2, bias_share=1.0, generator=generator, **options)
+    layout = replace(LAYOUT, n_outputs=n_outputs)
+    specs = draw_specs(n_inputs, layout=layout, min_width=2, bias_share=1.0, generator=generator, **options)
     weight = torch.randn(specs.mask.shape, generator=generator, dtype=torch.float64)
     return Networks(specs, torch.where(specs.mask, weight, 0.0))
 
@@ -26,24 +29,26 @@ def rows_of(n, rows=30, seed=1):
     return torch.randn(n, rows, LAYOUT.max_features, dtype=torch.float64, generator=generator)
 
 
-def test_against_finite_differences():
+@pytest.mark.parametrize("n_outputs", [1, 2, 5])
+def test_against_finite_differences(n_outputs):
     """The bias of a unit shifts its pre-activation, so that a step of the bias is a step of the pre-activation."""
-    networks, step = draw(40, sparse_share=0.5), 1e-6
+    networks, step = draw(40, n_outputs=n_outputs, sparse_share=0.5), 1e-6
     x = rows_of(40)
     found = sensitivity(networks, x)
-    for patch in range(LAYOUT.n_patches):
+    for patch in range(networks.layout.n_patches):
         up, down = networks.weight.clone(), networks.weight.clone()
         up[:, patch, 0] += step
         down[:, patch, 0] -= step
-        slope = (Networks(networks.specs, up).predict(x) - Networks(networks.specs, down).predict(x)) / (2 * step)
-        expected = torch.where(networks.specs.patch_mask[:, patch], slope.abs().mean(1), 0.0)
+        slope = (Networks(networks.specs, up).answers(x) - Networks(networks.specs, down).answers(x)) / (2 * step)
+        expected = torch.where(networks.specs.patch_mask[:, patch], slope.abs().mean((1, 2)), 0.0)
         torch.testing.assert_close(found[:, patch], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_output_is_one_and_padding_zero():
-    networks = draw(30)
+@pytest.mark.parametrize("n_outputs", [1, 2, 5])
+def test_an_output_has_its_share_and_padding_zero(n_outputs):
+    networks = draw(30, n_outputs=n_outputs)
     found = sensitivity(networks, rows_of(1))
-    assert bool((found[:, -1] == 1).all())
+    assert bool((found[:, -n_outputs:] == 1 / n_outputs).all())
     assert bool((found[~networks.specs.patch_mask] == 0).all())
 
 
@@ -55,6 +60,15 @@ def test_rows_that_are_not_kept_do_not_matter(m):
     expected = torch.stack([sensitivity(networks[[i]], x[[i % m]][:, keep[i % m]])[0] for i in range(20)])
     torch.testing.assert_close(sensitivity(networks, x, keep), expected)
     torch.testing.assert_close(sensitivity(networks, changed, keep), expected)
+
+
+def test_outputs_that_say_the_same_have_the_sensitivity_of_one():
+    networks = draw(20)
+    s, copied = networks.specs, [*range(LAYOUT.n_patches), LAYOUT.n_patches - 1, LAYOUT.n_patches - 1]
+    thrice = Networks(Specs(s.n_inputs, s.widths, s.activations, s.mask[:, copied], 3), networks.weight[:, copied])
+    hidden = slice(0, LAYOUT.n_patches - 1)
+    found, expected = sensitivity(thrice, rows_of(20)), sensitivity(networks, rows_of(20))
+    torch.testing.assert_close(found[:, hidden], expected[:, hidden], rtol=1e-12, atol=0)
 
 
 def test_no_kept_row_gives_zero_for_hidden_units():

@@ -10,28 +10,34 @@ from netformer.networks.specs import ACTIVATIONS, Layout, Specs
 from netformer.networks.stack import Networks
 from netformer.networks.symmetry import _representative, _walk, canonicalize
 
-LAYOUT = Layout()
+LAYOUT, OUTPUTS = Layout(), (1, 2, 5)
+
+
+def drawn(n, n_outputs, **options):
+    return draw(n, layout=Layout(n_outputs=n_outputs), **options)
 
 
 def untied(networks):
     """Without the nets in which two ReLU units of a layer have one edge each: scaled to norm 1 they tie exactly."""
     layout, relu = networks.layout, ACTIVATIONS.index("relu")
-    lonely = (networks.specs.mask.sum(2) == 1)[:, :-1].unflatten(1, (layout.max_hidden_layers, layout.max_width))
+    hidden = slice(0, layout.outputs.start)
+    lonely = (networks.specs.mask.sum(2) == 1)[:, hidden].unflatten(1, (layout.max_hidden_layers, layout.max_width))
     return networks[~((lonely.sum(2) > 1) & (networks.specs.activations == relu)).any(1)]
 
 
 def same_function(a, b, tolerance):
     x = torch.randn(1, 50, LAYOUT.max_features, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    first = Networks(a.specs, a.weight.double()).predict(x)
-    second = Networks(b.specs, b.weight.double()).predict(x)
+    first = Networks(a.specs, a.weight.double()).answers(x)
+    second = Networks(b.specs, b.weight.double()).answers(x)
     scale = first.square().mean(1, keepdim=True).sqrt()
     return float(((first - second).abs() / scale).max()) < tolerance
 
 
+@pytest.mark.parametrize("n_outputs", OUTPUTS)
 @pytest.mark.parametrize("sparse_share", [0.0, 1.0])
 @pytest.mark.parametrize("change", [canonicalize, lambda nets: orbit_sample(nets, torch.Generator().manual_seed(7))])
-def test_function_edges_and_dtype_are_kept(change, sparse_share):
-    networks = draw(500, sparse_share=sparse_share)
+def test_function_edges_and_dtype_are_kept(change, sparse_share, n_outputs):
+    networks = drawn(500, n_outputs, sparse_share=sparse_share)
     changed = change(networks)
     assert changed.weight.dtype == torch.float32
     assert not torch.equal(changed.weight, networks.weight)
@@ -43,17 +49,20 @@ def test_function_edges_and_dtype_are_kept(change, sparse_share):
     assert not bool(changed.specs.mask[~changed.specs.patch_mask].any())
 
 
+@pytest.mark.parametrize("n_outputs", OUTPUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_canonicalize_twice_changes_no_bit(dtype):
-    once = canonicalize(draw(1000, dtype=dtype, sparse_share=0.5, min_width=1))
+def test_canonicalize_twice_changes_no_bit(dtype, n_outputs):
+    once = canonicalize(drawn(1000, n_outputs, dtype=dtype, sparse_share=0.5, min_width=1))
     twice = canonicalize(once)
     assert torch.equal(once.weight, twice.weight)
     assert torch.equal(once.specs.mask, twice.specs.mask)
 
 
+@pytest.mark.parametrize("n_outputs", OUTPUTS)
 @pytest.mark.parametrize("sparse_share", [0.0, 1.0])
-def test_the_kernel_gives_the_bits_of_the_reference_in_torch(sparse_share):
-    networks = orbit_sample(draw(1000, sparse_share=sparse_share, min_width=1), torch.Generator().manual_seed(3))
+def test_the_kernel_gives_the_bits_of_the_reference_in_torch(sparse_share, n_outputs):
+    networks = drawn(1000, n_outputs, sparse_share=sparse_share, min_width=1)
+    networks = orbit_sample(networks, torch.Generator().manual_seed(3))
     found = canonicalize(networks)
     expected = _walk(networks, _representative(torch.float32, 4 * torch.finfo(torch.float32).eps))
     assert torch.equal(found.specs.mask, expected.specs.mask)
@@ -85,9 +94,10 @@ def tied(networks):
     return found
 
 
+@pytest.mark.parametrize("n_outputs", OUTPUTS)
 @pytest.mark.parametrize("sparse_share", [0.0, 1.0])
-def test_one_representative_an_orbit(sparse_share):
-    networks = untied(draw(1000, dtype=torch.float64, sparse_share=sparse_share))
+def test_one_representative_an_orbit(sparse_share, n_outputs):
+    networks = untied(drawn(1000, n_outputs, dtype=torch.float64, sparse_share=sparse_share))
     assert len(networks) > 900
     expected = canonicalize(networks)
     for seed in range(3):
@@ -143,6 +153,20 @@ def one_unit(activation, bias, incoming, outgoing, reader_bias=True):
 def test_by_hand(activation, reader_bias, expected):
     done = canonicalize(one_unit(activation, 3.0, -4.0, 2.0, reader_bias))
     torch.testing.assert_close(done.weight, torch.tensor(expected))
+
+
+def test_a_reflected_sigmoid_moves_the_bias_of_every_output_that_reads_it():
+    """One input, one unit -4 x + 3, read by outputs with weights 2, none and -5."""
+    mask = torch.tensor([[[True, True, False], [True, False, True], [True, False, False], [True, False, True]]])
+    weight = torch.tensor([[[3.0, -4.0, 0.0], [0.5, 0.0, 2.0], [0.25, 0.0, 0.0], [1.0, 0.0, -5.0]]])
+    one = torch.ones(1, dtype=torch.int64)
+    specs = Specs(one, one.view(1, 1), torch.tensor([[ACTIVATIONS.index("sigmoid")]]), mask, 3)
+    done = canonicalize(Networks(specs, weight))
+    expected = torch.tensor([[[-3.0, 4.0, 0.0], [2.5, 0.0, -2.0], [0.25, 0.0, 0.0], [-4.0, 0.0, 5.0]]])
+    torch.testing.assert_close(done.weight, expected)
+    # One output that reads it has no bias: nothing is reflected.
+    mask[0, 3, 0], weight[0, 3, 0] = False, 0.0
+    assert torch.equal(canonicalize(Networks(specs, weight)).weight, weight)
 
 
 def test_a_dead_relu_unit_stays():

@@ -63,18 +63,30 @@ def edges(*rows, n_inputs=2, n_outputs=1):
     return Tokens(parent, vertex, torch.arange(1.0, len(rows) + 1), kind, n_inputs, n_outputs)
 
 
-def test_a_thousand_random_networks_round_trip_exactly(tmp_path):
-    networks = draw(1000, min_width=1, sparse_share=0.5)
+@pytest.mark.parametrize("n_outputs", [1, 2, 5])
+def test_a_thousand_random_networks_round_trip_exactly(n_outputs, tmp_path):
+    layout = replace(LAYOUT, n_outputs=n_outputs)
+    networks = draw(1000, layout=layout, min_width=1, sparse_share=0.5)
     networks.weight[networks.specs.mask & (torch.rand(networks.weight.shape) < 0.05)] = -0.0
-    sensitivity = torch.where(networks.specs.patch_mask, torch.rand(1000, LAYOUT.n_patches), 0.0)
+    sensitivity = torch.where(networks.specs.patch_mask, torch.rand(1000, layout.n_patches), 0.0)
     pq.write_table(tokenize_networks(networks, sensitivity), tmp_path / "tokens.parquet")
     table = pq.read_table(tmp_path / "tokens.parquet")
-    back = detokenize_networks(table, LAYOUT)
+    back = detokenize_networks(table, layout)
+    assert back.layout == layout
     for name in ("n_inputs", "widths", "activations", "mask"):
         assert torch.equal(getattr(back.specs, name), getattr(networks.specs, name))
     assert torch.equal(bits(back.weight), bits(networks.weight))
     assert exact_share(networks, table) == 1.0
-    assert torch.equal(detokenize_sensitivity(table, LAYOUT), sensitivity)
+    assert torch.equal(detokenize_sensitivity(table, layout), sensitivity)
+
+
+def test_only_tables_of_several_outputs_name_them():
+    one, three = (tokenize_networks(draw(5, layout=replace(LAYOUT, n_outputs=k))) for k in (1, 3))
+    assert "n_outputs" not in one.column_names
+    assert three["n_outputs"].to_pylist() == [3] * 5
+    for table, k in ((one, 3), (three, 1), (three, 2)):
+        with pytest.raises(ValueError, match=f"n_outputs must be {k}, as in the layout; row 0"):
+            detokenize_networks(table, replace(LAYOUT, n_outputs=k))
 
 
 def test_strided_and_empty_stacks_become_tokens_too():
@@ -102,24 +114,27 @@ def test_exact_share_counts_the_networks_that_differ():
     assert exact_share(changed, table) == 0.9
 
 
-def test_both_implementations_agree_on_dense_networks():
-    networks = draw(60, sparse_share=0.0)
+@pytest.mark.parametrize("n_outputs", [1, 2, 5])
+def test_both_implementations_agree_on_dense_networks(n_outputs):
+    networks = draw(60, layout=replace(LAYOUT, n_outputs=n_outputs), sparse_share=0.0)
     table = tokenize_networks(networks)
     for index in range(len(networks)):
         assert tokenize(networks.to_torch(index)).equal(tokens_of(table, index))
         same_state(detokenize(tokens_of(table, index)), networks.to_torch(index))
 
 
-def test_sparse_rows_become_the_layered_network_with_zeros():
-    networks = draw(30, sparse_share=1.0, bias_share=1.0, skip_share=0.0)
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_sparse_rows_become_the_layered_network_with_zeros(n_outputs):
+    layout = replace(LAYOUT, n_outputs=n_outputs)
+    networks = draw(30, layout=layout, sparse_share=1.0, bias_share=1.0, skip_share=0.0)
     table = tokenize_networks(networks)
     x = torch.randn(1, 7, LAYOUT.max_features)
-    expected = networks.predict(x)
+    expected = networks.answers(x)
     for index in range(len(networks)):
         net = detokenize(tokens_of(table, index))
         assert isinstance(net, nn.Sequential)
         n_inputs = int(networks.specs.n_inputs[index])
-        torch.testing.assert_close(net(x[0, :, :n_inputs])[:, 0], expected[index], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(net(x[0, :, :n_inputs]), expected[index], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
@@ -226,7 +241,10 @@ def test_headers_are_checked():
         (lambda: nn.Sequential(nn.Linear(2, 2), nn.Linear(3, 1)), r"must fit one another, got \[\(2, 2\), \(1, 3\)\]"),
         (lambda: SkipNetwork(nn.Sequential(nn.Linear(2, 1)), torch.ones(1, 2)), "SkipNetwork must have a hidden layer"),
         (lambda: SkipNetwork(sequential(nn.ReLU), torch.ones(1, 2)), r"skip must be \(\(1, 3\)"),
-        (lambda: nn.Linear(2, 1), "net must be nn.Sequential, SkipNetwork, EdgeNetwork or MLPRegressor, got Linear"),
+        (
+            lambda: nn.Linear(2, 1),
+            "net must be nn.Sequential, SkipNetwork, EdgeNetwork, MLPRegressor or MLPClassifier, got Linear",
+        ),
         (lambda: MLPRegressor(), "MLPRegressor must be fitted"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Convert: layers of a network as PyTorch modules and as scikit-learn's `MLPRegressor`."""
+"""Convert: layers of a network as PyTorch modules and as scikit-learn's `MLPRegressor` and `MLPClassifier`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from netformer.errors import InputError
 
 _MODULES = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
+Label = str | int | float | bool  # of a class, as users hold it
 SKLEARN_NAMES = {"identity": "identity", "relu": "relu", "tanh": "tanh", "sigmoid": "logistic"}
 
 
@@ -54,26 +55,65 @@ def sklearn_regressor(layers: Sequence[tuple[Tensor, Tensor | None, str]]) -> An
     """
     from sklearn.neural_network import MLPRegressor
 
-    names = [name for _, _, name in layers]
+    return _fitted(MLPRegressor, layers, "identity")
+
+
+def sklearn_classifier(layers: Sequence[tuple[Tensor, Tensor | None, str]], classes: Sequence[Label]) -> Any:
+    """A fitted `MLPClassifier` with these (weight, bias or None, activation) layers, whose outputs are logits: one, of
+    the second class, for two classes, one per class for more. classes: the labels, sorted.
+
+    Raises InputError as `sklearn_regressor` does, and as `check_classes`.
+    """
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.preprocessing import LabelBinarizer
+
+    check_classes(classes, len(layers[-1][0]))
+    if any(isinstance(label, float) and not label.is_integer() for label in classes):
+        raise InputError(
+            f"MLPClassifier takes float labels only where they are whole, got {list(classes)}; use to_torch"
+        )
+    classifier = _fitted(MLPClassifier, layers, "logistic" if len(classes) == 2 else "softmax")
+    classifier._label_binarizer = LabelBinarizer().fit(np.asarray(classes))
+    classifier.classes_ = classifier._label_binarizer.classes_
+    return classifier
+
+
+def check_classes(classes: Sequence[Label], n_outputs: int) -> None:
+    """Raises InputError for labels that are not sorted, not distinct, of several types or fewer than two, and for
+    another number of outputs than they have logits."""
+    kinds = {type(label) for label in classes}
+    if len(kinds) != 1 or not kinds <= {str, int, float, bool} or list(classes) != sorted(set(classes)):
+        rule = "classes must be distinct labels of one type (str, int, float or bool), sorted"
+        raise InputError(f"{rule}, got {list(classes)}")
+    if len(classes) < 2:
+        raise InputError(f"classes must be two or more labels, got {list(classes)}")
+    logits = 1 if len(classes) == 2 else len(classes)
+    if n_outputs != logits:
+        raise InputError(f"{len(classes)} classes must have {logits} output{'s' * (logits > 1)}, got {n_outputs}")
+
+
+def _fitted(kind: Any, layers: Sequence[tuple[Tensor, Tensor | None, str]], output: str) -> Any:
+    """An estimator of the class `kind` with these layers and the function `output` on what the last one gives."""
+    names, owner = [name for _, _, name in layers], kind.__name__
     dtype = layers[0][0].dtype
     if len(set(names[:-1])) > 1:
-        raise InputError(f"MLPRegressor has one activation for all hidden layers, got {names[:-1]}; use to_torch")
+        raise InputError(f"{owner} has one activation for all hidden layers, got {names[:-1]}; use to_torch")
     if names[-1] != "identity":
-        raise InputError(f"MLPRegressor has an identity output, got {names[-1]}; use to_torch")
+        raise InputError(f"{owner} has an identity output, got {names[-1]}; use to_torch")
     if not set(names) <= set(SKLEARN_NAMES):
-        raise InputError(f"MLPRegressor activations are {', '.join(SKLEARN_NAMES)}, got {names[0]}; use to_torch")
+        raise InputError(f"{owner} activations are {', '.join(SKLEARN_NAMES)}, got {names[0]}; use to_torch")
     if dtype not in (torch.float32, torch.float64):
-        raise InputError(f"MLPRegressor predicts in float32 or float64, got {dtype}; convert the network first")
+        raise InputError(f"{owner} predicts in float32 or float64, got {dtype}; convert the network first")
     sizes = tuple(len(weight) for weight, _, _ in layers[:-1])
-    regressor = MLPRegressor(hidden_layer_sizes=sizes, activation=SKLEARN_NAMES[names[0]])
-    regressor.coefs_ = [weight.T.contiguous().numpy().copy() for weight, _, _ in layers]
-    regressor.intercepts_ = [
+    net = kind(hidden_layer_sizes=sizes, activation=SKLEARN_NAMES[names[0]])
+    net.coefs_ = [weight.T.contiguous().numpy().copy() for weight, _, _ in layers]
+    net.intercepts_ = [
         (weight.new_zeros(len(weight)) if bias is None else bias).numpy().copy() for weight, bias, _ in layers
     ]
-    regressor.n_features_in_, regressor.n_outputs_ = layers[0][0].shape[1], len(layers[-1][0])
-    regressor.n_layers_, regressor.out_activation_ = len(layers) + 1, "identity"
+    net.n_features_in_, net.n_outputs_ = layers[0][0].shape[1], len(layers[-1][0])
+    net.n_layers_, net.out_activation_ = len(layers) + 1, output
     # What an optimiser would have left: partial_fit continues from here.
-    regressor.n_iter_, regressor.t_, regressor.loss_, regressor.best_loss_ = 0, 0, np.inf, np.inf
-    regressor.loss_curve_, regressor._no_improvement_count = [], 0
-    regressor.validation_scores_ = regressor.best_validation_score_ = None
-    return regressor
+    net.n_iter_, net.t_, net.loss_, net.best_loss_ = 0, 0, np.inf, np.inf
+    net.loss_curve_, net._no_improvement_count = [], 0
+    net.validation_scores_ = net.best_validation_score_ = None
+    return net

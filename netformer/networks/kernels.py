@@ -22,17 +22,18 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 @njit(**_PLAIN)
 @no_type_check
-def canonical(weight, mask, widths, activations, tolerance):
+def canonical(weight, mask, widths, activations, n_outputs, tolerance):
     """Replace every network by the representative of its orbit (`symmetry.canonicalize`), in place.
 
     weight (n, P, C), zero where mask (n, P, C) is False; float32 or float64, computed in float64. widths, activations
-    (n, L): units and activation of each layer, 0 where absent. tolerance: a ReLU unit whose norm is that close to 1
-    is left alone.
+    (n, L): units and activation of each layer, 0 where absent. n_outputs: how many patches, the last ones, are outputs.
+    tolerance: a ReLU unit whose norm is that close to 1 is left alone.
     """
-    n_layers, output, slots = widths.shape[1], weight.shape[1] - 1, weight.shape[2]
+    n_layers, patches, slots = widths.shape[1], weight.shape[1], weight.shape[2]
+    output = patches - n_outputs
     width = output // n_layers
     features = slots - 1 - width
-    w, m = np.empty((output + 1, slots)), np.empty((output + 1, slots), np.bool_)
+    w, m = np.empty((patches, slots)), np.empty((patches, slots), np.bool_)
     factor, best = np.empty(width), np.empty(width)
     strongest, order = np.empty(width, np.int64), np.empty(width, np.int64)
     reflected = np.empty(width, np.bool_)
@@ -45,10 +46,10 @@ def canonical(weight, mask, widths, activations, tolerance):
             units, code, here = widths[i, layer], activations[i, layer], layer * width
             if units == 0:
                 break
-            # Rows that read this layer: the next one, or the output after the last one.
+            # Rows that read this layer: the next one, or the outputs after the last one.
             deeper = layer + 1 < n_layers and widths[i, layer + 1] > 0
             begin = here + width if deeper else output
-            stop = begin + widths[i, layer + 1] if deeper else output + 1
+            stop = begin + widths[i, layer + 1] if deeper else patches
             for u in range(units):
                 row, column = w[here + u], 1 + features + u
                 scale = 1.0
@@ -99,7 +100,7 @@ def canonical(weight, mask, widths, activations, tolerance):
                 for u in range(units):
                     w[r, 1 + features + u] = spare[0, order[u]] / factor[order[u]]
                     m[r, 1 + features + u] = spare_mask[0, order[u]]
-        for p in range(output + 1):
+        for p in range(patches):
             for c in range(slots):
                 # A flipped sign must not leave -0.0 where there is no edge.
                 weight[i, p, c] = w[p, c] if m[p, c] else 0.0
@@ -108,20 +109,21 @@ def canonical(weight, mask, widths, activations, tolerance):
 
 @njit(**_PLAIN)
 @no_type_check
-def write(mask, weight, n_inputs, widths, activations, sensitivity, start, parent, vertex, kind, value, felt):
+def write(mask, weight, n_inputs, widths, activations, n_outputs, known, start, numbers, value, felt):
     """Write the edges of every network, sorted by (vertex, parent), from `start` (n + 1) on in the columns.
 
-    mask, weight (n, P, C). n_inputs (n). widths, activations (n, L). sensitivity (n, P) goes into felt; an empty one
-    is skipped. parent, vertex, kind, value, felt (edges): the columns.
+    mask, weight (n, P, C). n_inputs (n). widths, activations (n, L). known (n, P), sensitivities, goes into felt; an
+    empty one is skipped. numbers (3, edges): parent, vertex and type; value, felt (edges): the other columns.
     """
     n_layers, slots = widths.shape[1], mask.shape[2]
-    width = (mask.shape[1] - 1) // n_layers
+    width = (mask.shape[1] - n_outputs) // n_layers
     features = slots - 1 - width
+    parent, vertex, kind = numbers[0], numbers[1], numbers[2]
     for i in range(len(mask)):
         e, number, lower = start[i], 1 + n_inputs[i], 0
         for layer in range(n_layers + 1):
             hidden = layer < n_layers
-            units = widths[i, layer] if hidden else 1
+            units = widths[i, layer] if hidden else n_outputs
             if units == 0:
                 continue
             code = activations[i, layer] if hidden else 0
@@ -131,8 +133,8 @@ def write(mask, weight, n_inputs, widths, activations, sensitivity, start, paren
                     if mask[i, p, c]:
                         parent[e] = c if c <= features else lower + c - 1 - features
                         vertex[e], kind[e], value[e] = number + u, code, weight[i, p, c]
-                        if len(sensitivity):
-                            felt[e] = sensitivity[i, p]
+                        if len(known):
+                            felt[e] = known[i, p]
                         e += 1
             lower = number
             number += units

@@ -1,4 +1,4 @@
-"""Sensitivity: how much the output of a network depends on each of its vertices."""
+"""Sensitivity: how much the outputs of a network depend on each of its vertices."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ def sensitivity(
     x: Float[Tensor, "m rows features"],
     keep: Bool[Tensor, "m rows"] | None = None,
 ) -> Float[Tensor, "n patches"]:
-    """SeReNe neuron sensitivity: mean over rows of |d output / d pre-activation| of every vertex.
+    """SeReNe neuron sensitivity: mean over rows and outputs of |d output / d pre-activation| of every vertex v,
 
-    x: rows for each network, or one set of rows (m = 1) for all. keep: the rows that count, all when None. The output
-    vertex has 1, padding 0 (and every hidden vertex 0 for a network none of whose rows are kept).
+        S(v) = 1 / (rows K) * sum over rows and outputs k of |d y_k / d a_v|
+
+    x: rows for each network, or one set of rows (m = 1) for all. keep: the rows that count, all when None. An output
+    vertex has 1 / K (its own y_k moves one to one, the others not), padding 0 (and every hidden vertex 0 for a network
+    none of whose rows are kept).
 
     Source: Tartaglione et al., "SeReNe: Sensitivity-based regularization of neurons", arXiv 2102.03773.
 
@@ -58,15 +61,17 @@ def _chunk(
         h = activate(a, specs.activations[:, index])
     share = keep.to(weight.dtype)
     share = share / share.sum(1, keepdim=True).clamp(min=1)
-    out = weight.new_ones(len(networks), layout.n_patches)
-    last = weight[:, -1:, 1 + features :]
-    gradient = torch.zeros_like(h)
-    for index in reversed(range(n_layers)):
-        is_last = (specs.depth == index + 1).view(-1, 1, 1)
-        delta = torch.where(is_last, last, gradient) * slopes[index]
-        out[:, layout.layer(index)] = (delta.abs() * share.unsqueeze(2)).sum(1)
-        gradient = delta @ weight[:, layout.layer(index), 1 + features :]
-    return torch.where(specs.patch_mask, out, 0.0)
+    out = weight.new_zeros(len(networks), layout.n_patches)
+    out[:, layout.outputs] = 1
+    for patch in range(layout.outputs.start, layout.outputs.stop):
+        last = weight[:, patch : patch + 1, 1 + features :]
+        gradient = torch.zeros_like(h)
+        for index in reversed(range(n_layers)):
+            is_last = (specs.depth == index + 1).view(-1, 1, 1)
+            delta = torch.where(is_last, last, gradient) * slopes[index]
+            out[:, layout.layer(index)] += (delta.abs() * share.unsqueeze(2)).sum(1)
+            gradient = delta @ weight[:, layout.layer(index), 1 + features :]
+    return torch.where(specs.patch_mask, out / layout.n_outputs, 0.0)
 
 
 def _slope(a: Float[Tensor, "n rows width"], codes: Int[Tensor, " n"]) -> Float[Tensor, "n rows width"]:

@@ -5,7 +5,7 @@ Maps of a hidden unit that keep the function, all of which `canonicalize` undoes
     permutation   units of a layer in any order
     tanh          tanh(-a) = -tanh(a): incoming and outgoing weights change sign
     sigmoid       sigma(-a) = 1 - sigma(a): both change sign, the outgoing weight is added to the reader's bias; only
-                  where every vertex that reads the unit has a bias edge
+                  where every vertex that reads the unit, all outputs included, has a bias edge
     relu          relu(c a) = c relu(a), c > 0: incoming weights and bias times c, outgoing weights divided by c
 
 The representative, decided layer by layer from incoming weights alone:
@@ -16,18 +16,20 @@ The representative, decided layer by layer from incoming weights alone:
 
 Inputs are ordered by importance and positively correlated with y (see tasks), so that first units read first inputs
 with positive weights. Exact ties (such as ReLU units with a single edge, all scaled to 1 or -1) have no fixed order;
-identity and GELU units are only permuted. No edge appears or disappears, a zero weight stays an edge.
+identity and GELU units are only permuted. No edge appears or disappears, a zero weight stays an edge. The function is
+that of all outputs, in their order: what softmax adds, that one function may be added to every logit, is left alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from netformer.networks.specs import ACTIVATIONS, Specs
+from netformer.networks.specs import ACTIVATIONS
 from netformer.networks.stack import Networks
 
 _RELU, _TANH, _SIGMOID = (ACTIVATIONS.index(name) for name in ("relu", "tanh", "sigmoid"))
@@ -52,8 +54,9 @@ def canonicalize(networks: Networks) -> Networks:
     weight = networks.weight.detach().clone(memory_format=torch.contiguous_format)
     mask = specs.mask.clone(memory_format=torch.contiguous_format)
     widths, activations = specs.widths.contiguous(), specs.activations.contiguous()
-    kernels.canonical(weight.numpy(), mask.numpy(), widths.numpy(), activations.numpy(), tolerance)
-    return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), weight)
+    arrays = (weight.numpy(), mask.numpy(), widths.numpy(), activations.numpy())
+    kernels.canonical(*arrays, specs.n_outputs, tolerance)
+    return Networks(replace(specs, mask=mask), weight)
 
 
 def _representative(dtype: torch.dtype, tolerance: float) -> _Decide:
@@ -90,9 +93,9 @@ def _walk(networks: Networks, decide: _Decide) -> Networks:
         here = layout.layer(index)
         exists = specs.unit_mask[:, index]
         code = torch.where(exists[:, :1], specs.activations[:, index : index + 1], 0)
-        # Rows that read this layer: the next layer, or the output after the last one.
+        # Rows that read this layer: the next layer, or the outputs after the last one.
         last = (specs.depth == index + 1).view(-1, 1, 1)
-        readers = [(slice(layout.n_patches - 1, layout.n_patches), last)]
+        readers = [(layout.outputs, last)]
         if index + 1 < layout.max_hidden_layers:
             readers.append((layout.layer(index + 1), specs.depth.view(-1, 1, 1) > index + 1))
         unbiased = torch.zeros_like(exists)
@@ -117,7 +120,7 @@ def _walk(networks: Networks, decide: _Decide) -> Networks:
         weight[:, here] = weight[:, here].to(dtype).double()
     # A flipped sign must not leave -0.0 where there is no edge.
     weight = torch.where(mask, weight, 0.0).to(dtype)
-    return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), weight)
+    return Networks(replace(specs, mask=mask), weight)
 
 
 def _wide(order: Int[Tensor, "n width"], like: Tensor) -> Int[Tensor, "n width slots"]:

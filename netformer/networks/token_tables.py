@@ -20,7 +20,8 @@ def tokenize_networks(networks: Networks, sensitivity: Float[Tensor, "n patches"
     """A stack as a table, one row per network.
 
     Columns: n_inputs int32; widths and activations list<int16>, one entry per hidden layer; parent, vertex, type
-    list<int16>, weight and (where `sensitivity` of the vertices is given) sensitivity list<float32>, one entry an edge.
+    list<int16>, weight and (where `sensitivity` of the vertices is given) sensitivity list<float32>, one entry an edge;
+    n_outputs int16, where it is not 1. Outputs are the last vertices, in their order.
 
     Raises InputError for weights that are not float32, and for vertex numbers above 32767.
     """
@@ -28,30 +29,33 @@ def tokenize_networks(networks: Networks, sensitivity: Float[Tensor, "n patches"
     if networks.weight.dtype != torch.float32:
         raise InputError(f"tokens.weight is stored as float32, got {networks.weight.dtype}; convert the stack first")
     first = _first_numbers(specs.n_inputs, specs.widths)
-    if len(first) and int(first.max()) > _MAX_NUMBER:
-        raise InputError(f"vertex numbers must be at most {_MAX_NUMBER}, got {int(first.max())}; reduce n_inputs")
+    if len(first) and (highest := int(first.max()) + specs.n_outputs - 1) > _MAX_NUMBER:
+        raise InputError(f"vertex numbers must be at most {_MAX_NUMBER}, got {highest}; reduce n_inputs")
     from netformer.networks import kernels  # numba takes longer to import than the rest of this module
 
     mask, widths, activations = (part.contiguous().numpy() for part in (specs.mask, specs.widths, specs.activations))
     start = _offsets(np.count_nonzero(mask, axis=(1, 2)))
-    parent, vertex, types = np.empty((3, start[-1]), np.int16)
+    numbers = np.empty((3, start[-1]), np.int16)
     weight, felt = np.empty((2, start[-1]), np.float32)
     known = torch.empty(0, 0) if sensitivity is None else sensitivity.float()
     sources = (networks.weight.detach(), specs.n_inputs, known)
     values, n_inputs, known_values = (part.contiguous().numpy() for part in sources)
-    kernels.write(mask, values, n_inputs, widths, activations, known_values, start, parent, vertex, types, weight, felt)
+    stack = (mask, values, n_inputs, widths, activations, specs.n_outputs)
+    kernels.write(*stack, known_values, start, numbers, weight, felt)
     layers = _offsets(np.count_nonzero(widths, axis=1))
     lists = {
         "widths": (layers, widths[widths > 0].astype(np.int16)),
         "activations": (layers, activations[widths > 0].astype(np.int16)),
-        "parent": (start, parent),
-        "vertex": (start, vertex),
-        "type": (start, types),
+        "parent": (start, numbers[0]),
+        "vertex": (start, numbers[1]),
+        "type": (start, numbers[2]),
         "weight": (start, weight),
     }
     if sensitivity is not None:
         lists["sensitivity"] = (start, felt)
     columns = {name: pa.ListArray.from_arrays(offsets, pa.array(values)) for name, (offsets, values) in lists.items()}
+    if specs.n_outputs != 1:
+        columns["n_outputs"] = pa.array(np.full(len(specs), specs.n_outputs), pa.int16())
     return pa.table({"n_inputs": pa.array(specs.n_inputs.numpy(), pa.int32()), **columns})
 
 
@@ -79,7 +83,8 @@ def tokens_of(table: pa.Table, index: int) -> Tokens:
     row = table.slice(index, 1)
     sensitivity = _values(row, "sensitivity") if "sensitivity" in row.column_names else None
     parent, vertex, types = (_values(row, name).long() for name in ("parent", "vertex", "type"))
-    return Tokens(parent, vertex, _values(row, "weight"), types, row["n_inputs"][0].as_py(), 1, sensitivity)
+    n_inputs, n_outputs = row["n_inputs"][0].as_py(), int(_n_outputs(row)[0])
+    return Tokens(parent, vertex, _values(row, "weight"), types, n_inputs, n_outputs, sensitivity)
 
 
 def exact_share(networks: Networks, table: pa.Table) -> float:
@@ -92,7 +97,7 @@ def exact_share(networks: Networks, table: pa.Table) -> float:
 
 
 def _first_numbers(n_inputs: Int[Tensor, " n"], widths: Int[Tensor, "n layers"]) -> Int[Tensor, "n levels"]:
-    """Number of the first vertex of each hidden layer, and of the output."""
+    """Number of the first vertex of each hidden layer, and of the outputs."""
     return torch.cat([1 + n_inputs.unsqueeze(1), 1 + n_inputs.unsqueeze(1) + widths.cumsum(1)], 1)
 
 
@@ -105,6 +110,7 @@ def _place(table: pa.Table, layout: Layout) -> tuple[Specs, tuple[Tensor, Tensor
         for name in names:
             _fits(_lengths(table, name) == reference, f"{name} must have one entry for each layer or edge")
     _fits((n_inputs >= 1) & (n_inputs <= features), f"n_inputs must be 1..{features}")
+    _fits(_n_outputs(table) == layout.n_outputs, f"n_outputs must be {layout.n_outputs}, as in the layout")
     _fits((depth >= 1) & (depth <= n_layers), f"hidden layers must be 1..{n_layers}")
     present = torch.arange(n_layers) < depth.unsqueeze(1)
     widths, activations = torch.zeros(2, n, n_layers, dtype=torch.int64)
@@ -122,17 +128,24 @@ def _place(table: pa.Table, layout: Layout) -> tuple[Specs, tuple[Tensor, Tensor
     slot = torch.where(parent <= inputs, parent, 1 + features + parent - first.gather(1, above.unsqueeze(1)).squeeze(1))
     from_input = (parent <= inputs) & ((layer == 0) | is_output)
     good = (parent == 0) | ((parent > 0) & from_input) | ((parent > inputs) & (above == reads))
-    good &= (vertex > inputs) & (vertex <= first[:, -1])
+    good &= (vertex > inputs) & (vertex < first[:, -1] + layout.n_outputs)
     good &= types == nn.functional.pad(activations, (0, 1))[net, layer]
     if not bool(good.all()):
         edge = int((~good).int().argmax())
         found = f"parent {int(parent[edge])}, vertex {int(vertex[edge])}, type {int(types[edge])}"
-        rule = "an edge must run to the next layer or from an input to the output, with the layer's type"
+        rule = "an edge must run to the next layer or from an input to an output, with the layer's type"
         raise InputError(f"{rule}, got {found} in row {int(net[edge])}")
     patch = layer * layout.max_width + unit
     mask = torch.zeros(n, layout.n_patches, layout.n_slots, dtype=torch.bool)
     mask[net, patch, slot] = True
-    return Specs(n_inputs, widths, activations, mask), (net, patch, slot)
+    return Specs(n_inputs, widths, activations, mask, layout.n_outputs), (net, patch, slot)
+
+
+def _n_outputs(table: pa.Table) -> Int[Tensor, " n"]:
+    """Outputs of each network; tables of networks with one output do not name them."""
+    if "n_outputs" not in table.column_names:
+        return torch.ones(len(table), dtype=torch.int64)
+    return torch.tensor(table["n_outputs"].to_numpy(), dtype=torch.int64)
 
 
 def _fits(good: Bool[Tensor, " n"], rule: str) -> None:

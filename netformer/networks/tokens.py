@@ -2,13 +2,14 @@
 
 An edge is (parent number, vertex number, weight, type of the vertex). Vertex 0 is the bias vertex, inputs are
 1..n_inputs, then hidden units layer by layer, outputs last; a bias is an edge from vertex 0. Edges are sorted by
-(vertex, parent). An existing edge of weight zero is an edge.
+(vertex, parent). An existing edge of weight zero is an edge. The outputs of a network that classifies are logits:
+softmax and logistic function are no vertices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +17,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from netformer.errors import InputError
-from netformer.networks.convert import _MODULES, SKLEARN_NAMES, SkipNetwork, sklearn_regressor, torch_module
+from netformer.networks.convert import (
+    _MODULES,
+    SKLEARN_NAMES,
+    Label,
+    SkipNetwork,
+    check_classes,
+    sklearn_classifier,
+    sklearn_regressor,
+    torch_module,
+)
 from netformer.networks.specs import ACTIVATIONS, activate
 
 Layer = tuple[Tensor, Tensor | None, str]
@@ -27,10 +37,11 @@ class Tokens:
     """One network as edges; tensors, because numpy has no bfloat16.
 
     weight: in the dtype of the network. type: index into `ACTIVATIONS`, of the edge's vertex. sensitivity: of the
-    edge's vertex, where it is known.
+    edge's vertex, where it is known. n_outputs: the last vertices are the outputs. classes: sorted labels, where the
+    outputs are logits of classes: one output, the logit of the second class, for two of them, one per class for more.
 
     Raises InputError unless the edges are sorted and unique and form an acyclic network in which every hidden and
-    output vertex has an incoming edge.
+    output vertex has an incoming edge, and as `convert.check_classes` does.
     """
 
     # One entry an edge; equal lengths are checked below, with a message of our own.
@@ -41,6 +52,7 @@ class Tokens:
     n_inputs: int
     n_outputs: int = 1
     sensitivity: Float[Tensor, " sensitivities"] | None = None
+    classes: tuple[Label, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = [len(column) for column in (self.parent, self.vertex, self.weight, self.type)]
@@ -60,6 +72,8 @@ class Tokens:
         _refuse(mixed, "type must be the same for all edges of a vertex", kind)
         if not 1 <= self.n_outputs <= int(vertex[-1]) - self.n_inputs:
             raise InputError(f"n_outputs must be 1..{int(vertex[-1]) - self.n_inputs}, got {self.n_outputs}")
+        if self.classes:
+            check_classes(self.classes, self.n_outputs)
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -71,10 +85,14 @@ class Tokens:
 
     def equal(self, other: Tokens) -> bool:
         """Same edges, same weights to the bit, same header; sensitivities are not compared."""
-        header = (self.n_inputs, self.n_outputs, self.dtype) == (other.n_inputs, other.n_outputs, other.dtype)
+        heads = [(t.n_inputs, t.n_outputs, t.dtype, t.classes) for t in (self, other)]
         names = ("parent", "vertex", "type")
-        edges = header and all(torch.equal(getattr(self, name).long(), getattr(other, name).long()) for name in names)
-        return edges and torch.equal(self.weight.view(torch.uint8), other.weight.view(torch.uint8))
+        edges = all(torch.equal(getattr(self, name).long(), getattr(other, name).long()) for name in names)
+        return (
+            heads[0] == heads[1]
+            and edges
+            and torch.equal(self.weight.view(torch.uint8), other.weight.view(torch.uint8))
+        )
 
 
 class EdgeNetwork(nn.Module):
@@ -100,14 +118,13 @@ def tokenize(net: Any) -> Tokens:
     """The edges of a network.
 
     net: `nn.Sequential` of Linear layers with ReLU, Tanh, Sigmoid, exact GELU or nothing after each; a `SkipNetwork`
-    around one; an `EdgeNetwork`; or a fitted scikit-learn `MLPRegressor`. Training state (inplace, device,
-    requires_grad, optimiser) is not part of a network.
+    around one; an `EdgeNetwork`; or a fitted scikit-learn `MLPRegressor` or `MLPClassifier`, of any number of outputs.
+    Training state (inplace, device, requires_grad, optimiser) is not part of a network.
 
     Raises InputError for anything else, naming it.
     """
     if isinstance(net, EdgeNetwork):
-        t = net.tokens
-        return Tokens(t.parent, t.vertex, net.weight.detach().clone(), t.type, t.n_inputs, t.n_outputs, t.sensitivity)
+        return replace(net.tokens, weight=net.weight.detach().clone())
     if isinstance(net, SkipNetwork):
         layers = _sequential_layers(net.body)
         if len(layers) < 2 or layers[-1][2] != "identity":
@@ -118,21 +135,25 @@ def tokenize(net: Any) -> Tokens:
         return _join(layers, net.skip.detach().cpu())
     if isinstance(net, nn.Sequential):
         return _join(_sequential_layers(net), None)
-    from sklearn.neural_network import MLPRegressor
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     if isinstance(net, MLPRegressor):
-        return _join(_regressor_layers(net), None)
-    raise InputError(f"net must be nn.Sequential, SkipNetwork, EdgeNetwork or MLPRegressor, got {type(net).__name__}")
+        return _join(_sklearn_layers(net, ("identity",)), None)
+    if isinstance(net, MLPClassifier):
+        layers = _sklearn_layers(net, ("logistic", "softmax"))
+        return replace(_join(layers, None), classes=tuple(net.classes_.tolist()))
+    allowed = "nn.Sequential, SkipNetwork, EdgeNetwork, MLPRegressor or MLPClassifier"
+    raise InputError(f"net must be {allowed}, got {type(net).__name__}")
 
 
 def detokenize(tokens: Tokens, to: str = "torch") -> Any:
     """The network of these edges, in their dtype; `detokenize(tokenize(net))` has the weights of `net` bit for bit.
 
     to: "torch" gives `nn.Sequential`; a `SkipNetwork` where edges run from inputs to outputs; an `EdgeNetwork` where
-    the edges are not layers at all. "sklearn" gives a fitted `MLPRegressor`. In the layered forms an edge that does
-    not exist is a zero.
+    the edges are not layers at all: the outputs are logits where the tokens have classes. "sklearn" gives a fitted
+    `MLPRegressor`, or an `MLPClassifier` where they do. In the layered forms an edge that does not exist is a zero.
 
-    Raises InputError for what MLPRegressor cannot express: a skip, edges that are not layers, GELU, hidden activations
+    Raises InputError for what these two cannot express: a skip, edges that are not layers, GELU, hidden activations
     that differ, an output activation, half precision.
     """
     if to not in ("torch", "sklearn"):
@@ -141,8 +162,9 @@ def detokenize(tokens: Tokens, to: str = "torch") -> Any:
     if to == "sklearn":
         if split is None or split[1] is not None:
             what = "edges that are not layers" if split is None else "edges from inputs to outputs"
-            raise InputError(f"MLPRegressor has only edges between consecutive layers, got {what}; use to='torch'")
-        return sklearn_regressor(split[0])
+            owner = "MLPClassifier" if tokens.classes else "MLPRegressor"
+            raise InputError(f"{owner} has only edges between consecutive layers, got {what}; use to='torch'")
+        return sklearn_classifier(split[0], tokens.classes) if tokens.classes else sklearn_regressor(split[0])
     if split is None:
         return EdgeNetwork(tokens)
     return torch_module(*split)
@@ -178,16 +200,21 @@ def _sequential_layers(net: nn.Sequential) -> list[Layer]:
     return layers
 
 
-def _regressor_layers(net: Any) -> list[Layer]:
+def _sklearn_layers(net: Any, outputs: Sequence[str]) -> list[Layer]:
+    """Layers of a fitted estimator whose output function is one of `outputs`, without that function."""
+    owner = type(net).__name__
     if not hasattr(net, "coefs_"):
-        raise InputError("MLPRegressor must be fitted before it is tokenized; call fit first")
-    if net.out_activation_ != "identity":
-        raise InputError(f"MLPRegressor must have an identity output, got {net.out_activation_} (loss {net.loss!r})")
+        raise InputError(f"{owner} must be fitted before it is tokenized; call fit first")
+    if net.out_activation_ not in outputs:
+        found = f"{net.out_activation_} (loss {net.loss!r})"
+        raise InputError(f"{owner} must have the output {' or '.join(outputs)}, got {found}")
+    if net.out_activation_ == "logistic" and net.n_outputs_ > 1:
+        raise InputError(f"{owner} must give one class per row, got {net.n_outputs_} independent labels")
     hidden = {name: ours for ours, name in SKLEARN_NAMES.items()}[net.activation]
     names = [hidden] * (len(net.coefs_) - 1) + ["identity"]
     pairs = zip(net.coefs_, net.intercepts_, names, strict=True)
     layers: list[Layer] = [(torch.tensor(w.T), torch.tensor(b), name) for w, b, name in pairs]
-    _check_sizes(layers, "MLPRegressor")
+    _check_sizes(layers, owner)
     return layers
 
 
