@@ -105,10 +105,28 @@ def test_narrow_cells_are_those_of_the_nearest_prototype():
     g = torch.Generator().manual_seed(0)
     z, w = torch.randn(6, 400, 3, generator=g), torch.full((6, 3), 3**-0.5)
     share = torch.tensor([[0.25, 0.25, 0.5, 0.0]]).expand(6, 4)
-    p = classes._cells(z, z[:, :, 0], w, torch.full((6, 400), 1e-4), share, 200, g)
+    p, nearest = classes._cells(z, z[:, :, 0], w, torch.full((6, 400), 1e-4), share, 200, g)
     assert float(p[:, :200, :3].max(1).values.min()) > 0.999
     assert float(p.max(2).values.mean()) > 0.95
     assert not bool(p[:, :, 3].any())
+    assert int(nearest.max()) < 200
+    assert torch.equal(p.gather(1, nearest.unsqueeze(2).expand_as(p)).argmax(2), p.argmax(2))
+
+
+def test_rows_drawn_toward_their_prototypes_stay_in_their_cells():
+    """Toward a prototype no other one comes nearer; columns of few values, gaps and categories are left as they are."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 200, 4, generator=g)
+    x[:, :, 2] = (x[:, :, 2] > 0).float()
+    x[:, 5, 0] = torch.nan
+    at = torch.arange(0, 200, 20)
+    nearest = at[torch.cdist(x[:, :, 1:2], x[:, at, 1:2]).argmin(2)]
+    moved = classes._gathered(x, torch.tensor([[True, True, True, False]]).expand(60, 4), nearest, g)
+    assert torch.equal(moved[:, :, 2:], x[:, :, 2:])
+    assert torch.equal(moved.isnan(), x.isnan())
+    changed = (moved[:, :, 1] != x[:, :, 1]).any(1)
+    assert 15 < int(changed.sum()) < 45
+    assert torch.equal(at[torch.cdist(moved[:, :, 1:2], moved[:, at, 1:2]).argmin(2)], nearest)
 
 
 def test_label_noise_is_the_least_probability_of_a_class():

@@ -5,10 +5,7 @@ drawn per task (`WAYS`): steps of a noisy score between thresholds, ordered alon
 functions; cells around prototypes. Each gives the probabilities of the classes in closed form, label noise is mixed
 into them, and the classes are drawn from the result. So the probabilities are true, given what the function reads;
 where the observation layer hides some of it (or a graph its other nodes), no method can know them. Their expected log
-loss is the floor of a task.
-
-The held-out family, steps of Friedman 1-3 (Friedman 1991), has uses of random numbers and a function of its own, which
-no stream calls.
+loss is the floor of a task. The held-out family, steps of Friedman 1-3 (1991), has a function that no stream calls.
 """
 
 from __future__ import annotations
@@ -42,13 +39,14 @@ from netformer.tasks.task import TEST, TRAIN, ClassTask
 MAX_CLASSES = 10
 LEAST = 2  # rows of every class among the rows fitted
 ROWS_PER_CLASS = 5  # of the rows fitted, at least, in the mean of the classes
-WAYS = ("ordered", "permuted", "functions", "cells")
-WAY_SHARES = (0.2, 0.15, 0.4, 0.25)
+WAYS, WAY_SHARES = ("ordered", "permuted", "functions", "cells"), (0.2, 0.15, 0.4, 0.25)
+BALANCE = (0.25, 0.4, 0.35)  # tasks whose classes are equal, cut at random thresholds, or down to a few rows
 BINARY_SHARE = 0.5
 NOISY_SHARE, NOISE = 0.3, (0.01, 0.3)  # tasks with label noise, and the share of their labels that are drawn anew
 SWING = 0.8  # of the logarithm of the spread with one column, where the noise depends on the input
 GUMBEL = math.sqrt(6) / math.pi  # scale of Gumbel noise of deviation 1
 MOST_PROTOTYPES = 5  # per class
+TIGHT = (0.2, 0.8)  # distance of a row from its prototype afterwards, over that before
 BLUR = 0.6  # width of the clouds around prototypes over the mean distance to the nearest one, where the spread is 1
 ROUNDS = 30  # of the search for the biases that give classes their shares
 
@@ -74,9 +72,7 @@ class DrawnClasses:
     @property
     def rows(self) -> Int[Tensor, "n rows"]:
         """TRAIN for the rows fitted, TEST for the others."""
-        codes = torch.full_like(self.codes, TEST)
-        codes[:, : self.fitted] = TRAIN
-        return codes
+        return torch.where(torch.arange(self.codes.shape[1]) < self.fitted, TRAIN, TEST).expand_as(self.codes)
 
 
 def floor(
@@ -114,19 +110,18 @@ def _class_counts(n: int, fitted: int, g: Generator) -> Int[Tensor, " n"]:
 
 
 def _class_shares(own: Bool[Tensor, "n classes"], fitted: int, g: Generator) -> Float[Tensor, "n classes"]:
-    """Of the classes of each task: equal, as random thresholds cut them, or down to a few rows."""
+    """How many of the rows fitted are of each class, by `BALANCE`."""
     least = (LEAST + 1) / fitted
     cuts = -torch.log(torch.rand(own.shape, generator=g).clamp(1e-6, 1 - 1e-6))  # Dirichlet(1), once normed
     options = torch.stack([torch.ones(own.shape), cuts, log_uniform(least, 1.0, *own.shape, g=g)])
-    kind = torch.multinomial(torch.tensor([0.25, 0.4, 0.35]), len(own), True, generator=g)
+    kind = torch.multinomial(torch.tensor(BALANCE), len(own), True, generator=g)
     weight = options[kind, torch.arange(len(own))] * own
     share = (weight / weight.sum(1, keepdim=True)).clamp(min=least) * own
     return share / share.sum(1, keepdim=True)
 
 
-def _steps(
-    clean: Float[Tensor, "n rows"], spread: Float[Tensor, "n rows"], share: Tensor, fitted: int, g: Generator
-) -> Float[Tensor, "n rows classes"]:
+# Below: z (n, rows, features); clean, spread (n, rows); w (n, features); share, own (n, classes); p (n, rows, classes).
+def _steps(clean: Tensor, spread: Tensor, share: Tensor, fitted: int, g: Generator) -> Tensor:
     """A class for each step of the score plus normal noise; thresholds are noisy scores of rows fitted."""
     noisy = (clean + spread * normal(*clean.shape, g=g))[:, :fitted].sort(1).values
     at = (share.cumsum(1) * fitted).floor().long().clamp(max=fitted - 1)
@@ -136,21 +131,17 @@ def _steps(
     return below.diff(dim=2, prepend=torch.zeros_like(below[:, :, :1])).clamp(min=0)
 
 
-def _largest(
-    z: Tensor, clean: Tensor, w: Tensor, spread: Tensor, share: Tensor, fitted: int, g: Generator
-) -> Float[Tensor, "n rows classes"]:
+def _largest(z: Tensor, clean: Tensor, w: Tensor, spread: Tensor, share: Tensor, fitted: int, g: Generator) -> Tensor:
     """The class whose function plus Gumbel noise is largest. The first is the task's own function, the others are of
-    direct families drawn one by one; biases give the classes their shares of the rows fitted.
-
-    The biases are found as prices in an auction with falling temperature: each rises where its class has too few rows.
-    """
+    direct families drawn one by one. Biases give classes their shares of the rows fitted; they are found as prices in
+    an auction with falling temperature, which rise where a class has too few rows."""
     own = share > 0
     task, column = own.nonzero().unbind(1)
-    family = torch.randint(len(DIRECT), task.shape, generator=g)
+    family, functions = torch.randint(len(DIRECT), task.shape, generator=g), tuple(DIRECT.values())
     scores = torch.full((*own.shape, z.shape[1]), -torch.inf)
     for code in family.unique().tolist():
-        at, function = (family == code).nonzero().squeeze(1), list(DIRECT.values())[code]
-        scores[task[at], column[at]] = standardize(function(z[task[at]], w[task[at]], g))
+        at = (family == code).nonzero().squeeze(1)
+        scores[task[at], column[at]] = standardize(functions[code](z[task[at]], w[task[at]], g))
     scores[:, 0] = clean
     scores = scores.transpose(1, 2)
     bias, target = torch.zeros(len(z), 1, own.shape[1]), torch.where(own, share, 1.0).log().unsqueeze(1)
@@ -164,10 +155,10 @@ def _largest(
 
 def _cells(
     z: Tensor, clean: Tensor, w: Tensor, spread: Tensor, share: Tensor, fitted: int, g: Generator
-) -> Float[Tensor, "n rows classes"]:
+) -> tuple[Tensor, Int[Tensor, "n rows"]]:
     """The class of the prototype a row belongs to, in an even mixture of normal clouds around prototypes: nearly the
     nearest one where the clouds are narrow. Prototypes are rows fitted, at least one of every class; nearness counts
-    the columns that matter and, in half of the tasks, the task's own function."""
+    the columns that matter and, in half of the tasks, the task's own function. Second: which row is the nearest."""
     n, classes = share.shape
     height = uniform(0.3, 1.0, n, 1, 1, g=g) * (torch.rand(n, 1, 1, generator=g) < 0.5)
     point = torch.cat([z * w.unsqueeze(1), height * clean.unsqueeze(2)], 2)
@@ -182,13 +173,22 @@ def _cells(
     near = distance.min(2, keepdim=True).values
     unit = near.mean(1, keepdim=True).clamp(min=1e-6) * BLUR * spread.unsqueeze(2).sqrt()
     weight = torch.softmax(-0.5 * ((distance / unit).square() - (near / unit).square()), 2)
-    index = of_class.unsqueeze(1).expand_as(weight)
-    return torch.zeros(n, len(weight[0]), classes).scatter_add(2, index, weight)
+    p = torch.zeros(n, len(weight[0]), classes).scatter_add(2, of_class.unsqueeze(1).expand_as(weight), weight)
+    return p, at.gather(1, distance.argmin(2))
 
 
-def _with_noise(
-    p: Float[Tensor, "n rows classes"], own: Bool[Tensor, "n classes"], fitted: int, g: Generator
-) -> Float[Tensor, "n rows classes"]:
+def _gathered(x: Tensor, numbers: Tensor, nearest: Int[Tensor, "n rows"], g: Generator) -> Tensor:
+    """In half of the tasks rows are drawn toward their prototypes, so that classes lie apart, as those of many tables
+    do; not in columns with few values. numbers: (n, features), columns that are no categories."""
+    n, rows, _ = x.shape
+    distinct = (x.sort(1).values.diff(dim=1) > 0).sum(1, keepdim=True)
+    moving = (distinct > rows // 4) & numbers.unsqueeze(1) & (torch.rand(n, 1, 1, generator=g) < 0.5)
+    centre = x.gather(1, nearest.unsqueeze(2).expand_as(x))
+    moved = centre + uniform(*TIGHT, n, 1, 1, g=g) * (x - centre)
+    return torch.where(moving & centre.isfinite(), moved, x)
+
+
+def _with_noise(p: Tensor, own: Bool[Tensor, "n classes"], fitted: int, g: Generator) -> Tensor:
     """In some tasks a share of the labels is drawn anew, evenly or as the classes are frequent."""
     n = len(p)
     share = log_uniform(*NOISE, n, 1, 1, g=g) * (torch.rand(n, 1, 1, generator=g) < NOISY_SHARE)
@@ -197,9 +197,7 @@ def _with_noise(
     return (1 - share) * p + share * anew
 
 
-def _at_least(
-    codes: Int[Tensor, "n rows"], p: Tensor, own: Bool[Tensor, "n classes"], fitted: int
-) -> Int[Tensor, "n rows"]:
+def _at_least(codes: Int[Tensor, "n rows"], p: Tensor, own: Tensor, fitted: int) -> Int[Tensor, "n rows"]:
     """The same classes, but those with fewer than `LEAST` of the rows fitted are given the rows likeliest to be theirs,
     of classes that have more than that. Needs `LEAST` rows fitted per class."""
     codes = codes.clone()
@@ -224,14 +222,16 @@ def _labelled(drawn: DrawnTasks, fitted: int, ways: Sequence[str], prior: TaskPr
     spread, w = _spread(z, n_classes, prior, g), importance(n, features, used, g)
     odds = torch.tensor([WAY_SHARES[WAYS.index(name)] for name in ways])
     way = torch.multinomial(odds, n, True, generator=g)
-    p = torch.zeros(*drawn.clean.shape, MAX_CLASSES)
+    p, x = torch.zeros(*drawn.clean.shape, MAX_CLASSES), drawn.x.clone()
     for code in way.unique().tolist():
         at, name = (way == code).nonzero().squeeze(1), ways[code]
         if name in ("ordered", "permuted"):
             p[at] = _steps(drawn.clean[at], spread[at], share[at], fitted, g)
+        elif name == "functions":
+            p[at] = _largest(z[at], drawn.clean[at], w[at], spread[at], share[at], fitted, g)
         else:
-            make = _largest if name == "functions" else _cells
-            p[at] = make(z[at], drawn.clean[at], w[at], spread[at], share[at], fitted, g)
+            p[at], nearest = _cells(z[at], drawn.clean[at], w[at], spread[at], share[at], fitted, g)
+            x[at] = _gathered(x[at], drawn.levels[at] == 0, nearest, g)
     # Without an order, which class is the first, the most frequent, or that of the task's own function is chance.
     ordered = torch.tensor([name == "ordered" for name in ways])[way]
     chance = (torch.rand(own.shape, generator=g) + ~own * 1.0).argsort(1)
@@ -240,7 +240,7 @@ def _labelled(drawn: DrawnTasks, fitted: int, ways: Sequence[str], prior: TaskPr
     p = _with_noise(p / p.sum(2, keepdim=True), own, fitted, g)
     codes = _at_least((p / torch.empty_like(p).exponential_(generator=g)).argmax(2), p, own, fitted)
     names = tuple(ways[int(c)] for c in way)
-    return DrawnClasses(drawn.x, codes, p, n_classes, drawn.n_features, drawn.family, names, drawn.levels, fitted)
+    return DrawnClasses(x, codes, p, n_classes, drawn.n_features, drawn.family, names, drawn.levels, fitted)
 
 
 def draw_class_tasks(
