@@ -15,7 +15,7 @@ from sklearn.inspection import permutation_importance
 from netformer import Population
 from netformer.errors import InputError
 from netformer.exports import explain
-from netformer.exports.explain import typical_row
+from netformer.exports.formula import typical_row
 
 FEW = ("size", "age, in years", "stand", "firm", "grade", "seen", "far", "open")  # left out: three columns stay
 

@@ -11,7 +11,7 @@ from sklearn.datasets import make_friedman1
 
 from netformer import NetFormer, NetFormerRegressor, Population
 from netformer.errors import InputError
-from netformer.exports.shown import MOST_ROWS, html_of
+from netformer.exports.population import MOST_ROWS, html_of
 
 NASTY = "<script>alert('x')</script>"
 

@@ -15,8 +15,8 @@ from readers import data_of, in_node
 
 from netformer import export
 from netformer.errors import InputError
-from netformer.exports.explain import MOST_EXACT, typical_row
-from netformer.exports.formula import formula_of
+from netformer.exports.explain import MOST_EXACT
+from netformer.exports.formula import formula_of, typical_row
 from netformer.sources.web import MOST_FIELDS, NETWORK, PAGE, STYLE, TEMPLATE, page_data
 from netformer.tables.cells import GAPS, read_number
 from netformer.tables.reading import read

@@ -11,7 +11,7 @@ import pytest
 from mixed import networks_for, table
 
 from netformer import export
-from netformer.exports.explain import typical_row
+from netformer.exports.formula import typical_row
 from stages.report_check import BROWSERS, Browser, complaints
 
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)

@@ -150,7 +150,7 @@ def units(bundle: Population, X: pd.DataFrame) -> Section:
     formula, z = formula_of(bundle.reading, bundle.stack(OURS)), bundle.read(X)
     scale, names = bundle.reading.target_scale, bundle.reading.input_names
     terms: list[tuple[float, list[Cell]]] = []
-    for name, weight, values in zip(names, formula.skip.tolist(), z.T, strict=True):
+    for name, weight, values in zip(names, formula.outputs[0].skip.tolist(), z.T, strict=True):
         adds = abs(weight) * float(values.std()) * scale
         terms.append((adds, [name, "linear", f"{name} {weight:+.3g}", adds]))
     for index, (kind, reads, added) in enumerate(_hidden(formula, z, names)):
@@ -170,7 +170,7 @@ def units(bundle: Population, X: pd.DataFrame) -> Section:
 def _hidden(formula: Formula, z: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, np.ndarray]]:
     """Of each unit of each last hidden layer: activation, what it reads, and what it adds in each row."""
     found = []
-    for body, head in zip(formula.bodies, formula.heads, strict=True):
+    for body, head in zip(formula.bodies, formula.outputs[0].heads, strict=True):
         h = z
         for layer in body:
             h = ACTIVATE[layer.activation](h @ layer.weight.T + layer.bias)

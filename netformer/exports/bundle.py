@@ -22,6 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from netformer.errors import InputError
+from netformer.exports.classes import n_outputs_of
 from netformer.exports.intervals import LEVELS, Intervals
 from netformer.files import replacing
 from netformer.networks.specs import Specs
@@ -31,7 +32,7 @@ from netformer.tables.columns import Column
 from netformer.tables.inputs import PERIODS, Input
 from netformer.tables.reading import Reading
 
-FORMAT = 5  # 5: words that stand for gaps, and their share
+FORMAT = 6  # 6: classes
 _SHOWN = 200  # characters of a value that is wrong
 _JSON, _TENSORS = "networks.json", "networks.safetensors"
 GROUPS = "groups.json"  # of a folder that holds a network per group (`exports.groups`)
@@ -42,7 +43,7 @@ _PARTS_OF = {  # of an input, by kind of its column
     "date": ("value", "missing", "sin", "cos"),
     "category": ("level", "rank", "mean", "count"),
 }
-_READING = {"table", "inputs", "target", "given", "left_out", "notes"}
+_READING = {"table", "inputs", "target", "given", "left_out", "notes", "classes"}
 _PARTS = {"n_inputs": torch.int64, "widths": torch.int64, "activations": torch.int64, "mask": torch.bool}
 
 
@@ -115,9 +116,11 @@ def read_folder(
         if target.shape != (2,):
             raise InputError(f"target must be center and scale, found shape {tuple(target.shape)}")
         reading = _reading_of(described["reading"], maps.numpy(), float(target[0]), float(target[1]))
-        wide = _stack_of(tensors, "wide") if any(name.startswith("wide.") for name in tensors) else None
+        outputs = n_outputs_of(len(reading.classes))
+        wide = _stack_of(tensors, "wide", outputs) if any(name.startswith("wide.") for name in tensors) else None
         expected = _tensor(tensors, "expected_r2", torch.float32, 1)
-        return reading, _stack_of(tensors, "networks"), expected, wide, described["about"], _intervals_of(tensors)
+        networks = _stack_of(tensors, "networks", outputs)
+        return reading, networks, expected, wide, described["about"], _intervals_of(tensors)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
 
@@ -145,6 +148,7 @@ def _described(reading: Reading) -> dict[str, Any]:
         "given": list(reading.given),
         "left_out": [list(pair) for pair in reading.left_out],
         "notes": list(reading.notes),
+        "classes": list(reading.classes),
     }
 
 
@@ -158,7 +162,8 @@ def _reading_of(described: dict[str, Any], maps: np.ndarray, center: float, scal
     _require(all(len(pair) == 2 for pair in pairs), "left_out", "pairs of a column and a reason", pairs)
     left_out = tuple((name, reason) for name, reason in pairs)
     _require(isinstance(described["target"], str), "target", "a name", described["target"])
-    reading = Reading(table, inputs, maps, described["target"], center, scale, given, left_out, notes)
+    classes = _labels(described["classes"])
+    reading = Reading(table, inputs, maps, described["target"], center, scale, given, left_out, notes, classes)
     crossed = reading.low > reading.high
     _require(not crossed.any(), "low of an input", "at most high", list(np.array(reading.input_names)[crossed]))
     names = [*reading.columns, *(name for name, _ in left_out)]
@@ -223,6 +228,16 @@ def _texts(value: Any, name: str) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def _labels(value: Any) -> tuple[Any, ...]:
+    """Labels of classes: all text, all truth values or all numbers, in order."""
+    labels = _list(value, "classes")
+    text, truth = (all(isinstance(label, kind) for label in labels) for kind in (str, bool))
+    if not (text or truth):
+        _numbers(labels, "classes")
+    _require(sorted(labels) == labels, "classes", "in order", labels)
+    return tuple(labels)
+
+
 def _numbers(value: Any, name: str) -> tuple[float, ...]:
     numbers = _list(value, name)
     most = sys.float_info.max  # no nan, no infinity and no whole number beyond is within
@@ -248,7 +263,7 @@ def _intervals_of(tensors: Mapping[str, Tensor]) -> Intervals | None:
     return Intervals(output, table[:2], table[2:])
 
 
-def _stack_of(tensors: Mapping[str, Tensor], name: str) -> Networks:
+def _stack_of(tensors: Mapping[str, Tensor], name: str, n_outputs: int) -> Networks:
     dims = {"n_inputs": 1, "widths": 2, "activations": 2, "mask": 3}
     parts = {part: _tensor(tensors, f"{name}.{part}", dtype, dims[part]) for part, dtype in _PARTS.items()}
     weight = tensors.get(f"{name}.weight")
@@ -261,4 +276,4 @@ def _stack_of(tensors: Mapping[str, Tensor], name: str) -> Networks:
         raise InputError(
             f"{name}: weight must have the shape of mask {tuple(specs[3].shape)}, found {tuple(weight.shape)}"
         )
-    return Networks(Specs(*specs), weight)
+    return Networks(Specs(*specs, n_outputs), weight)

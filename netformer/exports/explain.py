@@ -29,8 +29,9 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from netformer.errors import InputError
-from netformer.exports.formula import ACTIVATE, Formula, Layer
-from netformer.tables.columns import Column, matched
+from netformer.exports.classes import codes_of, log_loss, probabilities
+from netformer.exports.formula import ACTIVATE, Formula, Layer, cells_for, typical_row
+from netformer.tables.columns import matched
 from netformer.tables.reading import Reading
 
 MOST_EXACT = 10  # columns that a network reads, up to which all sets of them are run
@@ -45,25 +46,30 @@ class Explanation:
     """Contributions of columns to predictions; the fields are those of `shap.Explanation`, which `to_shap` gives.
 
     values: (rows, columns), in units of the target; base_values + values.sum(1) is the prediction. base_values: (rows,)
-    the prediction for the reference rows, the same for all. data: (rows, columns) the cells: numbers where all columns
+    the prediction for the reference rows, the same for all. Of a target of classes predictions are logits
+    (`exports.classes`): of two classes that of the second, of more (rows, columns, classes) and (rows, classes).
+    classes: their labels, none of a target of numbers. data: (rows, columns) the cells: numbers where all columns
     are numbers, else objects, numbers as they were read. feature_names: the columns in use (`Population.columns`);
     those left out contribute nothing. error_std: (rows, columns) the standard error of each value, 0 where it is exact.
     target: name of the target.
     """
 
-    values: Float[np.ndarray, "rows columns"]
-    base_values: Float[np.ndarray, " rows"]
+    values: Float[np.ndarray, "rows columns *classes"]
+    base_values: Float[np.ndarray, rows * classes]
     data: np.ndarray
     feature_names: list[str]
-    error_std: Float[np.ndarray, "rows columns"]
+    error_std: Float[np.ndarray, "rows columns *classes"]
     target: str
+    classes: tuple[Any, ...] = ()
 
     def __len__(self) -> int:
         return len(self.values)
 
     def mean_sizes(self) -> pd.Series:
-        """Mean |contribution| of each column over the rows, largest first, in units of the target."""
-        sizes = pd.Series(np.abs(self.values).mean(0), self.feature_names, name="mean |contribution|")
+        """Mean |contribution| of each column over the rows (and classes), largest first, in units of the target."""
+        size = np.abs(self.values).mean(0)
+        size = size.mean(1) if size.ndim == 2 else size
+        sizes = pd.Series(size, self.feature_names, name="mean |contribution|")
         return sizes.sort_values(ascending=False, kind="stable")
 
     def to_shap(self) -> Any:
@@ -77,7 +83,7 @@ class Explanation:
             self.base_values,
             self.data,
             feature_names=self.feature_names,
-            output_names=self.target,
+            output_names=list(map(str, self.classes)) if len(self.classes) > 2 else self.target,
             error_std=self.error_std,
         )
 
@@ -86,7 +92,8 @@ class Explanation:
         how = f"sampled, standard error at most {error:.3g}" if error else "exact"
         names = ", ".join(self.mean_sizes().index[:3]) if len(self) else ""
         lines = [f"Explanation of {self.target!r}: {len(self)} rows, {len(self.feature_names)} columns, {how}"]
-        lines += [f"base value: {self.base_values[0]:.6g}; largest contributions: {names}"] if len(self) else []
+        base = ", ".join(f"{value:.6g}" for value in np.atleast_1d(self.base_values[0])) if len(self) else ""
+        lines += [f"base value: {base}; largest contributions: {names}"] if len(self) else []
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -112,25 +119,24 @@ def explained(
     reading = formula.reading
     owns, reference = _owns(reading), _references(reading, background)
     seeds = np.random.SeedSequence(random_state).spawn(len(formula.bodies))
-    values = ((z - reference.mean(0)) * formula.skip) @ np.stack(owns, 1)
+    skip, own = np.stack([one.skip for one in formula.outputs], 1), np.stack(owns, 1).astype(np.float64)
+    values = np.einsum("ri,io,ic->rco", z - reference.mean(0), skip, own, optimize=True)
     variances = np.zeros_like(values)
-    for body, head, seed in zip(formula.bodies, formula.heads, seeds, strict=True):
+    heads = [np.stack(own, 1) for own in zip(*(one.heads for one in formula.outputs), strict=True)]
+    for body, head, seed in zip(formula.bodies, heads, seeds, strict=True):
         edges = (body[0].weight != 0).any(0)
         read = [index for index, own in enumerate(owns) if (own & edges).any()]
         if read:
             design = _Design.of(len(read), n_pairs, seed)
-            own, variance = _body_values(body, head, z, reference, [owns[index] for index in read], design)
-            values[:, read] += own
+            some, variance = _body_values(body, head, z, reference, [owns[index] for index in read], design)
+            values[:, read] += some
             variances[:, read] += variance
-    base = reading.answer(formula.inner(reference)).mean()
-    return Explanation(
-        values * reading.target_scale,
-        np.full(len(z), base),
-        _cells(reading, X),
-        list(reading.columns),
-        np.sqrt(variances) * reading.target_scale,
-        reading.target,
-    )
+    base = np.repeat(reading.answer(formula.inner(reference)).mean(0)[None], len(z), 0)
+    values, error = values * reading.target_scale, np.sqrt(variances) * reading.target_scale
+    if base.shape[1] == 1:
+        values, error, base = values[:, :, 0], error[:, :, 0], base[:, 0]
+    cells, names = _cells(reading, X), list(reading.columns)
+    return Explanation(values, base, cells, names, error, reading.target, reading.classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,18 +183,19 @@ class _Design:
 
 def _body_values(
     body: Sequence[Layer],
-    head: Float[np.ndarray, " units"],
+    head: Float[np.ndarray, "units outputs"],
     z: Float[np.ndarray, "rows inputs"],
     reference: Float[np.ndarray, "references inputs"],
     owns: Sequence[np.ndarray],
     design: _Design,
-) -> tuple[Float[np.ndarray, "rows k"], Float[np.ndarray, "rows k"]]:
+) -> tuple[Float[np.ndarray, "rows k outputs"], Float[np.ndarray, "rows k outputs"]]:
     """Contributions of k columns to one body, and their variances. owns: of each column, which inputs are its."""
     first, *others = body
     widest = max(len(layer.bias) for layer in body)
     edges = [first.weight[:, own].T for own in owns]
     step = max(1, _BLOCK // (len(design.member) * widest))
-    values, variances = np.zeros((len(z), len(owns))), np.zeros((len(z), len(owns)))
+    values = np.zeros((len(z), len(owns), head.shape[1]))
+    variances = np.zeros_like(values)
     for start in range(0, len(z), step):
         rows, parts = z[start : start + step], []
         for one in reference:
@@ -198,7 +205,8 @@ def _body_values(
             h = ACTIVATE[first.activation](a.reshape(-1, a.shape[-1]))
             for layer in others:
                 h = ACTIVATE[layer.activation](h @ layer.weight.T + layer.bias)
-            parts.append(design.contributions((h @ head).reshape(len(rows), -1)))
+            sums = (h @ head).reshape(len(rows), -1, head.shape[1])
+            parts.append(np.stack([design.contributions(sums[:, :, k]) for k in range(head.shape[1])], -1))
         estimates = np.mean(parts, 0)
         values[start : start + step] = estimates.mean(0)
         if len(estimates) > 1:
@@ -213,18 +221,31 @@ def importances(
     _check_count("n_repeats", n_repeats, 1)
     _check_count("random_state", random_state, 0)
     reading = formula.reading
-    t = reading.standardize_target(_target(y, len(z)))
-    rng, error, found = np.random.default_rng(random_state), np.square(t - formula.inner(z)), []
+    error_of, unit = _errors(reading, y, len(z))
+    rng, error, found = np.random.default_rng(random_state), error_of(formula.inner(z)), []
     for own in _owns(reading):
         more = np.zeros(len(z))
         for _ in range(n_repeats):
             shuffled = z.copy()
             shuffled[:, own] = z[rng.permutation(len(z))][:, own]
-            more += (np.square(t - formula.inner(shuffled)) - error) / n_repeats / t.var()
+            more += (error_of(formula.inner(shuffled)) - error) / n_repeats / unit
         found.append((more.mean(), more.std(ddof=1) / len(z) ** 0.5))
     return pd.DataFrame(found, columns=["importance", "standard_error"]).assign(column=reading.columns)[
         ["column", "importance", "standard_error"]
     ]
+
+
+def _errors(reading: Reading, y: Any, count: int) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
+    """What makes the error of each row of the outputs, and the mean error of who knows the mean of y, or how frequent
+    its classes are: squared, or the log loss."""
+    if reading.classes:
+        codes = codes_of(y, reading.classes)
+        if len(codes) != count or count < 2 or len(set(codes.tolist())) < 2:
+            raise InputError(f"y must be a label per row of X, of at least 2 rows and classes, got {len(codes)}")
+        share = np.bincount(codes) / len(codes)
+        return (lambda logits: log_loss(logits, codes)), float(-np.log(share[codes]).mean())
+    t = reading.standardize_target(_target(y, count))
+    return (lambda answers: np.square(t - answers[:, 0])), float(t.var())
 
 
 def _target(y: Any, count: int) -> Float[np.ndarray, " rows"]:
@@ -257,8 +278,11 @@ def dependence(
     for moved in reading.standardize(rows)[:, own]:
         z = reference.copy()
         z[:, own] = moved
-        predicted.append(float(reading.answer(formula.inner(z)).mean()))
-    return pd.DataFrame({"value": cells, "prediction": predicted})
+        answers = formula.inner(z)
+        predicted.append((probabilities(answers) if reading.classes else reading.answer(answers)).mean(0))
+    return pd.DataFrame(
+        {"value": cells} | dict(zip(reading.classes or ["prediction"], np.transpose(predicted), strict=True))
+    )
 
 
 def _grid(reading: Reading, index: int, points: int) -> pd.Series:
@@ -301,33 +325,6 @@ def _references(
     if not len(background):
         raise InputError("background must have at least 1 row, got 0")
     return background
-
-
-def typical_row(reading: Reading) -> pd.DataFrame:
-    """One row of typical cells, all a saved network knows of its table: of a number or date the median of those that
-    were fitted, of a category its most frequent level, of an ordered one the middle level. Dates are timestamps in UTC,
-    a level of gaps is None."""
-    return pd.DataFrame({one.name: cells_for(one, [_typical(reading, i)]) for i, one in enumerate(reading.table)})
-
-
-def cells_for(column: Column, values: Sequence[float | str]) -> pd.Series:
-    """Values (seconds of a date, levels of a category) as the cells people write."""
-    if column.kind == "date":
-        return pd.to_datetime(pd.Series(values, dtype=np.float64), unit="s", utc=True)
-    if column.kind == "number":
-        return pd.Series(values, dtype=np.float64)
-    return pd.Series([value or None for value in values], dtype=object)
-
-
-def _typical(reading: Reading, index: int) -> float | str:
-    column = reading.table[index]
-    if column.kind != "category":
-        return column.fill
-    ranks = [i for i, one in enumerate(reading.inputs) if one.column == index and one.part == "rank"]
-    if not ranks:
-        return str(column.levels[0])  # the most frequent comes first
-    values = np.array(reading.inputs[ranks[0]].values[:-1])
-    return str(column.levels[int(np.abs(values - reading.center[ranks[0]]).argmin())])
 
 
 def _cells(reading: Reading, X: Any) -> np.ndarray:

@@ -1,10 +1,11 @@
 """Formula: a delivered network as plain arrays, from the cells of a row to the target, the one form all exports write.
 
     z = what the network reads of a row, a number per input, each made by one `Step`
-    y = bias + skip . z + sum_k heads[k] . bodies[k](z)
-    answer = y * target_scale + target_center
+    y = bias + skip . z + sum_k heads[k] . bodies[k](z), for each output
+    answer = y * target_scale + target_center, of a target of numbers, which has one output
+    probabilities = `classes.probabilities`(y), of a target of classes: one output of two classes, else one per class
 
-    log s = spread.bias + spread.skip . z + sum_k spread.heads[k] . bodies[k](z), of the wide network (`intervals`)
+    log s = the same of the output `spread`, of the wide network (`intervals`)
 
 A body is a chain of layers h = activation(weight @ h + bias). The mean of k networks is k bodies, their output layers
 over k.
@@ -26,16 +27,18 @@ that of x and that of z: both are in order, so one does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from scipy.special import erf, expit
 
 from netformer.exports.intervals import Intervals
 from netformer.networks.stack import Networks
+from netformer.tables.columns import Column
 from netformer.tables.reading import CUT, Reading
 from netformer.tables.scaling import FARTHEST, SQUASH, standard
 
@@ -125,12 +128,23 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """The second output of a wide network, and what makes quantiles of it: see `intervals.Intervals`."""
+class Output:
+    """One output: its weights on the last hidden units of each body and on the inputs, and its bias."""
 
     heads: tuple[Float[np.ndarray, " _"], ...]
     skip: Float[np.ndarray, " inputs"]
     bias: float
+
+    def map(self, change: Rounding) -> Output:
+        """The same with every weight changed."""
+        return Output(tuple(map(change, self.heads)), change(self.skip), float(change(np.array([self.bias]))[0]))
+
+
+@dataclass(frozen=True)
+class Spread(Output):
+    """The output of a wide network that says how far off it may be, and what makes quantiles of it: see
+    `intervals.Intervals`."""
+
     bounds: tuple[float, float]
     scores: tuple[float, ...]
 
@@ -141,9 +155,7 @@ class Formula:
 
     reading: Reading
     bodies: tuple[tuple[Layer, ...], ...]
-    heads: tuple[Float[np.ndarray, " _"], ...]
-    skip: Float[np.ndarray, " inputs"]
-    bias: float
+    outputs: tuple[Output, ...]
     spread: Spread | None = None
 
     @property
@@ -160,17 +172,21 @@ class Formula:
     def n_weights(self) -> int:
         """Numbers a file holds: edges, and zeros where a layer has none."""
         layers = sum(layer.weight.size + layer.bias.size for body in self.bodies for layer in body)
-        return layers + sum(head.size for head in self.heads) + self.skip.size + 1
+        return layers + sum(sum(head.size for head in one.heads) + one.skip.size + 1 for one in self.outputs)
 
-    def inner(self, z: Float[np.ndarray, "rows inputs"]) -> Float[np.ndarray, " rows"]:
-        """Standardised inputs to the standardised target."""
-        y = self.bias + z @ self.skip
-        for body, head in zip(self.bodies, self.heads, strict=True):
+    def inner(self, z: Float[np.ndarray, "rows inputs"]) -> Float[np.ndarray, "rows outputs"]:
+        """Standardised inputs to the standardised target, or to the logits of classes."""
+        answers = np.stack([one.bias + z @ one.skip for one in self.outputs], 1)
+        for number, body in enumerate(self.bodies):
             h = z
             for layer in body:
                 h = ACTIVATE[layer.activation](h @ layer.weight.T + layer.bias)
-            y = y + h @ head
-        return y
+            answers += np.stack([h @ one.heads[number] for one in self.outputs], 1)
+        return answers
+
+    def target(self, z: Float[np.ndarray, "rows inputs"]) -> Float[np.ndarray, " rows"]:
+        """`inner` of a network with one output."""
+        return self.inner(z)[:, 0]
 
     def map(self, change: Rounding) -> Formula:
         """The same with every weight changed; the reading stays."""
@@ -178,15 +194,14 @@ class Formula:
             tuple(Layer(change(layer.weight), change(layer.bias), layer.activation) for layer in body)
             for body in self.bodies
         )
-        bias = float(change(np.array([self.bias]))[0])
-        return replace(self, bodies=bodies, heads=tuple(map(change, self.heads)), skip=change(self.skip), bias=bias)
+        return replace(self, bodies=bodies, outputs=tuple(one.map(change) for one in self.outputs))
 
 
 def formula_of(reading: Reading, stack: Networks, intervals: Intervals | None = None) -> Formula:
     """The formula of the mean of a stack. intervals: of this stack, a wide one."""
     spread = None
     if intervals is not None:
-        logs = formula_of(reading, intervals.scale_of(stack))
+        (logs,) = formula_of(reading, intervals.scale_of(stack)).outputs
         low, high = intervals.bounds.tolist()
         spread = Spread(logs.heads, logs.skip, logs.bias, (low, high), tuple(intervals.scores.tolist()))
     networks, inputs = Networks(stack.specs, stack.weight.double()), len(reading.inputs)
@@ -197,16 +212,40 @@ def formula_of(reading: Reading, stack: Networks, intervals: Intervals | None = 
             Layer(w.numpy(), np.zeros(len(w)) if b is None else b.numpy(), activation) for w, b, activation in hidden
         ]
         bodies.append(tuple(layers))
-        heads.append(head[0].numpy() / len(networks))
-    last = networks.weight[:, -1].numpy().mean(0)
-    return Formula(
-        reading,
-        tuple(bodies),
-        tuple(heads),
-        last[1 : 1 + inputs],
-        float(last[0]),
-        spread,
+        heads.append(head.numpy() / len(networks))
+    last = networks.weight[:, networks.layout.outputs].numpy().mean(0)
+    outputs = (
+        Output(tuple(head[number] for head in heads), own[1 : 1 + inputs], float(own[0]))
+        for number, own in enumerate(last)
     )
+    return Formula(reading, tuple(bodies), tuple(outputs), spread)
+
+
+def typical_row(reading: Reading) -> pd.DataFrame:
+    """One row of typical cells, all a saved network knows of its table: of a number or date the median of those that
+    were fitted, of a category its most frequent level, of an ordered one the middle level. Dates are timestamps in UTC,
+    a level of gaps is None."""
+    return pd.DataFrame({one.name: cells_for(one, [_typical(reading, i)]) for i, one in enumerate(reading.table)})
+
+
+def cells_for(column: Column, values: Sequence[float | str]) -> pd.Series:
+    """Values (seconds of a date, levels of a category) as the cells people write."""
+    if column.kind == "date":
+        return pd.to_datetime(pd.Series(values, dtype=np.float64), unit="s", utc=True)
+    if column.kind == "number":
+        return pd.Series(values, dtype=np.float64)
+    return pd.Series([value or None for value in values], dtype=object)
+
+
+def _typical(reading: Reading, index: int) -> float | str:
+    column = reading.table[index]
+    if column.kind != "category":
+        return column.fill
+    ranks = [i for i, one in enumerate(reading.inputs) if one.column == index and one.part == "rank"]
+    if not ranks:
+        return str(column.levels[0])  # the most frequent comes first
+    values = np.array(reading.inputs[ranks[0]].values[:-1])
+    return str(column.levels[int(np.abs(values - reading.center[ranks[0]]).argmin())])
 
 
 def fewest_digits(formula: Formula) -> tuple[int, bool]:

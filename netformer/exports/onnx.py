@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from netformer.errors import InputError
-from netformer.exports.formula import MAPPED, Formula, Spread, Step, fills_of, gaps_of
+from netformer.exports.formula import MAPPED, Formula, Output, Step, fills_of, gaps_of
 from netformer.exports.intervals import COVERAGE, ramps_of
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
@@ -58,7 +58,7 @@ def onnx_model(formula: Formula, single: bool = False) -> Any:
             h = _activated(graph, h, layer.activation)
         units.append(h)
     joined = graph.node("Concat", *units, z, axis=1)
-    y = _answer(graph, joined, formula)
+    y = _answer(graph, joined, formula.outputs[0])
     y = graph.node("Mul", y, graph.constant(reading.target_scale))
     outputs = [_free("y", names)]
     graph.node("Add", y, graph.constant(reading.target_center), output=outputs[0])
@@ -83,7 +83,7 @@ def onnx_model(formula: Formula, single: bool = False) -> Any:
     return model
 
 
-def _answer(graph: _Graph, joined: str, layer: Formula | Spread) -> str:
+def _answer(graph: _Graph, joined: str, layer: Output) -> str:
     """An output layer of the last hidden units and what the network reads: (rows, 1)."""
     last = np.concatenate([*layer.heads, layer.skip])[:, None]
     return graph.node("Gemm", joined, graph.constant(last), graph.constant(np.array([layer.bias])))

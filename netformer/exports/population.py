@@ -4,8 +4,9 @@ reports share."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -18,26 +19,27 @@ from torch import Tensor
 
 from netformer.errors import InputError
 from netformer.exports.bundle import read_folder, write_folder
+from netformer.exports.classes import labels_of, most_probable, n_outputs_of, probabilities
 from netformer.exports.explain import Explanation, dependence, explained, importances
 from netformer.exports.formula import Formula, formula_of
 from netformer.exports.intervals import Intervals, ends_of, quantiles_of
 from netformer.exports.objects import DeliveredNetwork
 from netformer.exports.onnx import onnx_model
-from netformer.exports.shown import html_of
 from netformer.files import replacing
 from netformer.networks.stack import Networks, _check_stack
 from netformer.tables.columns import is_frame
 from netformer.tables.reading import Reading
 
 _ROWS = 4096  # of a table that are predicted at once, for memory
+MOST_ROWS = 20  # of a table in a notebook
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Population:
-    """Networks for one table, and how it is read: cells of its columns in, units of the target out.
+    """Networks for one table, and how it is read: cells of its columns in, units of the target or classes out.
 
     reading: what each column is and becomes. networks: they read standardised inputs and answer in the standardised
-    target. expected_r2: of each network on new rows, by leave-one-out of its output layer; a
+    target; of a target of classes (`Reading.classes`) in logits, see `exports.classes`. expected_r2: of each network on new rows, by leave-one-out of its output layer; a
     little high, see `head.weigh_heads`; nan where it is not known. wide: the stack whose mean is the wide network
     (`merging.widen`), or None. about: anything JSON holds (seeds, scores). intervals: how far off
     the wide network may be, or None.
@@ -58,14 +60,17 @@ class Population:
         n = len(self.networks)
         if n < 1:
             raise InputError("networks must hold at least 1 network, got 0")
+        outputs = n_outputs_of(len(self.classes))
         for name, stack in (("networks", self.networks), ("wide", self.wide)):
             if stack is not None:
                 _check_stack(name, stack, len(self.reading.inputs))
+                if stack.specs.n_outputs != outputs:
+                    raise InputError(f"{name} must have {outputs} outputs, got {stack.specs.n_outputs}")
         if self.expected_r2.shape != (n,):
             raise InputError(f"expected_r2 must be one number per network, got {tuple(self.expected_r2.shape)}")
         if self.intervals is not None:
-            if self.wide is None:
-                raise InputError("intervals are those of a wide network, and there is none")
+            if self.wide is None or self.classes:
+                raise InputError("intervals are those of a wide network for numbers, and there is none")
             self.intervals.scale_of(self.wide)
 
     @property
@@ -77,6 +82,11 @@ class Population:
     def target(self) -> str:
         """Name of the target."""
         return self.reading.target
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """Labels of the target's classes in sorted order; none of a target of numbers."""
+        return self.reading.classes
 
     def __len__(self) -> int:
         return len(self.networks)
@@ -103,8 +113,9 @@ class Population:
 
     def __repr__(self) -> str:
         sizes, known = self.networks.specs.n_params, self.expected_r2[torch.isfinite(self.expected_r2)]
+        kind = f" of {len(self.classes)} classes" if self.classes else ""
         parts = [
-            f"Population of {len(self)} networks for {self.target!r}, {len(self.columns)} columns",
+            f"Population of {len(self)} networks for {self.target!r}{kind}, {len(self.columns)} columns",
             f"parameters: {int(sizes.min())} to {int(sizes.max())}",
         ]
         if self.wide is not None:
@@ -130,8 +141,8 @@ class Population:
         wide = "" if self.wide is None else "'wide', "
         raise InputError(f"which must be {wide}'mean' or an index from 0 to {n - 1}, got {which!r}")
 
-    def predict(self, X: Any, which: int | str | None = None) -> Float[np.ndarray, "*n rows"]:
-        """Predictions in units of the target, float64.
+    def predict(self, X: Any, which: int | str | None = None) -> np.ndarray:
+        """Predictions in units of the target, float64; of a target of classes the label of the most probable.
 
         X: a DataFrame, matched by name, or an array (rows, columns of the table that was fitted), matched by position;
         see `Reading.numbers`. which: "each" gives (n, rows), the answers of every network; "wide", "mean" or an index
@@ -139,7 +150,25 @@ class Population:
         column that is missing, another shape, and a cell that is no number, no gap and no word that stood for one in
         the table that was fitted.
         """
+        if self.classes:
+            return labels_of(self.classes)[most_probable(self.outputs(self.read(X), which))]
         return self.reading.answer(self.standard_answers(self.read(X), which))
+
+    def predict_proba(self, X: Any, which: int | str | None = None) -> Float[np.ndarray, "*n rows classes"]:
+        """The probability of each of `classes` in every row. X, which: as in `predict`. Raises InputError for a target
+        of numbers, and as `predict` does."""
+        return probabilities(self._logits(X, which))
+
+    def decision_function(self, X: Any, which: int | str | None = None) -> Float[np.ndarray, "*n rows_and_outputs"]:
+        """What the outputs say before they become probabilities: of two classes the logit of the second, (rows,); else
+        (rows, classes). X, which, Raises: as in `predict_proba`."""
+        logits = self._logits(X, which)
+        return logits[..., 0] if len(self.classes) == 2 else logits
+
+    def _logits(self, X: Any, which: int | str | None) -> Float[np.ndarray, "*n rows outputs"]:
+        if not self.classes:
+            raise InputError(f"{self.target!r} has no classes but numbers; use predict")
+        return self.outputs(self.read(X), which)
 
     def read(self, X: Any) -> Float[np.ndarray, "rows inputs"]:
         """What networks read of the rows of a table, X as in `predict`. A UserWarning names columns that were not
@@ -179,11 +208,17 @@ class Population:
         self, z: Float[np.ndarray, "rows features"], which: int | str | None = None
     ) -> Float[np.ndarray, "*n rows"]:
         """From standardised columns, cut, to the standardised target; which: as in `predict`."""
+        return self.outputs(z, which)[..., 0]
+
+    def outputs(
+        self, z: Float[np.ndarray, "rows features"], which: int | str | None = None
+    ) -> Float[np.ndarray, "*n rows outputs"]:
+        """From standardised columns, cut, to every output; which: as in `predict`."""
         if which is None:
             which = "each" if self.wide is None else "wide"
         stack = self.networks if which == "each" else self.stack(which)
         networks = Networks(stack.specs, stack.weight.double())
-        answers = torch.cat([networks.predict(part[None]) for part in torch.from_numpy(z).split(_ROWS)], 1)
+        answers = torch.cat([networks.answers(part[None]) for part in torch.from_numpy(z).split(_ROWS)], 1)
         return (answers if which == "each" else answers.mean(0)).numpy()
 
     def explain(
@@ -200,7 +235,7 @@ class Population:
         X: rows, as in `predict`. background: rows of a table to compare with, the mean over them; time grows with
         their number, 20 to 100 are a good choice. None: one typical row, of medians and most frequent levels. It is
         what a saved population can compare with, for it holds no row of its table, and it is a base that can be shown
-        to people: `exports.explain.typical_row`. A contribution says how the prediction differs from that of the
+        to people: `exports.formula.typical_row`. A contribution says how the prediction differs from that of the
         background because of this column, not what would happen if someone changed it.
 
         Values add up to the prediction, and are exact as long as each network reads at most 10 columns, whatever
@@ -298,3 +333,17 @@ class Population:
 
 
 Bundle = Population  # the name it has where one is saved or exported
+
+
+def html_of(shown: Any, head: Sequence[str] = (), rows: Iterable[Sequence[Any]] = ()) -> str:
+    """The lines of `repr(shown)` and a table of at most `MOST_ROWS` rows, escaped, without style or script of its own.
+    head: names of its columns; rows: their cells, of numbers and text."""
+    lines = "<br>".join(map(escape, repr(shown).splitlines()))
+    listed = [[escape(str(cell)) for cell in row] for row in rows]
+    if not listed:
+        return f"<p>{lines}</p>"
+    cells = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in listed[:MOST_ROWS])
+    more = len(listed) - MOST_ROWS
+    below = f"<p>and {more} more</p>" if more > 0 else ""
+    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+    return f"<p>{lines}</p><table><thead><tr>{names}</tr></thead><tbody>{cells}</tbody></table>{below}"

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from netformer.exports.formula import ACTIVATE, Formula, Spread, formula_of
+from netformer.exports.formula import ACTIVATE, Formula, Output, formula_of
 from netformer.exports.intervals import Intervals, ramps_of
 from netformer.networks.convert import SKLEARN_NAMES, sklearn_regressor
 from netformer.networks.specs import ACTIVATIONS
@@ -88,13 +88,13 @@ def _network_regressor(formula: Formula) -> NetworkRegressor:
     bodies = [[(layer.activation, layer.weight, layer.bias) for layer in body] for body in formula.bodies]
     units, spread = (formula.reading.target_center, formula.reading.target_scale), formula.spread
     if spread is None:
-        return NetworkRegressor(bodies, _last(formula), units)
+        return NetworkRegressor(bodies, _last(formula.outputs[0]), units)
     return NetworkRegressor(
-        bodies, _last(formula), units, _last(spread), spread.bounds, astuple(ramps_of(spread.scores))
+        bodies, _last(formula.outputs[0]), units, _last(spread), spread.bounds, astuple(ramps_of(spread.scores))
     )
 
 
-def _last(layer: Formula | Spread) -> tuple[Float[np.ndarray, " _"], float]:
+def _last(layer: Output) -> tuple[Float[np.ndarray, " _"], float]:
     """An output layer: weights of the last hidden units of all bodies and of the inputs, and the bias."""
     return np.concatenate([*layer.heads, layer.skip]), layer.bias
 

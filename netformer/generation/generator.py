@@ -12,8 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from netformer.errors import InputError
-from netformer.exports.population import Population
-from netformer.exports.shown import html_of
+from netformer.exports.population import Population, html_of
 from netformer.generation.sampling import sample_networks
 from netformer.model.prompt import FREE, Prompt, check_request
 from netformer.model.store import load_model

@@ -59,8 +59,8 @@ def c_source(formula: Formula) -> str:
 
 def _values(formula: Formula) -> list[float]:
     """All weights as `_file` reads them: bias, skip, then of each body its layers, unit by unit, and its head."""
-    values = [formula.bias, *(formula.skip if formula.skip.any() else [])]
-    for body, head in zip(formula.bodies, formula.heads, strict=True):
+    values = [formula.outputs[0].bias, *(formula.outputs[0].skip if formula.outputs[0].skip.any() else [])]
+    for body, head in zip(formula.bodies, formula.outputs[0].heads, strict=True):
         for layer in body:
             values += np.column_stack([layer.bias, layer.weight]).ravel().tolist()
         values += head.tolist()
@@ -90,10 +90,10 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
     """weights: the lines that hold them. read: the expression for weight number {}."""
     n, deepest = len(formula.reading.inputs), max(len(body) for body in formula.bodies)
     width = max(len(layer.bias) for body in formula.bodies for layer in body)
-    calls = [f"    p = dot(p, {n}, z, &y); /* straight from the inputs */"] if formula.skip.any() else []
+    calls = [f"    p = dot(p, {n}, z, &y); /* straight from the inputs */"] if formula.outputs[0].skip.any() else []
     two = formula.spread is not None
     calls += [f"    const float *w = far(scale_weights, {n}, z, log_scale);"] * two
-    for body, head in zip(formula.bodies, formula.heads, strict=True):
+    for body, head in zip(formula.bodies, formula.outputs[0].heads, strict=True):
         source = "z"
         for number, layer in enumerate(body):
             kind, out = formula.activations.index(layer.activation), "ab"[number % 2]

@@ -111,7 +111,7 @@ def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]
     formula = population.formula(which)
     reading = formula.reading
     bodies = []
-    for body, head in zip(formula.bodies, formula.heads, strict=True):
+    for body, head in zip(formula.bodies, formula.outputs[0].heads, strict=True):
         layers = [
             {"activation": layer.activation, "weight": _numbers(layer.weight), "bias": _numbers(layer.bias)}
             for layer in body
@@ -125,8 +125,8 @@ def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]
         "squash": SQUASH,
         "target": {"name": reading.target, "center": reading.target_center, "scale": reading.target_scale},
         "bodies": bodies,
-        "skip": _numbers(formula.skip),
-        "bias": float(f"{formula.bias:.9g}"),
+        "skip": _numbers(formula.outputs[0].skip),
+        "bias": float(f"{formula.outputs[0].bias:.9g}"),
         "about": population.about,
     }
     if formula.spread is not None:

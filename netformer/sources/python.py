@@ -29,7 +29,7 @@ def python_source(formula: Formula) -> str:
     """One Python file of the standard library alone: `predict(rows)`, a list of floats. rows: a DataFrame, or rows as
     lists, an array, or dicts, with cells as in the table that was fitted (`plain`)."""
     bodies = []
-    for body, head in zip(formula.bodies, formula.heads, strict=True):
+    for body, head in zip(formula.bodies, formula.outputs[0].heads, strict=True):
         layers = [f"({layer.activation!r}, {literal(np.column_stack([layer.bias, layer.weight]))})" for layer in body]
         bodies.append(f"    ([{', '.join(layers)}], {literal(head)}),")
     kinds = [f"    {name!r}: {_KINDS[name]}," for name in formula.activations]
@@ -42,7 +42,7 @@ def python_source(formula: Formula) -> str:
             *name_lines(formula.reading),
             *unit_lines(formula.reading),
             *step_lines(formula.reading),
-            f"SKIP, BIAS = {literal(formula.skip)}, {number_text(formula.bias)}",
+            f"SKIP, BIAS = {literal(formula.outputs[0].skip)}, {number_text(formula.outputs[0].bias)}",
             "BODIES = [  # ([(activation, [[bias, weight, ...] of each unit]) of each layer], output weights)",
             *bodies,
             "]",

@@ -22,8 +22,8 @@ import numpy as np
 
 from netformer import __version__
 from netformer.errors import InputError
-from netformer.exports.explain import LEAST_PAIRS, MOST_EXACT, SETS, dependence, typical_row
-from netformer.exports.formula import Formula, fills_of
+from netformer.exports.explain import LEAST_PAIRS, MOST_EXACT, SETS, dependence
+from netformer.exports.formula import Formula, fills_of, typical_row
 from netformer.exports.intervals import LEVELS
 from netformer.exports.population import Population
 from netformer.tables.cells import GAPS
@@ -99,7 +99,7 @@ def page_data(formula: Formula, shown: Sequence[int]) -> dict[str, Any]:
         "rest": _coded(reading.standardize(typical)[0]),
         "squash": SQUASH,
         "bodies": bodies,
-        "output": _output(formula.bias, formula.skip, formula.heads),
+        "output": _output(formula.outputs[0].bias, formula.outputs[0].skip, formula.outputs[0].heads),
         "target": {"name": reading.target, "center": reading.target_center, "scale": reading.target_scale},
         "exact": MOST_EXACT,
         "sets": SETS,

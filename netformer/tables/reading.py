@@ -39,7 +39,7 @@ from netformer.tables.columns import (
     together,
 )
 from netformer.tables.inputs import Input, inputs_of, kinds_of, left_out
-from netformer.tables.scaling import LIGHT, STRAIGHT, center_and_scale, squash, standard
+from netformer.tables.scaling import center_and_scale, maps_of, squash, standard
 
 CUT = 6.0  # of a standardised input
 TELLING = 0.999  # R2 by leave-one-out of one column alone, above which it looks like the target itself
@@ -54,7 +54,8 @@ class Reading:
     table: the columns in use. inputs: what is made of them. maps: (6, inputs) finite float64, in the order of MAPS;
     scale and spread above 0. target: its name. target_center, target_scale: in units of the target. given: names of all
     columns of the table that was fitted, in its order; empty for those of `table`. left_out: name and reason of each
-    column that is not in use. notes: sentences on what looked wrong. Raises InputError for parts that do not belong
+    column that is not in use. notes: sentences on what looked wrong. classes: labels of the target's classes in order,
+    with center 0 and scale 1; none of a target of numbers. Raises InputError for parts that do not belong
     together.
     """
 
@@ -67,6 +68,7 @@ class Reading:
     given: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    classes: tuple[str | int | float | bool, ...] = ()
 
     def __post_init__(self) -> None:
         names, f = self.columns, len(self.inputs)
@@ -82,6 +84,8 @@ class Reading:
             raise InputError("scale and spread must be above 0")
         if not (0 < self.target_scale < np.inf and np.isfinite(self.target_center)):
             raise InputError("target_scale must be above 0 and finite, target_center finite")
+        if self.classes and (len(set(self.classes)) < max(2, len(self.classes)) or self.target_scale != 1):
+            raise InputError(f"classes must be at least two, none of them twice, got {self.classes!r}")
 
     def __repr__(self) -> str:
         kinds = [column.kind for column in self.table]
@@ -268,7 +272,7 @@ def read(
     # what is made beside the value of a number comes last: in a table of numbers input i is column i
     order = sorted(range(len(inputs)), key=lambda i: _is_extra(table, inputs[i]))
     inputs, made = [inputs[i] for i in order], np.stack([fitted[i] for i in order], 1)
-    maps, flat = _maps(made, inputs)
+    maps, flat = maps_of(made, [one.values for one in inputs])
     reading = Reading(
         tuple(table),
         tuple(inputs),
@@ -330,20 +334,3 @@ def _columns(
                 continue
         used.append((column, values))
     return used, reasons
-
-
-def _maps(
-    numbers: Float[np.ndarray, "rows inputs"], inputs: Sequence[Input]
-) -> tuple[Float[np.ndarray, "6 inputs"], np.ndarray]:
-    """The maps of inputs on the rows fitted, and which do not vary. A mean of the target may reach as far for a later
-    row as its levels do."""
-    center, scale, flat = center_and_scale(numbers, robust=True)
-    low, high = numbers.min(0), numbers.max(0)
-    for i, one in enumerate(inputs):
-        if one.values:
-            low[i], high[i] = min(low[i], *one.values), max(high[i], *one.values)
-    light = (np.abs(standard(numbers, center, scale)).max(0) <= LIGHT) & (scale < np.finfo(np.float64).max / STRAIGHT)
-    scale = scale * np.where(light, STRAIGHT, 1.0)
-    squashed = squash(standard(numbers, center, scale))
-    spread = squashed.std(0)
-    return np.stack([low, high, center, scale, squashed.mean(0) * ~flat, np.where(flat, 1.0, spread)]), flat

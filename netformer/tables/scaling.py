@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
@@ -49,3 +51,20 @@ def center_and_scale(
         scale = np.where(wide > FLAT * np.abs(center), wide, scale)
     center = np.where(flat, unit[0], center)
     return center * size, np.where(flat, 1.0, scale) * size, flat
+
+
+def maps_of(
+    numbers: Float[np.ndarray, "rows inputs"], values: Sequence[Sequence[float]]
+) -> tuple[Float[np.ndarray, "6 inputs"], np.ndarray]:
+    """The maps of inputs (`reading.MAPS`) on the rows fitted, and which do not vary. values: of each input that is looked up,
+    what it may be; it reaches as far for a later row."""
+    center, scale, flat = center_and_scale(numbers, robust=True)
+    low, high = numbers.min(0), numbers.max(0)
+    for i, some in enumerate(values):
+        if some:
+            low[i], high[i] = min(low[i], *some), max(high[i], *some)
+    light = (np.abs(standard(numbers, center, scale)).max(0) <= LIGHT) & (scale < np.finfo(np.float64).max / STRAIGHT)
+    scale = scale * np.where(light, STRAIGHT, 1.0)
+    squashed = squash(standard(numbers, center, scale))
+    spread = squashed.std(0)
+    return np.stack([low, high, center, scale, squashed.mean(0) * ~flat, np.where(flat, 1.0, spread)]), flat
