@@ -119,8 +119,8 @@ DAMAGE = {
     r"networks.json must be a file that Bundle.save wrote": lambda d: (d / "networks.json").unlink(),
     r"networks.safetensors must be a file that": lambda d: (d / "networks.safetensors").unlink(),
     r"networks.json must be JSON, found": lambda d: (d / "networks.json").write_text("{"),
-    r"format must be 5, found 4": lambda d: rewrite(d, format=4),
-    r"format must be 5, found None": lambda d: (d / "networks.json").write_text("[1]"),
+    r"format must be 6, found 4": lambda d: rewrite(d, format=4),
+    r"format must be 6, found None": lambda d: (d / "networks.json").write_text("[1]"),
     r"reading must be a dict, found None": lambda d: rewrite(d, reading=None),
     r"sha256 must be \w+, found \w+; the file was changed or cut": lambda d: (d / "networks.safetensors").write_bytes(
         (d / "networks.safetensors").read_bytes()[:-1]

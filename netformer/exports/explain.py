@@ -55,7 +55,7 @@ class Explanation:
     """
 
     values: Float[np.ndarray, "rows columns *classes"]
-    base_values: Float[np.ndarray, rows * classes]
+    base_values: Float[np.ndarray, " rows *classes"]
     data: np.ndarray
     feature_names: list[str]
     error_std: Float[np.ndarray, "rows columns *classes"]
@@ -280,9 +280,8 @@ def dependence(
         z[:, own] = moved
         answers = formula.inner(z)
         predicted.append((probabilities(answers) if reading.classes else reading.answer(answers)).mean(0))
-    return pd.DataFrame(
-        {"value": cells} | dict(zip(reading.classes or ["prediction"], np.transpose(predicted), strict=True))
-    )
+    columns = dict(zip(reading.classes or ["prediction"], np.transpose(predicted), strict=True))
+    return pd.DataFrame({"value": cells} | columns)
 
 
 def _grid(reading: Reading, index: int, points: int) -> pd.Series:

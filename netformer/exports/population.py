@@ -39,9 +39,9 @@ class Population:
     """Networks for one table, and how it is read: cells of its columns in, units of the target or classes out.
 
     reading: what each column is and becomes. networks: they read standardised inputs and answer in the standardised
-    target; of a target of classes (`Reading.classes`) in logits, see `exports.classes`. expected_r2: of each network on new rows, by leave-one-out of its output layer; a
-    little high, see `head.weigh_heads`; nan where it is not known. wide: the stack whose mean is the wide network
-    (`merging.widen`), or None. about: anything JSON holds (seeds, scores). intervals: how far off
+    target, or in logits of its classes (`exports.classes`). expected_r2: of each network on new rows, by leave-one-out
+    of its output layer; a little high, see `head.weigh_heads`; nan where it is not known. wide: the stack whose mean is
+    the wide network (`merging.widen`), or None. about: anything JSON holds (seeds, scores). intervals: how far off
     the wide network may be, or None.
 
     `len` counts the networks; `population[i]`, `population[i:j]` and `population[mask]` hold some of them, without the

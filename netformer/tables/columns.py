@@ -306,3 +306,27 @@ def stand_ins(values: Float[np.ndarray, " rows"]) -> tuple[float, ...]:
         if apart > high / 2 - low / 2 and len(np.unique(others)) >= LEAST_OTHERS:
             return (float(end), *stand_ins(others))
     return ()
+
+
+def usable(
+    names: Sequence[str], cells: Sequence[Cells], framed: bool, min_frequency: int
+) -> tuple[list[tuple[Column, np.ndarray]], dict[str, str]]:
+    """The columns in use with their values or codes, and why each other one is left out."""
+    used: list[tuple[Column, np.ndarray]] = []
+    reasons: dict[str, str] = {}
+    seen: dict[bytes, str] = {}
+    for name, cell in zip(names, cells, strict=True):
+        try:
+            column, values = column_of(name, cell, min_frequency)
+        except InputError as error:
+            reasons[name] = str(error)
+            continue
+        if column.kind != "category":
+            values = finite(name, values)
+        if framed:
+            what = says_nothing(column, values, len(cells)) or copy_of(column, values, seen)
+            if what:
+                reasons[name] = what
+                continue
+        used.append((column, values))
+    return used, reasons

@@ -87,17 +87,22 @@ def kinds_of(inputs: Sequence[Input], table: Sequence[Column]) -> Float[np.ndarr
 
 
 def inputs_of(
-    column: Column, index: int, cells: np.ndarray, t: Float[np.ndarray, " rows"], min_frequency: int = MIN_FREQUENCY
+    column: Column,
+    index: int,
+    cells: np.ndarray,
+    targets: Sequence[Float[np.ndarray, " rows"]],
+    min_frequency: int = MIN_FREQUENCY,
 ) -> tuple[Column, list[Input], list[Float[np.ndarray, " rows"]]]:
     """The column with what it learned of the rows fitted, its inputs, and these for the rows fitted.
 
-    index: of the column. cells: values (gaps nan), or codes of a category. t: the target, standardised. min_frequency:
-    rows of a level that is kept, see `frequent`; of a category without such a level there is no input.
+    index: of the column. cells: values (gaps nan), or codes of a category. targets: standardised; a level has a mean of
+    each, and what lowers the sum of their errors helps. min_frequency: rows of a level that is kept, see `frequent`; of
+    a category without such a level there is no input.
     """
     if column.kind == "category":
         missing = float((cells == column.levels.index("")).mean()) if "" in column.levels else 0.0
         column, cells = frequent(replace(column, missing=missing), cells, min_frequency)
-        inputs, fitted = _of_category(column, index, cells, t)
+        inputs, fitted = _of_category(column, index, cells, targets)
         return column, inputs, fitted
     gaps = stand_ins(cells[~np.isnan(cells)]) if column.kind == "number" else ()
     cells = np.where(np.isin(cells, gaps), np.nan, cells) if gaps else cells
@@ -108,25 +113,26 @@ def inputs_of(
     column = replace(column, fill=fill, gaps=gaps, note=note, missing=float(gap.mean()))
     filled = np.where(gap, fill, cells)
     inputs, fitted = [Input(index, "value")], [filled]
-    if gap.any() and not gap.all() and helps([filled], [gap.astype(np.float64)], t):
+    if gap.any() and not gap.all() and helps([filled], [gap.astype(np.float64)], targets):
         inputs.append(Input(index, "missing"))
         fitted.append(gap.astype(np.float64))
     if column.kind == "date":
         for period in _periods(filled):
             some = [Input(index, part, period=period) for part in ("sin", "cos")]
             waves = [one.of(column, filled, None) for one in some]
-            if helps([filled], waves, t):
+            if helps([filled], waves, targets):
                 inputs += some
                 fitted += waves
         return column, inputs, fitted
     levels = _code_values(cells, gap)
     if levels is not None:
         codes = np.where(gap, len(levels), np.searchsorted(levels, cells))
-        if _act_as_codes(codes, filled, t, len(levels)):
+        if _act_as_codes(codes, filled, targets, len(levels)):
             column, codes = frequent(replace(column, levels=tuple(levels.tolist())), codes, min_frequency)
-            values, own = level_means(codes, t, len(column.levels))
-            inputs.append(Input(index, "mean", tuple(values.tolist())))
-            fitted.append(own)
+            for t in targets:
+                values, own = level_means(codes, t, len(column.levels))
+                inputs.append(Input(index, "mean", tuple(values.tolist())))
+                fitted.append(own)
     return column, inputs, fitted
 
 
@@ -141,7 +147,7 @@ def frequent(column: Column, codes: Int[np.ndarray, " rows"], least: int) -> tup
 
 
 def _of_category(
-    column: Column, index: int, codes: Int[np.ndarray, " rows"], t: Float[np.ndarray, " rows"]
+    column: Column, index: int, codes: Int[np.ndarray, " rows"], targets: Sequence[Float[np.ndarray, " rows"]]
 ) -> tuple[list[Input], list[np.ndarray]]:
     k = len(column.levels)
     counts = np.bincount(codes, minlength=k + 1)[:k]
@@ -154,13 +160,15 @@ def _of_category(
         shown = shown[1:] if len(shown) == k == 2 and counts.sum() == len(codes) else shown  # two are one number
         inputs += [Input(index, "level", tuple(float(i == level) for i in range(k + 1))) for level in shown]
         return inputs, [one.of(column, codes, codes) for one in inputs]
-    values, own = level_means(codes, t, k)
-    fitted = [one.of(column, codes, codes) for one in inputs]
-    inputs.append(Input(index, "mean", tuple(values.tolist())))
-    fitted.append(own)
+    fitted, means = [one.of(column, codes, codes) for one in inputs], []
+    for t in targets:
+        values, own = level_means(codes, t, k)
+        inputs.append(Input(index, "mean", tuple(values.tolist())))
+        means.append(own)
+    fitted += means
     sizes = Input(index, "count", (*np.log1p(counts).tolist(), 0.0))
     size = sizes.of(column, codes, codes)
-    if helps([own], [size], t):
+    if helps(means, [size], targets):
         inputs.append(sizes)
         fitted.append(size)
     return inputs, fitted
@@ -218,21 +226,28 @@ def _prior_rows(codes: Int[np.ndarray, " rows"], t: Float[np.ndarray, " rows"], 
 
 
 def _act_as_codes(
-    codes: Int[np.ndarray, " rows"], filled: Float[np.ndarray, " rows"], t: Float[np.ndarray, " rows"], k: int
+    codes: Int[np.ndarray, " rows"],
+    filled: Float[np.ndarray, " rows"],
+    targets: Sequence[Float[np.ndarray, " rows"]],
+    k: int,
 ) -> bool:
     """Whether the mean of its level tells a row's target better than a cubic in the value does, by more than `CODES`
     standard errors of the paired difference of squared leave-one-out errors: a smooth curve is for the networks."""
     z = (filled - filled.mean()) / filled.std()
-    prior = _prior_rows(codes, t, k)
-    n, total = np.bincount(codes, minlength=k + 1), np.bincount(codes, t, minlength=k + 1)
-    left = t - (total[codes] - t) / (n[codes] - 1 + prior)
-    gain = left_out([z, z**2, z**3], t) - left**2
-    return bool(gain.mean() > CODES * gain.std() / len(t) ** 0.5)
+    n, gain = np.bincount(codes, minlength=k + 1), np.zeros(len(z))
+    for t in targets:
+        prior, total = _prior_rows(codes, t, k), np.bincount(codes, t, minlength=k + 1)
+        left = t - (total[codes] - t) / (n[codes] - 1 + prior)
+        gain += left_out([z, z**2, z**3], t) - left**2
+    return bool(gain.mean() > CODES * gain.std() / len(z) ** 0.5)
 
 
-def helps(base: Sequence[np.ndarray], more: Sequence[np.ndarray], t: Float[np.ndarray, " rows"]) -> bool:
-    """Whether further inputs lower the squared leave-one-out error of a linear fit on some inputs."""
-    return bool(left_out([*base, *more], t).sum() < left_out(base, t).sum())
+def helps(
+    base: Sequence[np.ndarray], more: Sequence[np.ndarray], targets: Sequence[Float[np.ndarray, " rows"]]
+) -> bool:
+    """Whether further inputs lower the squared leave-one-out errors of linear fits on some inputs."""
+    without, beside = (sum(left_out(inputs, t).sum() for t in targets) for inputs in (base, [*base, *more]))
+    return bool(beside < without)
 
 
 def left_out(inputs: Sequence[np.ndarray], t: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:

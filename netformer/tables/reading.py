@@ -30,13 +30,11 @@ from netformer.tables.columns import (
     MIN_FREQUENCY,
     Column,
     cells_of,
-    column_of,
-    copy_of,
     finite,
     is_frame,
     matched,
-    says_nothing,
     together,
+    usable,
 )
 from netformer.tables.inputs import Input, inputs_of, kinds_of, left_out
 from netformer.tables.scaling import center_and_scale, maps_of, squash, standard
@@ -103,8 +101,10 @@ class Reading:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Names of the inputs, for people."""
-        return tuple(one.name(self.table[one.column]) for one in self.inputs)
+        """Names of the inputs, for people; a number behind those that a column has several of."""
+        names = [one.name(self.table[one.column]) for one in self.inputs]
+        before = [names[:at].count(name) for at, name in enumerate(names)]
+        return tuple(f"{name} {again + 1}" if again else name for name, again in zip(names, before, strict=True))
 
     @property
     def kinds(self) -> Float[np.ndarray, "inputs kinds"]:
@@ -249,10 +249,39 @@ def read(
         )
     if not np.isfinite(y).all():
         raise InputError("y must be finite; drop the rows without a target first")
-    (target_center,), (target_scale,), (target_flat,) = center_and_scale(y[:, None])
-    t = standard(y, target_center, target_scale) * (not target_flat)
-    framed = is_frame(X)
-    used, reasons = _columns(names, cells, framed, min_frequency)
+    (center,), (scale,), (flat,) = center_and_scale(y[:, None])
+    t = standard(y, center, scale) * (not flat)
+    units = {"target": target, "target_center": float(center), "target_scale": float(scale)}
+    return *_read(names, cells, is_frame(X), [t], min_frequency, **units), t
+
+
+def read_classes(
+    X: Any,
+    targets: Float[np.ndarray, "k rows"],
+    classes: tuple[Any, ...],
+    columns: Sequence[str] | None = None,
+    target: str = "y",
+    min_frequency: int = MIN_FREQUENCY,
+) -> tuple[Reading, Float[np.ndarray, "rows inputs"]]:
+    """The reading of a table for a target of classes, and its inputs. targets: what stands for the classes where inputs
+    are decided, mean 0 and deviation 1 each; a level of many has a mean of each. classes: labels. The others, Raises:
+    as in `read`."""
+    names, cells = cells_of(X, columns)
+    if not cells or any(len(cell) != targets.shape[1] for cell in cells) or targets.shape[1] < 2:
+        raise InputError(f"X must be (rows, features) with a label per row, of at least 2, got {targets.shape[1]}")
+    return _read(names, cells, is_frame(X), list(targets), min_frequency, target=target, classes=classes)
+
+
+def _read(
+    names: tuple[str, ...],
+    cells: Sequence[Cells],
+    framed: bool,
+    targets: Sequence[Float[np.ndarray, " rows"]],
+    min_frequency: int,
+    **units: Any,
+) -> tuple[Reading, Float[np.ndarray, "rows inputs"]]:
+    """The reading and its inputs. units: fields of `Reading` on the target."""
+    used, reasons = usable(names, cells, framed, min_frequency)
     if not used:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4])
         raise InputError(f"no column can be used beside the target: {why}; add columns of numbers or categories")
@@ -260,7 +289,7 @@ def read(
     inputs: list[Input] = []
     fitted: list[np.ndarray] = []
     for column, values in used:
-        full, some, numbers = inputs_of(column, len(table), values, t, min_frequency)
+        full, some, numbers = inputs_of(column, len(table), values, targets, min_frequency)
         if not some:
             reasons[column.name] = "every level of it is rare"
             continue
@@ -273,18 +302,9 @@ def read(
     order = sorted(range(len(inputs)), key=lambda i: _is_extra(table, inputs[i]))
     inputs, made = [inputs[i] for i in order], np.stack([fitted[i] for i in order], 1)
     maps, flat = maps_of(made, [one.values for one in inputs])
-    reading = Reading(
-        tuple(table),
-        tuple(inputs),
-        maps,
-        target,
-        float(target_center),
-        float(target_scale),
-        given=names,
-        left_out=tuple(reasons.items()),
-    )
+    reading = Reading(tuple(table), tuple(inputs), maps, given=names, left_out=tuple(reasons.items()), **units)
     z = np.where(flat, 0.0, reading.scaled(made))
-    return replace(reading, notes=_telling(reading, made, t)) if framed and t.any() else reading, z, t
+    return replace(reading, notes=_telling(reading, made, targets)) if framed else reading, z
 
 
 def _first(names: Sequence[str]) -> str:
@@ -297,40 +317,19 @@ def _is_extra(table: Sequence[Column], one: Input) -> bool:
 
 
 def _telling(
-    reading: Reading, numbers: Float[np.ndarray, "rows inputs"], t: Float[np.ndarray, " rows"]
+    reading: Reading, numbers: Float[np.ndarray, "rows inputs"], targets: Sequence[Float[np.ndarray, " rows"]]
 ) -> tuple[str, ...]:
     """A sentence for each column whose value is the target in disguise, as it stands in the table: not squashed."""
     found = []
     center, scale, _ = center_and_scale(numbers)
+    varying = [t for t in targets if t.any()]
     for i, one in enumerate(reading.inputs):
-        r2 = 1 - left_out([standard(numbers[:, i], center[i], scale[i])], t).mean() if one.part == "value" else 0.0
+        column = [standard(numbers[:, i], center[i], scale[i])]
+        r2 = max((1 - left_out(column, t).mean() for t in varying), default=0.0) if one.part == "value" else 0.0
         if r2 > TELLING:
+            what = f"a class of {reading.target!r}" if reading.classes else repr(reading.target)
             found.append(
-                f"{reading.columns[one.column]!r} alone predicts {reading.target!r} with an R2 of {r2:.4f}; drop it if "
+                f"{reading.columns[one.column]!r} alone predicts {what} with an R2 of {r2:.4f}; drop it if "
                 "it is not known before the target is"
             )
     return tuple(found)
-
-
-def _columns(
-    names: Sequence[str], cells: Sequence[Cells], framed: bool, min_frequency: int
-) -> tuple[list[tuple[Column, np.ndarray]], dict[str, str]]:
-    """The columns in use with their values or codes, and why each other one is left out."""
-    used: list[tuple[Column, np.ndarray]] = []
-    reasons: dict[str, str] = {}
-    seen: dict[bytes, str] = {}
-    for name, cell in zip(names, cells, strict=True):
-        try:
-            column, values = column_of(name, cell, min_frequency)
-        except InputError as error:
-            reasons[name] = str(error)
-            continue
-        if column.kind != "category":
-            values = finite(name, values)
-        if framed:
-            what = says_nothing(column, values, len(cells)) or copy_of(column, values, seen)
-            if what:
-                reasons[name] = what
-                continue
-        used.append((column, values))
-    return used, reasons

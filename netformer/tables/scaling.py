@@ -56,8 +56,8 @@ def center_and_scale(
 def maps_of(
     numbers: Float[np.ndarray, "rows inputs"], values: Sequence[Sequence[float]]
 ) -> tuple[Float[np.ndarray, "6 inputs"], np.ndarray]:
-    """The maps of inputs (`reading.MAPS`) on the rows fitted, and which do not vary. values: of each input that is looked up,
-    what it may be; it reaches as far for a later row."""
+    """The maps of inputs (`reading.MAPS`) on the rows fitted, and which do not vary. values: of each input that is
+    looked up, what it may be; it reaches as far for a later row."""
     center, scale, flat = center_and_scale(numbers, robust=True)
     low, high = numbers.min(0), numbers.max(0)
     for i, some in enumerate(values):
