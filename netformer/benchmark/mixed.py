@@ -35,7 +35,7 @@ PACKAGES = {  # name: folder of its tables
     "vega_datasets": "_data",
 }
 INSTALL = "pip install --no-deps -r requirements-mixed.txt"
-SUFFIXES = (".csv", ".csv.gz", ".csv.zip", ".json", ".json.gz")
+SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.zip", ".json", ".json.gz")
 TRAIN_SHARE, VALID_SHARE = 0.56, 0.14  # 70 % to learn from, a fifth of them to choose on
 KINDS = {"number": "n_numbers", "category": "n_categories", "text": "n_texts", "date": "n_dates"}
 REPORT = ["name", "kept", "raw_rows", "raw_columns", "n_rows", *KINDS.values(), "share_missing", "target", "time"]
@@ -95,8 +95,8 @@ def mixed_tables(
             raise InputError(f"packages must be of {', '.join(PACKAGES)}, got {package!r}")
     seen: list[Candidate] = []
     tables: list[MixedTable] = []
-    for name, file in sorted(pair for package in packages for pair in _files(package).items()):
-        table = _read(name, file)
+    for name, file in sorted(pair for package in packages for pair in files_of(package, PACKAGES[package]).items()):
+        table = read_file(name, file)
         rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(name.encode())]))
         if not table.reason:
             apply(table, [other for other in seen if not other.reason], rng)
@@ -106,12 +106,15 @@ def mixed_tables(
     return tables, pd.DataFrame([_summary(table) for table in seen], columns=REPORT)
 
 
-def _files(package: str) -> dict[str, Path]:
-    """PACKAGE-FILE -> every table file below the package's folder of them; a name's second file bears its suffix."""
+def files_of(package: str, folder_of_tables: str) -> dict[str, Path]:
+    """PACKAGE-FILE -> every table file below the package's folder of them; a name's second file bears its suffix.
+
+    Raises ModuleNotFoundError when the package is not installed.
+    """
     found = importlib.util.find_spec(package)  # does not import it
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError(f"mixed tables need the package {package}: {INSTALL}")
-    folder = Path(found.submodule_search_locations[0]) / PACKAGES[package]
+    folder = Path(found.submodule_search_locations[0]) / folder_of_tables
     named: dict[str, Path] = {}
     for file in sorted(folder.rglob("*")):
         if file.name.endswith(SUFFIXES) and "tests" not in file.relative_to(folder).parts:
@@ -120,7 +123,7 @@ def _files(package: str) -> dict[str, Path]:
     return named
 
 
-def _read(name: str, file: Path) -> Candidate:
+def read_file(name: str, file: Path) -> Candidate:
     """The file as pandas reads it, or a table without columns and the reason."""
     try:
         frame = pd.read_json(file) if ".json" in file.suffixes else pd.read_csv(file, low_memory=False)

@@ -67,7 +67,7 @@ def apply(table: Candidate, earlier: list[Candidate], rng: np.random.Generator) 
     """The rules, in place; `earlier`: the tables that are in."""
     table.raw_shape = table.frame.shape
     table.names = {re.sub(r"[\W_]", "", column.lower()) for column in table.frame.columns}
-    _clean(table, rng)
+    clean(table, rng)
     _choose(table)
     n_rows, n_inputs = len(table.frame), table.frame.shape[1] - bool(table.target)
     if n_rows < MIN_ROWS:
@@ -78,12 +78,12 @@ def apply(table: Candidate, earlier: list[Candidate], rng: np.random.Generator) 
         table.reason = f"columns beside the target: {n_inputs}, at least {MIN_FEATURES} needed"
     elif not {"category", "date"} & {kind for column, kind in table.kinds.items() if column != table.target}:
         table.reason = "no category and no date"
-    elif twin := _twin(table, earlier):
+    elif twin := twin_of(table, earlier):
         table.reason = f"repeats {twin}"
 
 
-def _clean(table: Candidate, rng: np.random.Generator) -> None:
-    """Rule 1."""
+def clean(table: Candidate, rng: np.random.Generator) -> None:
+    """Rule 1, in place; of more than `READ_ROWS` rows a random part stays."""
     some = [c for c in table.frame.columns if table.frame[c].dtype == object]  # no text
     nested = [c for c in some if table.frame[c].map(lambda cell: isinstance(cell, list | dict)).any()]
     table.remove(dict.fromkeys(nested, "nested"))
@@ -103,7 +103,7 @@ def _clean(table: Candidate, rng: np.random.Generator) -> None:
 
 def _choose(table: Candidate) -> None:
     """Rules 2 and 3, and the kinds of the columns."""
-    numbers = _numbers(table.frame)
+    numbers = as_numbers(table.frame)
     for target in _targets(table.frame):
         known = table.frame[target].notna()
         if known.sum() < MIN_ROWS:
@@ -123,7 +123,7 @@ def _choose(table: Candidate) -> None:
 
 def _targets(frame: pd.DataFrame) -> list[str]:
     """Rule 2, but for the group."""
-    numbers = [c for c in frame.columns if _is_number(frame[c]) and frame[c].nunique() >= MIN_LEVELS]
+    numbers = [c for c in frame.columns if is_number(frame[c]) and frame[c].nunique() >= MIN_LEVELS]
     return [c for c in numbers if words(c) and not words(c) & (TIME | PLACE | IDENTIFIER)]
 
 
@@ -137,7 +137,7 @@ def kind(column: pd.Series) -> str:
     them), category (truth values, or levels that repeat) or text."""
     if _is_time(column) or _reads_as_time(column.dropna()):
         return "date"
-    if not pd.api.types.is_bool_dtype(column) and not _numbers(column.to_frame()).empty:
+    if not pd.api.types.is_bool_dtype(column) and not as_numbers(column.to_frame()).empty:
         return "number"
     return "category" if column.nunique() <= column.notna().sum() / 2 else "text"
 
@@ -146,14 +146,15 @@ def _is_time(column: pd.Series) -> bool:
     return pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column)
 
 
-def _is_number(column: pd.Series) -> bool:
+def is_number(column: pd.Series) -> bool:
+    """Whether it holds numbers and no truth values."""
     return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 
 def typed(column: pd.Series, kind: str) -> pd.Series:
     """A column of a known kind as numbers (durations in seconds), datetimes, or as it is; cells that do not read so are
     gaps."""
-    if kind == "number" and not _is_number(column):
+    if kind == "number" and not is_number(column):
         return pd.to_numeric(column, errors="coerce").astype("float64")
     if kind == "date" and (pd.api.types.is_timedelta64_dtype(column) or _is_duration(column.dropna())):
         return pd.to_timedelta(column, errors="coerce").dt.total_seconds()
@@ -182,7 +183,7 @@ def _is_duration(known: pd.Series) -> bool:
     return bool(pd.to_timedelta(known, errors="coerce").notna().mean() >= 1 - MAX_UNREAD)
 
 
-def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
+def as_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """The columns of numbers, and of text that holds numbers but for a few cells, as float64."""
     numeric = {c: pd.to_numeric(frame[c], errors="coerce") for c in frame.columns if not _is_time(frame[c])}
     read = pd.DataFrame(numeric, index=frame.index).astype("float64").replace([np.inf, -np.inf], np.nan)
@@ -195,7 +196,7 @@ def _disguised_by_category(frame: pd.DataFrame, numbers: pd.DataFrame, target: s
     found: dict[str, str] = {}
     y, levels = numbers[target], frame.nunique()
     for category in [
-        c for c in frame.columns if not _is_number(frame[c]) and levels[c] <= MAX_SHARE_OF_LEVELS * len(frame)
+        c for c in frame.columns if not is_number(frame[c]) and levels[c] <= MAX_SHARE_OF_LEVELS * len(frame)
     ]:
         if levels[category] > 2 and _parts_into_intervals(frame[category], y):
             found[category] = "intervals of the target"
@@ -220,7 +221,7 @@ def _rank_correlation_within(x: pd.Series, y: pd.Series, groups: pd.Series) -> f
     return float(abs(np.corrcoef(a, b)[0, 1]))
 
 
-def _twin(table: Candidate, others: list[Candidate]) -> str:
+def twin_of(table: Candidate, others: list[Candidate]) -> str:
     """The first earlier table that this one repeats, or empty."""
     every = (_hashes(table.frame[c]) for c in table.frame.columns)
     table.hashes = [hashes for hashes in every if len(np.unique(hashes)) >= MIN_LEVELS]
@@ -238,7 +239,7 @@ def _twin(table: Candidate, others: list[Candidate]) -> str:
 
 def _hashes(column: pd.Series) -> UInt64[np.ndarray, " rows"]:
     """A hash per cell, 0 for a gap."""
-    cells = column.astype("float64").round(5) + 0.0 if _is_number(column) else column.astype(str)  # no negative zero
+    cells = column.astype("float64").round(5) + 0.0 if is_number(column) else column.astype(str)  # no negative zero
     return np.where(column.isna(), np.uint64(0), pd.util.hash_array(cells.to_numpy()))
 
 
