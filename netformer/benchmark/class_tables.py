@@ -76,10 +76,11 @@ REPORT += ["most_frequent", "passed_over", "removed", "reason"]
 
 @dataclass(frozen=True)
 class ClassTable(MixedTable):
-    """A table as a user holds it whose target is a class. y: the number of the class, of `labels`, sorted, as text."""
+    """A table whose target is a class. y: its number among `labels`, sorted, as text. true: known probabilities."""
 
     y: Int[np.ndarray, " rows"]
     labels: tuple[str, ...] = ()
+    true: Float[np.ndarray, "rows classes"] | None = None
 
 
 def class_tables(
