@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain scale report-card mixed-tables intervals report-check ablations mutants
+.PHONY: help test test-slow lint quick repro show bench docs pretrain scale report-card mixed-tables class-card intervals report-check ablations mutants
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -56,6 +56,9 @@ report-card: .venv/done  ## half an hour: measure the weights of the package, in
 
 mixed-tables: .venv/mixed  ## half an hour: the weights of the package on tables with text, dates and gaps, into reports/mixed/
 	$(PY) -m stages.mixed_tables
+
+class-card: .venv/mixed  ## half an hour: the weights of the package where the target is a class, into reports/classes/
+	$(PY) -m stages.class_card
 
 .venv/mixed: requirements-mixed.txt .venv/done
 	$(PY) -m pip install -q --no-deps -r requirements-mixed.txt

@@ -72,11 +72,10 @@ def kept(path: Path, key: str) -> Answers | None:
         with np.load(path) as file:
             if str(file["key"]) != key:
                 return None
-            n = sum(name.startswith("majority/") for name in file.files)
-            seconds = {row: file[f"{row}_seconds"] for row in CLASS_METHODS}
+            seconds = {row: file[f"{row}_seconds"].tolist() for row in CLASS_METHODS}
             return {
-                row: [Answer(file[f"{row}/{i}"].astype(np.float64), *seconds[row][i].tolist()) for i in range(n)]
-                for row in CLASS_METHODS
+                row: [Answer(file[f"{row}/{i}"].astype(np.float64), *taken) for i, taken in enumerate(every)]
+                for row, every in seconds.items()
             }
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # not there, or of another layout
         return None
@@ -92,10 +91,9 @@ def references(repository: Path, tables: list[ClassTable]) -> dict[str, Answers]
         if answers is None:
             answers = reference_answers(table, n_workers())
             held: dict[str, Any] = {"key": np.array(key)}
-            held |= {
-                f"{row}/{i}": one.p.astype(np.float32) for row, own in answers.items() for i, one in enumerate(own)
-            }
-            held |= {f"{row}_seconds": np.array([one[1:] for one in own]) for row, own in answers.items()}
+            for row, own in answers.items():
+                held |= {f"{row}/{i}": one.p.astype(np.float32) for i, one in enumerate(own)}
+                held[f"{row}_seconds"] = np.array([one[1:] for one in own])
             with replacing(path) as temporary:
                 np.savez_compressed(temporary, **held)
         found[table.name] = answers

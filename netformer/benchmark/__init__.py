@@ -1,4 +1,5 @@
 """Benchmark: tables as users hold them, the learners that read them, and ours beside those.
 
-Read `mixed` first, where the tables come from; then `learners`, then `standing`; `coverage` is of intervals.
+Read `mixed` first, where the tables come from, and `class_tables`, where the target is a class; then `learners`, then
+`standing`; `coverage` is of intervals, `class_scores` says how good probabilities are.
 """

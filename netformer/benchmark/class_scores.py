@@ -81,7 +81,7 @@ def _auc(y: Int[np.ndarray, " rows"], p: Float[np.ndarray, "rows classes"]) -> f
 
 
 def calibration_error(
-    answers: Iterable[tuple[Int[np.ndarray, " rows"], Float[np.ndarray, "rows classes"]]], bins: int = BINS
+    answers: Iterable[tuple[Int[np.ndarray, " _"], Float[np.ndarray, "_ _"]]], bins: int = BINS
 ) -> float:
     """Expected calibration error of the most probable class (Guo et al. 2017, eq. 5), over the rows of all answers
     (y, p) together.

@@ -70,6 +70,7 @@ PERSON = re.compile(r"(fe)?male|sex|gender|race|(non|mo?|fa?)?(white|wht|whte|bl
 SEASON = re.compile(
     r"[dyq]\d\d?|term|frstsem|c?season|spr|spring|summer|fall|winter|jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec|mon|tues?|wed|thurs?|fri|sat|sun"
 )
+NO_TARGET = (real.IDENTIFIER, real.TIME, real.DERIVED, SEASON, PERSON)
 REPORT = ["name", "kept", "raw_rows", "raw_columns", "n_rows", *KINDS.values(), "share_missing", "target", "n_classes"]
 REPORT += ["most_frequent", "passed_over", "removed", "reason"]
 
@@ -211,9 +212,8 @@ def _targets(frame: pd.DataFrame, max_rows: int) -> list[str]:
 
 
 def _is_named_out(name: str) -> bool:
-    patterns = (real.IDENTIFIER, real.TIME, real.DERIVED, SEASON, PERSON)
-    said = words(name) & (TIME | PLACE | IDENTIFIER)
-    return not words(name) or bool(said) or any(pattern.fullmatch(name.lower()) for pattern in patterns)
+    said = words(name)
+    return not said or bool(said & (TIME | PLACE | IDENTIFIER)) or any(p.fullmatch(name.lower()) for p in NO_TARGET)
 
 
 def _disguises(inputs: pd.DataFrame, y: pd.Series) -> tuple[dict[str, str], str]:
@@ -223,15 +223,12 @@ def _disguises(inputs: pd.DataFrame, y: pd.Series) -> tuple[dict[str, str], str]
     for name in inputs.columns:
         column = numbers[name] if name in numbers else inputs[name]
         levels = column.nunique()
-        repeats = levels <= len(y) / 2
-        if repeats and _left(y, pd.factorize(column, use_na_sentinel=False)[0]) <= MAX_ERROR:
-            if _is_time(name) or (levels > MAX_LEVELS and not _has_intervals(name, numbers, y)):
+        by_level = levels <= len(y) / 2 and _left(y, pd.factorize(column, use_na_sentinel=False)[0]) <= MAX_ERROR
+        by_interval = _has_intervals(name, numbers, y)
+        if by_level or by_interval:
+            if _is_time(name) or (levels > MAX_LEVELS and not by_interval):
                 return {}, name
             found[name] = "determines the target"
-        elif _has_intervals(name, numbers, y):
-            if _is_time(name):
-                return {}, name
-            found[name] = "its intervals determine the target"
         elif name in numbers and _is_of_one_class(numbers[name], y):
             found[name] = "not zero in rows of one class alone"
     left = numbers.drop(columns=list(found), errors="ignore")
@@ -282,7 +279,8 @@ def _compared(numbers: pd.DataFrame, y: pd.Series) -> list[str]:
     found: list[str] = []
     for a, b in itertools.combinations(held, 2):
         one, other = (held[a] - held[b])[first], (held[a] - held[b])[~first]
-        if one.max() <= 0 <= other.min() or other.max() <= 0 <= one.min():
+        low, high = (one, other) if one.max() < other.min() else (other, one)
+        if low.max() < high.min() and low.max() <= 0 <= high.min():
             found += [a, b]
     return found
 
