@@ -87,17 +87,21 @@ def mixed(without=(), **options):
 
 def networks_for(table, y, **options):
     """Such a population for a table."""
-    reading, z, _ = read(table, y, target="price")
-    layout = Layout(z.shape[1], 2, 8)
+    return drawn_for(read(table, y, target="price")[0], **options)
+
+
+def drawn_for(reading, n_outputs=1, **options):
+    """6 random networks and a wide one for a reading. options: of `draw`."""
+    inputs = len(reading.inputs)
+    layout = Layout(inputs, 2, 8, n_outputs)
 
     def stack(n, seed, **more):
-        networks = draw(n, seed, inputs=z.shape[1], layout=layout, min_width=1, **(options | more))
+        networks = draw(n, seed, inputs=inputs, layout=layout, min_width=1, **(options | more))
         fan = networks.specs.mask.sum(2, keepdim=True).clamp(min=1)
         return Networks(networks.specs, networks.weight * (2 / fan) ** 0.5)
 
     networks = stack(6, 2, sparse_share=0.5, bias_share=0.5)
-    population = Population(reading, networks, torch.zeros(6), stack(4, 3))
-    return replace(population, about={"seed": 0})
+    return Population(reading, networks, torch.zeros(6), stack(4, 3), {"seed": 0})
 
 
 def numbers(n=300, columns=5, seed=0):

@@ -44,7 +44,8 @@ from netformer.exports.onnx import onnx_model
 from netformer.exports.population import Population
 from netformer.files import replacing
 from netformer.sources.c import c_source
-from netformer.sources.libraries import sklearn_source, torch_source
+from netformer.sources.libraries import torch_source
+from netformer.sources.pipeline import sklearn_source
 from netformer.sources.program import c_reader
 from netformer.sources.python import python_source
 from netformer.sources.web import web_page
