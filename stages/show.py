@@ -16,6 +16,7 @@ from netformer.report.evaluation_report import ROWS, rows_of
 from stages import run
 
 REPORTS = {name: Path("reports") / name / "metrics.json" for name in ("pretrained", "evaluate", "mixed")}
+CLASSES = Path("reports/classes/metrics.json")  # shown where it is
 PAGE, README = Path("docs/results.md"), Path("README.md")
 MARKS = ("<!-- results: python -m stages.show --markdown -->\n", "<!-- end of results -->\n")
 LEARNERS = {  # in words for who has not read of them
@@ -35,6 +36,26 @@ SETS = {
     "mixed_tables_small": "of these, tables of fewer than 1,000 rows",
     "heldout_tasks": "held-out synthetic tasks",
     "heldout_family": "Friedman tasks, a family not trained on",
+}
+CLASS_SCORES = {  # in words
+    "log_loss": "log loss",
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "brier": "Brier score",
+    "calibration_pooled": "calibration error",
+}
+CLASS_ROWS = {
+    "wide_16": "`NetFormerClassifier()`: 16 networks merged into one",
+    "floor": "the true probabilities, where they are known",
+    "majority": "how often each class occurs among the rows fitted",
+    "logistic": "logistic regression, penalty by cross-validation",
+    "mlp": "`MLPClassifier` of scikit-learn, 64 hidden units, penalty chosen",
+    "random_wide": "random hidden units, as many as the merged network has, under its output layer",
+    "svc": "support vectors with calibrated probabilities, settings chosen",
+    "hgb": "histogram gradient boosting (scikit-learn), leaves and number of trees chosen",
+    "rf": "random forest, leaves chosen",
+    "extratrees": "extremely randomised trees, leaves chosen",
+    "catboost": "CatBoost, native categories, depth and number of trees chosen",
 }
 SHORT = (  # rows of the README's table
     *("wide_16", "single", "scratch_best", "ridge", "mlp", "random_ridge_head", "random_wide_ridge_head"),
@@ -153,9 +174,52 @@ def ratings(report: dict) -> str:
     return grid(["row", "Elo", "from", "to"], lines)
 
 
-def page(pretrained: dict, pipeline: dict, mixed: dict) -> str:
-    """`docs/results.md`: every table of the reports: of the package's weights, on mixed tables too, and of the default
-    pipeline."""
+def class_means(scores: dict) -> str:
+    """Mean of every score over the tables of a set, a line per row."""
+    lines = [
+        [f"`{row}`", *(number(scores[score].get(row)) for score in CLASS_SCORES), words]
+        for row, words in CLASS_ROWS.items()
+        if row in scores["log_loss"]
+    ]
+    return grid(["mean", *CLASS_SCORES.values(), "what it is"], lines)
+
+
+def class_head_to_head(classes: dict, ours: str) -> str:
+    """Log loss of `ours` against every other row on every set: less is ahead."""
+    lines = []
+    for row in CLASS_ROWS:
+        cells = []
+        for found in classes.values():
+            losses = found["log_loss"]
+            mean, se = losses.get(f"{ours}_minus_{row}"), losses.get(f"{ours}_minus_{row}_se")
+            said = "-" if mean is None else f"{mean:+.3f} ± {se:.3f}, {verdict(-mean, se)}"
+            cells.append(said if mean is None else f"{said} ({losses[f'{ours}_wins_{row}']:.0%})")
+        if set(cells) != {"-"}:
+            lines.append([f"`{row}`", *cells])
+    return grid([f"log loss of `{ours}` minus", *(SETS[name] for name in classes)], lines)
+
+
+def class_page(classes: dict) -> list[str]:
+    """The part of the page on targets that are classes, from the metrics of `make class-card`."""
+    parts = [
+        "## Classes",
+        "Targets of 2 to 10 classes (`make class-card`). Real tables are those of scikit-learn and binary, text and "
+        "whole-number columns of tables inside other packages, chosen by rule and not by hand "
+        "(`reports/classes/considered.csv`: which, and why), at most 1,500 rows, five row splits within the classes, "
+        "60 % to fit on, 20 % to choose on and 20 % to test on. `wide_16` is fitted on the raw columns of the first "
+        "two parts, and so are the others after choosing. Synthetic tasks are drawn with their true probabilities. "
+        "Log loss is in nats, of probabilities of at least 0.000001; AUC of each class against the rest; the "
+        "calibration error is that of the most probable class in 15 intervals, over the test rows of all tables "
+        "together.",
+    ]
+    for name, scores in classes.items():
+        parts += [f"Means over {scores['n_tasks']} tables: {SETS[name]}.", class_means(scores)]
+    return [*parts, class_head_to_head(classes, "wide_16")]
+
+
+def page(pretrained: dict, pipeline: dict, mixed: dict, classes: dict | None = None) -> str:
+    """`docs/results.md`: every table of the reports: of the package's weights, on mixed tables and classes too, and of
+    the default pipeline."""
     parts = [
         "# Results",
         "Made by `python -m stages.show --page` from `reports/pretrained/metrics.json` (`make report-card`), "
@@ -196,6 +260,7 @@ def page(pretrained: dict, pipeline: dict, mixed: dict) -> str:
         "again on all of them.",
         medians_and_means(shown),
         head_to_head(shown, "wide_16"),
+        *(class_page(classes) if classes else []),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -223,7 +288,9 @@ def main(root: Path = Path(), arguments: Sequence[str] = ()) -> None:
         if options.markdown:
             print(markdown(pretrained, mixed))
             return
-        (root / PAGE).write_text(page(pretrained, read(root / REPORTS["evaluate"]), mixed), encoding="utf-8")
+        classes = read(root / CLASSES) if (root / CLASSES).exists() else None
+        written = page(pretrained, read(root / REPORTS["evaluate"]), mixed, classes)
+        (root / PAGE).write_text(written, encoding="utf-8")
         text = readme_with((root / README).read_text(encoding="utf-8"), markdown(pretrained, mixed))
         (root / README).write_text(text, encoding="utf-8")
         print(f"written: {PAGE}, {README}")

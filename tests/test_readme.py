@@ -12,6 +12,7 @@ from stages import show
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = [json.loads((ROOT / show.REPORTS[name]).read_text()) for name in ("pretrained", "evaluate", "mixed")]
+CLASSES = json.loads((ROOT / show.CLASSES).read_text()) if (ROOT / show.CLASSES).exists() else None
 
 
 def test_the_result_tables_are_those_of_the_committed_reports():
@@ -19,7 +20,7 @@ def test_the_result_tables_are_those_of_the_committed_reports():
     found = show.markdown(REPORTS[0], REPORTS[2])
     assert show.readme_with(readme, found) == readme
     assert found in readme
-    assert (ROOT / show.PAGE).read_text() == show.page(*REPORTS)
+    assert (ROOT / show.PAGE).read_text() == show.page(*REPORTS, CLASSES)
 
 
 @pytest.fixture
@@ -68,6 +69,18 @@ def test_the_page_holds_every_row_set_rating_and_definition(report, mixed):
     assert page.count("| `ridge` | 0.420 / 0.390 |\n") == 1  # on mixed tables
     assert page.index("| `wide_16` | 1200 | 1150 | 1250 |") < page.index("| `ridge` | 1000 | 950 | 1050 |")
     assert all(f"| `{row}` | {words} |" in page for row, words in (ROWS | show.LEARNERS).items())
+
+
+def test_the_page_says_of_classes_that_less_log_loss_is_ahead(report, mixed):
+    losses = {"wide_16": 0.5, "logistic": 0.53, "rf": 0.51, "wide_16_minus_logistic": -0.03}
+    losses |= {"wide_16_minus_logistic_se": 0.01, "wide_16_wins_logistic": 0.8}
+    losses |= {"wide_16_minus_rf": -0.01, "wide_16_minus_rf_se": 0.02, "wide_16_wins_rf": 0.5}
+    rest = {score: {"wide_16": 0.9, "logistic": 0.8, "rf": 0.7} for score in show.CLASS_SCORES if score != "log_loss"}
+    page = show.page(report, report, mixed, {"real_tables": {"n_tasks": 79, "log_loss": losses, **rest}})
+    assert "Means over 79 tables: real tables.\n" in page
+    assert f"| `logistic` | 0.530 | 0.800 | 0.800 | 0.800 | 0.800 | {show.CLASS_ROWS['logistic']} |" in page
+    assert "| `logistic` | -0.030 ± 0.010, ahead (80%) |\n| `rf` | -0.010 ± 0.020, level (50%) |\n" in page
+    assert "## Classes" not in show.page(report, report, mixed)
 
 
 def test_the_page_is_written_and_the_readme_keeps_its_words(report, mixed, tmp_path, capsys):
