@@ -117,6 +117,17 @@ def test_the_least_layout_of_tokens_holds_the_same_functions(folder, nets):
     torch.testing.assert_close(tokens.networks.predict(x[:, :, : tokens.layout.max_features]), nets[rows].predict(x))
 
 
+def test_tokens_of_several_outputs_come_back_with_their_layout(tmp_path):
+    nets = draw(30, layout=Layout(5, 3, 4, 6))
+    path, ids = tmp_path / "tokens.parquet", np.arange(30)
+    tokens = tokenize_networks(nets)
+    write_parquet(tokens.add_column(0, "task_id", [[f"t{i}" for i in ids]]).add_column(0, "net_id", [ids]), path)
+    loaded = load_tokens(path)
+    assert loaded.layout == Layout(5, 3, 4, 6)
+    assert same(loaded.networks, nets)
+    assert loaded[4].n_outputs == 6
+
+
 @pytest.mark.parametrize("load", [load_zoo, load_tokens])
 def test_bad_input_is_one_line(folder, tmp_path, load):
     name = "zoo.parquet" if load is load_zoo else "tokens.parquet"

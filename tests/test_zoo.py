@@ -11,7 +11,7 @@ from netformer.tasks.scores import scores
 from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.task import TEST, TRAIN, VALID
 from netformer.tasks.view import TaskStack, stack_tasks
-from netformer.zoo import kernel
+from netformer.zoo import activations, build, kernel
 from netformer.zoo.build import _draws, build_zoo, initialize, train_networks
 from netformer.zoo.schedule import learning_rate
 
@@ -87,7 +87,7 @@ def exists(specs, i):
     return [p.detach() for p in Networks(specs, specs.mask.float()).to_torch(i).parameters()]
 
 
-def test_networks_never_meet_and_threads_do_not_matter(tasks):
+def test_networks_never_meet_and_threads_do_not_matter(tasks, monkeypatch):
     """Bit for bit: alone, in a stack, in any chunk, on one thread or three, beside a network that diverges."""
     specs, at = draw(10, tasks)
     initial = initialize(specs, torch.arange(10))
@@ -95,7 +95,9 @@ def test_networks_never_meet_and_threads_do_not_matter(tasks):
     whole = train_networks(initial, tasks, at, **options)
     alone = [train_networks(initial[[i]], tasks[[int(at[i])]], torch.zeros(1).long(), **options) for i in range(10)]
     assert torch.equal(torch.cat([one.weight for one in alone]), whole.weight)
-    parts = train_networks(initial, tasks, at, chunk=2, workers=3, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "_CHUNK", 2)
+        parts = train_networks(initial, tasks, at, workers=3, **options)
     assert torch.equal(parts.weight, whole.weight)
     garbage = initial.weight.clone()
     garbage[0] = 1e30 * specs.mask[0]
@@ -118,7 +120,7 @@ def test_compiled_activations_and_slopes_are_those_of_torch(code, name):
     a = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e4, -50.0, 50.0, 1e4])])
     a = torch.cat([a, a.new_zeros(-len(a) % 64)])
     value, slope = a.numpy().reshape(-1, 64).copy(), np.empty((len(a) // 64, 64), np.float32)
-    kernel.activate(code, value, slope, 0, len(value))
+    activations.activate(code, value, slope, 0, len(value))
     value, slope = value.ravel(), slope.ravel()
     exact = a.double().requires_grad_()
     expected = activate(exact.view(1, -1, 1), torch.tensor([code])).flatten()

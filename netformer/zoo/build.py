@@ -30,6 +30,8 @@ from netformer.zoo.schedule import learning_rate
 
 Progress = Callable[[int, int], None]
 _PIECE = 512  # networks a call on a cluster: seconds of work, a few MB
+_CHUNK = 64  # networks a thread takes at once: changes the speed, not the result
+LOSSES = ("squared error", "log loss")
 
 
 def _hash_uniform(keys: Int[np.ndarray, " n"], count: int) -> Float[np.ndarray, "n count"]:
@@ -67,18 +69,20 @@ def train_networks(
     weight_decay: float = 0.0,
     evaluations: int = 10,
     seed: int = 0,
-    chunk: int = 64,
+    loss: str = LOSSES[0],
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Networks:
     """Train every network on its task; network i reads task `task_index[i]`.
 
     steps: Adam steps. lr: peak learning rate. weight_decay: decoupled (AdamW). evaluations: how often the valid rows
-    are looked at; the best weights seen there are kept (the initial ones included). chunk: networks a thread takes at
-    once. workers: threads, None: one a core. Both change the speed, not the result, and so does a Dask cluster
-    (`netformer.workers`), which gets `_PIECE` networks per call.
+    are looked at; the best weights seen there are kept (the initial ones included). loss: "squared error" of networks
+    with one output, or "log loss" where y is the number of a class: 0 or 1 for one output, the logit of class 1; 0 to
+    K - 1 for K outputs, logits under softmax. workers: threads, None: one a core. They change the speed, not the
+    result, and so does a Dask cluster (`netformer.workers`), which gets `_PIECE` networks per call.
 
-    Raises InputError for a task without train or without valid rows: nothing says then which weights are best.
+    Raises InputError for a task without train or without valid rows: nothing says then which weights are best; and for
+    a loss that fits neither the outputs nor the targets.
     """
     for code, name in ((TRAIN, "train"), (VALID, "valid")):
         lacking = task_index[(tasks.rows == code).sum(1)[task_index] == 0]
@@ -86,28 +90,30 @@ def train_networks(
             raise InputError(
                 f"every task must have train and valid rows, found none that is {name} in task {lacking[0]}"
             )
+    _check_loss(loss, initial.specs.n_outputs, tasks[torch.unique(task_index)])
     if on_cluster():
         options: dict[str, Any] = {"steps": steps, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay}
-        options |= {"evaluations": evaluations, "seed": seed}
+        options |= {"evaluations": evaluations, "seed": seed, "loss": loss}
         pieces = [_piece(initial, tasks, task_index, at) for at in torch.arange(len(initial)).split(_PIECE)]
         return concatenate(map_parallel(partial(_train_piece, **options), pieces, progress=progress))
 
     from netformer.zoo import kernel  # numba takes longer to import than the rest of this module
 
     specs, features, n = initial.specs, tasks.x.shape[2], len(initial)
-    width = specs.layout.max_width
+    layout, width = specs.layout, specs.layout.max_width
     exists = specs.patch_mask
     patch = torch.nonzero(exists)[:, 1]
     edge_owner, edge_patch, slot = torch.nonzero(specs.mask, as_tuple=True)
-    reads = torch.where(edge_patch == specs.layout.n_patches - 1, specs.depth[edge_owner], edge_patch // width) - 1
+    reads = torch.where(edge_patch >= layout.outputs.start, specs.depth[edge_owner], edge_patch // width) - 1
     source = torch.where(slot > features, slot + reads * width, slot)
-    codes = torch.cat([specs.activations.repeat_interleave(width, 1), torch.zeros(n, 1, dtype=torch.long)], 1)
+    ends = torch.zeros(n, layout.n_outputs, dtype=torch.long)
+    codes = torch.cat([specs.activations.repeat_interleave(width, 1), ends], 1)
     read_order = torch.where(tasks.rows == TRAIN, 0, torch.where(tasks.rows == VALID, 1, 2))
     order = torch.argsort(read_order, dim=1, stable=True)
     weight = initial.weight[specs.mask].numpy().copy()
     rates = [kernel.adam_rates(step, learning_rate(step, steps, lr), weight_decay) for step in range(steps)]
     every = max(1, steps // max(1, evaluations))
-    arguments = (
+    arguments: tuple[Any, ...] = (
         task_index.contiguous().numpy(),
         specs.n_inputs.contiguous().numpy(),
         _offsets(exists.sum(1)),
@@ -122,8 +128,9 @@ def train_networks(
         torch.stack([_draws(step, batch_size, seed) for step in range(steps)]).numpy(),
         np.array(rates, np.float32),
         np.array([(step + 1) % every == 0 or step + 1 == steps for step in range(steps)]),
+        layout.n_outputs if loss == LOSSES[1] else 0,
     )
-    parts = [np.arange(start, min(start + chunk, n)) for start in range(0, n, chunk)]
+    parts = [np.arange(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
     done = 0
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         jobs = {pool.submit(kernel.train, part, *arguments): len(part) for part in parts}
@@ -135,6 +142,19 @@ def train_networks(
     trained = torch.zeros_like(initial.weight)
     trained[specs.mask] = torch.from_numpy(weight)
     return Networks(specs, trained)
+
+
+def _check_loss(loss: str, n_outputs: int, tasks: TaskStack) -> None:
+    """Raises InputError for an unknown loss, and for outputs or targets of another one."""
+    if loss not in LOSSES:
+        raise InputError(f"loss must be {' or '.join(map(repr, LOSSES))}, got {loss!r}")
+    if loss == LOSSES[0] and n_outputs > 1:
+        raise InputError(f"squared error must have networks of one output, got {n_outputs}; train them by log loss")
+    if loss == LOSSES[1]:
+        y, most = tasks.y[(tasks.rows == TRAIN) | (tasks.rows == VALID)], max(1, n_outputs - 1)
+        wrong = y[(y != y.round()) | (y < 0) | (y > most)]
+        if len(wrong):
+            raise InputError(f"log loss must have the classes 0 to {most} as targets, got {float(wrong[0]):g}")
 
 
 def _piece(

@@ -22,30 +22,14 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
+from netformer.zoo.activations import FAST as _FAST
+from netformer.zoo.activations import WIDTH as _WIDTH
+from netformer.zoo.activations import activate
+
 # `no_type_check`: the test run wraps annotated functions, and numba must see bare ones. Shapes are in the docstrings.
-_FAST = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-_WIDTH = 64  # rows that are worked on at once
-_ZERO, _QUARTER, _HALF, _ONE, _SIX = (np.float32(value) for value in (0.0, 0.25, 0.5, 1.0, 6.0))
-_SQRT_HALF, _DENSITY = np.float32(0.5**0.5), np.float32((2 * np.pi) ** -0.5)
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _BETA1, _BETA2, _EPS = 0.9, 0.999, np.float32(1e-8)  # defaults of torch.optim.AdamW
 _GROW1, _GROW2, _KEEP2 = np.float32(1 - _BETA1), np.float32(1 - _BETA2), np.float32(_BETA2)
-
-
-# Rational approximations of Eigen (MathFunctionsImpl.h, SpecialFunctionsImpl.h; MPL2): x p(x^2) / q(x^2), lowest first.
-_TANH_CLAMP, _ERF_CLAMP = np.float32(7.90531110763549805), np.float32(4.0)
-_P0, _P1, _P2, _P3 = np.array(
-    [4.89352455891786e-03, 6.37261928875436e-04, 1.48572235717979e-05, 5.12229709037114e-08], np.float32
-)
-_P4, _P5, _P6 = np.array([-8.60467152213735e-11, 2.00018790482477e-13, -2.76076847742355e-16], np.float32)
-_Q0, _Q1, _Q2, _Q3 = np.array(
-    [4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.19825839466702e-06], np.float32
-)
-_R0, _R1, _R2, _R3 = np.array(
-    [-1.60960333262415e-02, -2.95459980854025e-03, -7.34990630326855e-04, -5.69250639462346e-05], np.float32
-)
-_R4, _R5, _R6 = np.array([-2.10102402082508e-06, 2.77068142495902e-08, -2.72614225801306e-10], np.float32)
-_S0, _S1, _S2 = np.array([-1.42647390514189e-02, -7.37332916720468e-03, -1.68282697438203e-03], np.float32)
-_S3, _S4 = np.array([-2.13374055278905e-04, -1.45660718464996e-05], np.float32)
 
 
 class _Lanes(types.Type):
@@ -141,56 +125,6 @@ def _sum(typing, a):
 
 @njit(**_FAST)
 @no_type_check
-def tanh(x):
-    """tanh of a float32, absolute error below 5e-7."""
-    x = min(max(x, -_TANH_CLAMP), _TANH_CLAMP)
-    s = x * x
-    p = (((((_P6 * s + _P5) * s + _P4) * s + _P3) * s + _P2) * s + _P1) * s + _P0
-    return x * p / (((_Q3 * s + _Q2) * s + _Q1) * s + _Q0)
-
-
-@njit(**_FAST)
-@no_type_check
-def erf(x):
-    """erf of a float32, absolute error below 5e-7."""
-    x = min(max(x, -_ERF_CLAMP), _ERF_CLAMP)
-    s = x * x
-    p = (((((_R6 * s + _R5) * s + _R4) * s + _R3) * s + _R2) * s + _R1) * s + _R0
-    return x * p / ((((_S4 * s + _S3) * s + _S2) * s + _S1) * s + _S0)
-
-
-@njit(**_FAST)
-@no_type_check
-def activate(code, value, slope, begin, end):
-    """Apply activation `code` (index into `specs.ACTIVATIONS`) to rows begin..end of value (any, _WIDTH) in place; its
-    derivative into slope."""
-    for u in range(begin, end):
-        if code == 0:
-            for r in range(_WIDTH):
-                slope[u, r] = _ONE
-        elif code == 1:
-            for r in range(_WIDTH):
-                slope[u, r] = _ONE if value[u, r] > _ZERO else _ZERO
-                value[u, r] = max(value[u, r], _ZERO)
-        elif code == 2:
-            for r in range(_WIDTH):
-                h = tanh(value[u, r])
-                value[u, r], slope[u, r] = h, _ONE - h * h
-        elif code == 3:
-            for r in range(_WIDTH):
-                h = _HALF * tanh(_HALF * value[u, r]) + _HALF
-                value[u, r], slope[u, r] = h, h * (_ONE - h)
-        else:
-            for r in range(_WIDTH):
-                a = value[u, r]
-                cumulative = _HALF * erf(a * _SQRT_HALF) + _HALF
-                b = min(max(a, -_SIX), _SIX)  # beyond, a exp(-a^2 / 2) is below 1e-7
-                t = tanh(_QUARTER * b * b)  # exp(-b^2 / 2) = (1 - t) / (1 + t)
-                value[u, r], slope[u, r] = a * cumulative, cumulative + b * _DENSITY * (_ONE - t) / (_ONE + t)
-
-
-@njit(**_FAST)
-@no_type_check
 def _gather(x, row, value):
     """Inputs of the rows `row` of x (features, all rows) into value (vertices, _WIDTH)."""
     for f in range(len(x)):
@@ -234,12 +168,12 @@ def _forward(units, code, first, source, run, weight, value, slope):
 
 @njit(**_FAST)
 @no_type_check
-def _backward(units, first, source, hidden, weight, value, slope, delta, gradient):
-    """Add the gradient (edges) of the loss, from its derivative to the output, last of `delta` (vertices, _WIDTH).
+def _backward(units, n_outputs, first, source, hidden, weight, value, slope, delta, gradient):
+    """Add the gradient (edges) of the loss, from its derivatives to the outputs, last of `delta` (vertices, _WIDTH).
 
     hidden: the first vertex that is a unit; no derivative is taken to the bias and the inputs.
     """
-    for k in range(len(units) - 1):
+    for k in range(len(units) - n_outputs):
         _store(delta, units[k], _fill(_ZERO))
     for k in range(len(units) - 1, -1, -1):
         u = units[k]
@@ -285,14 +219,61 @@ def _squared_error(units, code, first, source, run, weight, x, y, start, stop, v
 
 @njit(**_FAST)
 @no_type_check
-def train(networks, task, n_inputs, first_unit, units, code, first, source, weight, x, y, counts, draws, rates, looks):
+def _cross_entropy(logit, lowest, n_outputs, y, row, count, scale, delta):
+    """Sum over `count` rows of -log of the probability of their class y[row]: logistic function of one output, the
+    logit of class 1, or softmax of several.
+
+    logit (vertices, _WIDTH): outputs from `lowest` on. delta (the same): gets `scale` times the derivatives to them,
+    p - 1 for the class of a row and p for others; 0 beyond `count`.
+    """
+    total = 0.0
+    for r in range(_WIDTH):
+        top = logit[lowest, r] if n_outputs > 1 else max(logit[lowest, r], _ZERO)
+        for k in range(1, n_outputs):
+            top = max(top, logit[lowest + k, r])
+        # Class 0 of one output has the logit 0.
+        mass = _ZERO if n_outputs > 1 else np.exp(-top)
+        for k in range(n_outputs):
+            share = np.exp(logit[lowest + k, r] - top)
+            delta[lowest + k, r] = share
+            mass += share
+        at = np.int64(y[row[r]]) if n_outputs > 1 else np.int64(y[row[r]]) - 1  # the output of the class, -1: none
+        here = scale if r < count else _ZERO
+        for k in range(n_outputs):
+            delta[lowest + k, r] = here * (delta[lowest + k, r] / mass - (_ONE if k == at else _ZERO))
+        if r < count:
+            total += np.log(np.float64(mass)) + top - (logit[lowest + at, r] if at >= 0 else _ZERO)
+    return total
+
+
+@njit(**_FAST)
+@no_type_check
+def _log_loss(units, n_outputs, code, first, source, run, weight, x, y, start, stop, value, slope, delta, row):
+    """`_cross_entropy` of rows start..stop, as `_squared_error` reads them."""
+    total = 0.0
+    for begin in range(start, stop, _WIDTH):
+        for r in range(_WIDTH):
+            row[r] = min(begin + r, stop - 1)
+        _gather(x, row, value)
+        _forward(units, code, first, source, run, weight, value, slope)
+        count = min(_WIDTH, stop - begin)
+        total += _cross_entropy(value, units[-1] - n_outputs + 1, n_outputs, y, row, count, _ZERO, delta)
+    return total
+
+
+@njit(**_FAST)
+@no_type_check
+def train(
+    networks, task, n_inputs, first_unit, units, code, first, source, weight, x, y, counts, draws, rates, looks, logits
+):
     """Train the networks `networks` in place of their initial weights; each ends with its best ones on valid rows.
 
     networks: indices. task, n_inputs (n): of each network. first_unit (n + 1): where its units begin in units, code
-    (vertex and activation, output last) and first (its first edge). source, weight (edges): origin and weight.
+    (vertex and activation, outputs last) and first (its first edge). source, weight (edges): origin and weight.
     x (t, features, rows), y (t, rows): train rows first, then valid rows. counts (t, 2): how many of each.
     draws (steps, batch): uniform numbers that pick rows. rates (steps, 3): `adam_rates` of each step. looks (steps):
-    whether valid rows are looked at after a step.
+    whether valid rows are looked at after a step. logits: 0 for the squared error of one output; else so many outputs
+    are logits of the classes that y numbers from 0, trained by `_cross_entropy`.
     """
     steps, size = draws.shape
     hidden = 1 + x.shape[1]
@@ -301,7 +282,7 @@ def train(networks, task, n_inputs, first_unit, units, code, first, source, weig
         vertices = max(vertices, units[k] + 1)
     value, slope = np.ones((vertices, _WIDTH), np.float32), np.ones((vertices, _WIDTH), np.float32)
     delta, row = np.empty((vertices, _WIDTH), np.float32), np.empty(_WIDTH, np.uint32)
-    scale = np.float32(2.0 / size)
+    n_outputs, scale, part = max(1, logits), np.float32(2.0 / size), np.float32(1.0 / size)
     for i in networks:
         a, b = first_unit[i], first_unit[i + 1]
         at, us, cs = task[i], units[a:b], code[a:b]
@@ -311,7 +292,10 @@ def train(networks, task, n_inputs, first_unit, units, code, first, source, weig
         run = _runs(us, cs, fs, ss)
         gradient, mean, square = np.empty_like(w), np.zeros_like(w), np.zeros_like(w)
         best, out = w.copy(), us[-1]
-        least = _squared_error(us, cs, fs, ss, run, w, xs, ys, n, n + n_valid, value, slope, row)
+        if logits:
+            least = _log_loss(us, n_outputs, cs, fs, ss, run, w, xs, ys, n, n + n_valid, value, slope, delta, row)
+        else:
+            least = _squared_error(us, cs, fs, ss, run, w, xs, ys, n, n + n_valid, value, slope, row)
         for step in range(steps):
             gradient[:] = _ZERO
             for start in range(0, size, _WIDTH):
@@ -319,13 +303,21 @@ def train(networks, task, n_inputs, first_unit, units, code, first, source, weig
                     row[r] = min(np.int64(draws[step, min(start + r, size - 1)] * np.float32(n)), n - 1)
                 _gather(xs, row, value)
                 _forward(us, cs, fs, ss, run, w, value, slope)
-                for r in range(_WIDTH):
-                    error = scale * (value[out, r] - ys[row[r]])
-                    delta[out, r] = error if start + r < size else _ZERO
-                _backward(us, fs, ss, hidden, w, value, slope, delta, gradient)
+                if logits:
+                    _cross_entropy(value, out - n_outputs + 1, n_outputs, ys, row, size - start, part, delta)
+                else:
+                    for r in range(_WIDTH):
+                        error = scale * (value[out, r] - ys[row[r]])
+                        delta[out, r] = error if start + r < size else _ZERO
+                _backward(us, n_outputs, fs, ss, hidden, w, value, slope, delta, gradient)
             _adam(w, gradient, mean, square, rates[step, 0], rates[step, 1], rates[step, 2])
             if looks[step]:
-                loss = _squared_error(us, cs, fs, ss, run, w, xs, ys, n, n + n_valid, value, slope, row)
+                if logits:
+                    loss = _log_loss(
+                        us, n_outputs, cs, fs, ss, run, w, xs, ys, n, n + n_valid, value, slope, delta, row
+                    )
+                else:
+                    loss = _squared_error(us, cs, fs, ss, run, w, xs, ys, n, n + n_valid, value, slope, row)
                 if loss < least:
                     least = loss
                     best[:] = w

@@ -159,7 +159,9 @@ def load_tokens(
         known = load_zoo(path.with_name("zoo.parquet") if zoo is None else zoo, min_r2=min_r2, columns=["net_id"]).table
         rules.append(pc.field("net_id").isin(known["net_id"].combine_chunks()))
     table = _read(data, data.schema.names, rules, path)
-    return TokenTable(table, layout or Layout(*_least(data)))
+    named = len(table) and "n_outputs" in table.column_names
+    n_outputs = int(pc.max(table["n_outputs"]).as_py()) if named else 1
+    return TokenTable(table, layout or Layout(*_least(data), n_outputs))
 
 
 def _dataset(path: Path, names: Sequence[str]) -> ds.Dataset:
