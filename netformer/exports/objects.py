@@ -96,8 +96,33 @@ class Quantiles(nn.Module):
         return scale.unsqueeze(1) * (along @ self.slopes + self.start)
 
 
+class Classes(nn.Module):
+    """Outputs of a network of classes to one logit per class; labels: in the order of the logits.
+
+    Of two classes the network has one output, the logit of the second; that of the first is 0 here. So of any number of
+    classes `nn.functional.cross_entropy` reads the logits, and their softmax is the probabilities. The text of this
+    class stands in the files of `torch_source`.
+    """
+
+    def __init__(self, labels):
+        super().__init__()
+        self.labels = labels
+
+    def forward(self, outputs):
+        """(rows, outputs) -> (rows, classes)."""
+        return outputs if outputs.shape[1] > 1 else torch.cat([torch.zeros_like(outputs), outputs], 1)
+
+    def most_probable(self, logits):
+        """A list with the label of the most probable class of each row."""
+        return [self.labels[place] for place in logits.argmax(1).tolist()]
+
+
 class DeliveredNetwork(nn.Module):
     """The mean of the networks of a stack: rows as numbers (rows, columns) -> units of the target (rows, 1), float64.
+
+    Of a target of classes: -> logits (rows, classes), in the order of `Population.classes`, as
+    `nn.functional.cross_entropy` reads them; of two classes that of the first is 0. `predict_proba(x)` and `predict(x)`
+    are probabilities and labels.
 
     A row holds a number per column of `Population.columns`: a number; a date as seconds since 1970 UTC; a category as
     the position of its level in `levels[name]`, -1 for any other; nan for a gap. `encode(X)` makes them of a table.
@@ -119,6 +144,7 @@ class DeliveredNetwork(nn.Module):
                     ours[at] = theirs[at]
             self.quantiles = Quantiles(intervals.bounds.tolist(), astuple(ramps_of(intervals.scores.tolist())))
         self.inputs = Inputs(fills_of(reading), gaps_of(reading), steps_of(reading))
+        self.classes = Classes(reading.classes) if reading.classes else None
         self.reading = reading
         self.levels = {column.name: column.levels for column in reading.table if column.kind == "category"}
 
@@ -131,12 +157,29 @@ class DeliveredNetwork(nn.Module):
         ]
         return torch.from_numpy(np.stack(columns, 1))
 
-    def forward(self, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows 1"]:
-        """Predictions in units of the target, whatever the dtype of x, in float64."""
+    def forward(self, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows answers"]:
+        """Predictions in units of the target (rows, 1), or logits (rows, classes), whatever the dtype of x, in float64.
+        """
         return self._answer(self.inputs(x))
 
-    def _answer(self, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
+    def _answer(self, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows answers"]:
+        if self.classes is not None:
+            return self.classes(_mean(self.networks, z))
         return _mean(self.networks, z) * self.reading.target_scale + self.reading.target_center
+
+    def predict_proba(self, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows classes"]:
+        """The probability of each class in every row. Raises InputError for a target of numbers."""
+        self._labels()
+        return self(x).softmax(1)
+
+    def predict(self, x: Float[Tensor, "rows columns"]) -> list[Any]:
+        """The label of the most probable class of each row. Raises InputError for a target of numbers."""
+        return self._labels().most_probable(self(x))
+
+    def _labels(self) -> Classes:
+        if self.classes is None:
+            raise InputError(f"{self.reading.target!r} has no classes but numbers; call the module")
+        return self.classes
 
     def predict_quantiles(self, x: Float[Tensor, "rows columns"], quantiles: Any) -> Float[Tensor, "rows q"]:
         """Quantiles of the target for each row, in its units. quantiles: numbers between 0 and 1. Raises InputError
@@ -158,5 +201,5 @@ def _body(network: nn.Module) -> nn.Sequential:
     return body
 
 
-def _mean(networks: nn.ModuleList, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
+def _mean(networks: nn.ModuleList, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
     return torch.stack([network(z) for network in networks]).mean(0)

@@ -22,15 +22,20 @@ COARSEST = 1e-3  # of a standardised input: what float32 may blur
 def onnx_model(formula: Formula, single: bool = False) -> Any:
     """The formula as an ONNX model, opset 17, that answers y double (rows, 1); GELU is exact.
 
+    Of a target of classes it answers label (rows,), that of the most probable class, text or int64 (double where labels
+    are no whole numbers; truth values are 0 and 1), and probabilities double (rows, classes).
+
     With intervals (`Formula.spread`) also low and high double (rows, 1), between which the target lies with the
     probability `coverage`: a number, one more input that need not be given and is 0.9 then.
 
     Of a table of numbers and dates one input, x (rows, columns); else one per column under its name (`input_names`),
     (rows, 1): a category is text, without blanks around it, "" for a gap. nan is a gap of the others, a date is seconds
     since 1970 UTC. They are double, or float with `single`; the arithmetic is in double. Names and kinds of the columns
-    and the name of the target are its metadata `columns`, `kinds` (JSON lists) and `target`.
+    and the name of the target are its metadata `columns`, `kinds` (JSON lists) and `target`; labels are `classes`, in
+    the order of their probabilities (a JSON list).
 
-    Raises InputError if onnx is not installed, and with `single` for a column that float cannot tell apart.
+    Raises InputError if onnx is not installed, for labels that no tensor holds, and with `single` for a column that
+    float cannot tell apart.
     """
     try:
         from onnx import TensorProto, checker, helper, numpy_helper
@@ -58,17 +63,20 @@ def onnx_model(formula: Formula, single: bool = False) -> Any:
             h = _activated(graph, h, layer.activation)
         units.append(h)
     joined = graph.node("Concat", *units, z, axis=1)
-    y = _answer(graph, joined, formula.outputs[0])
-    y = graph.node("Mul", y, graph.constant(reading.target_scale))
-    outputs = [_free("y", names)]
-    graph.node("Add", y, graph.constant(reading.target_center), output=outputs[0])
+    y = _answer(graph, joined, formula.outputs)
+    if reading.classes:
+        found = _classified(graph, y, reading.classes, (_free("label", names), _free("probabilities", names)))
+    else:
+        y = graph.node("Mul", y, graph.constant(reading.target_scale))
+        outputs = [_free("y", names)]
+        graph.node("Add", y, graph.constant(reading.target_center), output=outputs[0])
+        found = [helper.make_tensor_value_info(outputs[0], TensorProto.DOUBLE, ["rows", 1])]
     if formula.spread is not None:
         coverage, low, high = (_free(name, names) for name in ("coverage", "low", "high"))
         inputs.append(helper.make_tensor_value_info(coverage, real, []))
         graph.constants.append(numpy_helper.from_array(np.array(COVERAGE, reals), coverage))
         _interval(graph, formula, joined, outputs[0], coverage, (low, high))
-        outputs += [low, high]
-    found = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["rows", 1]) for name in outputs]
+        found += [helper.make_tensor_value_info(end, TensorProto.DOUBLE, ["rows", 1]) for end in (low, high)]
     opsets = [helper.make_opsetid(*one) for one in _OPSETS.items() if one[0] in graph.domains]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "netformer", inputs, found, graph.constants),
@@ -78,15 +86,48 @@ def onnx_model(formula: Formula, single: bool = False) -> Any:
     )
     kinds = [column.kind for column in reading.table]
     facts = {"columns": json.dumps(reading.columns), "kinds": json.dumps(kinds), "target": reading.target}
+    facts |= {"classes": json.dumps(reading.classes)} if reading.classes else {}
     helper.set_model_props(model, facts)
     checker.check_model(model)
     return model
 
 
-def _answer(graph: _Graph, joined: str, layer: Output) -> str:
-    """An output layer of the last hidden units and what the network reads: (rows, 1)."""
-    last = np.concatenate([*layer.heads, layer.skip])[:, None]
-    return graph.node("Gemm", joined, graph.constant(last), graph.constant(np.array([layer.bias])))
+def _answer(graph: _Graph, joined: str, outputs: Sequence[Output]) -> str:
+    """Outputs of the last hidden units and what the network reads: (rows, outputs)."""
+    last = np.stack([np.concatenate([*one.heads, one.skip]) for one in outputs], 1)
+    return graph.node("Gemm", joined, graph.constant(last), graph.constant([one.bias for one in outputs]))
+
+
+def _classified(graph: _Graph, logits: str, classes: tuple[Any, ...], ends: tuple[str, str]) -> list[Any]:
+    """The nodes that make label and probabilities of the outputs of `exports.classes`; names and shapes of both."""
+    from onnx import TensorProto, helper
+
+    if len(classes) == 2:
+        graph.node("Sigmoid", graph.node("Mul", logits, graph.constant([-1.0, 1.0])), output=ends[1])
+        second = graph.node("Greater", logits, graph.constant(0.0))
+        place = graph.node("Cast", graph.node("Squeeze", second, graph.constant([1], np.int64)), to=TensorProto.INT64)
+    else:
+        graph.node("Softmax", logits, axis=1, output=ends[1])
+        place = graph.node("ArgMax", logits, axis=1, keepdims=0)
+    labels, kind = _labels(classes)
+    graph.node("Gather", graph.constant(labels, labels.dtype.type), place, axis=0, output=ends[0])
+    return [
+        helper.make_tensor_value_info(ends[0], kind, ["rows"]),
+        helper.make_tensor_value_info(ends[1], TensorProto.DOUBLE, ["rows", len(classes)]),
+    ]
+
+
+def _labels(classes: tuple[Any, ...]) -> tuple[np.ndarray, int]:
+    """Labels as an array, and the kind of tensor that holds them. Raises InputError where none does."""
+    from onnx import TensorProto
+
+    if isinstance(classes[0], str):
+        return np.array(classes, object), TensorProto.STRING
+    whole = all(label % 1 == 0 and -(2**63) <= label < 2**63 for label in classes)
+    labels = np.array(classes, np.int64 if whole else np.float64)
+    if tuple(labels.tolist()) != classes:
+        raise InputError(f"labels beyond int64 do not fit into ONNX, got {classes!r}; use text for them")
+    return labels, TensorProto.INT64 if whole else TensorProto.DOUBLE
 
 
 def _interval(graph: _Graph, formula: Formula, joined: str, answer: str, coverage: str, ends: tuple[str, str]) -> None:
@@ -96,7 +137,7 @@ def _interval(graph: _Graph, formula: Formula, joined: str, answer: str, coverag
     spread = formula.spread
     assert spread is not None
     least, largest = map(graph.constant, spread.bounds)
-    log = graph.node("Min", graph.node("Max", _answer(graph, joined, spread), least), largest)
+    log = graph.node("Min", graph.node("Max", _answer(graph, joined, [spread]), least), largest)
     scale = graph.node("Mul", graph.node("Exp", log), graph.constant(formula.reading.target_scale))
     share = graph.node("Cast", coverage, to=TensorProto.DOUBLE)
     one = graph.constant(1.0)

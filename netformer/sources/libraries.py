@@ -9,7 +9,7 @@ import numpy as np
 
 from netformer.exports.formula import Formula, Spread
 from netformer.exports.intervals import COVERAGE, ramps_of
-from netformer.exports.objects import Inputs, Quantiles
+from netformer.exports.objects import Classes, Inputs, Quantiles
 from netformer.sources.python import (
     CELLS,
     ROWS,
@@ -23,6 +23,23 @@ from netformer.sources.python import (
 )
 
 _MODULES = {"relu": "nn.ReLU()", "tanh": "nn.Tanh()", "sigmoid": "nn.Sigmoid()", "gelu": "nn.GELU()"}
+_TORCH_CLASSES = [
+    "    def _answer(self, z, h):",
+    "        return self.classes(h @ self.head.T + z @ self.skip.T + self.bias)",
+    "",
+    "    def predict_proba(self, x):",
+    '        """(rows, classes): the probability of each of CLASSES."""',
+    "        return self(x).softmax(1)",
+    "",
+    "    def predict(self, x):",
+    '        """A list with the label of the most probable class of each row."""',
+    "        return self.classes.most_probable(self(x))",
+]
+_TORCH_NUMBERS = [
+    "    def _answer(self, z, h):",
+    "        y = h @ self.head + z @ self.skip + self.bias",
+    "        return (y * TARGET_SCALE + TARGET_CENTER).unsqueeze(1)",
+]
 _TORCH_INTERVALS = [
     "",
     "    def predict_quantiles(self, x, quantiles):",
@@ -38,7 +55,8 @@ _TORCH_INTERVALS = [
 
 
 def torch_source(formula: Formula) -> str:
-    """One Python file with the network as `nn.Module` in float64: rows as numbers (rows, columns) to (rows, 1).
+    """One Python file with the network as `nn.Module` in float64: rows as numbers (rows, columns) to (rows, 1), or to
+    logits (rows, classes), as `cross_entropy` reads them, with `predict_proba(x)` and `predict(x)` beside them.
 
     Its weights are parameters, ready for more training; what reads the columns, and what intervals are made of, are
     buffers. `load()` makes one, `encode(rows)` makes numbers of cells.
@@ -51,9 +69,11 @@ def torch_source(formula: Formula) -> str:
             if layer.activation in _MODULES:
                 bodies.append(f"                    {_MODULES[layer.activation]},")
         bodies.append("                ),")
+    classes = formula.reading.classes
     return "\n".join(
         [
-            '"""A network written by NetFormer, for PyTorch: rows as numbers in, units of the target out."""',
+            '"""A network written by NetFormer, for PyTorch: rows as numbers in, '
+            + ('logits of classes out."""' if classes else 'units of the target out."""'),
             "",
             *import_lines(formula.reading),
             "",
@@ -61,7 +81,7 @@ def torch_source(formula: Formula) -> str:
             "from torch import nn",
             "",
             *name_lines(formula.reading),
-            *unit_lines(formula.reading),
+            *([f"CLASSES = {list(classes)!a}"] if classes else unit_lines(formula.reading)),
             *step_lines(formula.reading),
             "",
             "",
@@ -90,8 +110,10 @@ def torch_source(formula: Formula) -> str:
             inspect.getsource(Inputs),
             "",
             *([inspect.getsource(Quantiles), ""] if formula.spread else []),
+            *([inspect.getsource(Classes), ""] if classes else []),
             "class Network(nn.Module):",
-            '    """x (rows, columns) -> (rows, 1). A row holds a number for each of COLUMNS, nan for a gap: a date in',
+            f'    """x (rows, columns) -> {"logits (rows, classes)" if classes else "(rows, 1)"}. '
+            "A row holds a number for each of COLUMNS, nan for a gap: a date in",
             '    seconds since 1970 UTC, a category as the position of its level in LEVELS, -1 for any other."""',
             "",
             "    def __init__(self):",
@@ -102,9 +124,7 @@ def torch_source(formula: Formula) -> str:
             *bodies,
             "            ]",
             "        )",
-            f"        self.head = nn.Parameter(_tensor({literal(np.concatenate(formula.outputs[0].heads))}))",
-            f"        self.skip = nn.Parameter(_tensor({literal(formula.outputs[0].skip)}))",
-            f"        self.bias = nn.Parameter(_tensor({number_text(formula.outputs[0].bias)}))",
+            *_torch_output(formula),
             *_torch_scale(formula.spread),
             "    def forward(self, x):",
             "        return self._answer(*self._units(x))",
@@ -113,14 +133,26 @@ def torch_source(formula: Formula) -> str:
             "        z = self.inputs(x)",
             "        return z, torch.cat([body(z) for body in self.bodies], 1)",
             "",
-            "    def _answer(self, z, h):",
-            "        y = h @ self.head + z @ self.skip + self.bias",
-            "        return (y * TARGET_SCALE + TARGET_CENTER).unsqueeze(1)",
+            *(_TORCH_CLASSES if classes else _TORCH_NUMBERS),
             *(_TORCH_INTERVALS if formula.spread else []),
             *cell_lines(formula.reading),
             "",
         ]
     )
+
+
+def _torch_output(formula: Formula) -> list[str]:
+    """The lines of `__init__` that make the output layer: vectors and a number, or a row per output of classes."""
+    heads = np.stack([np.concatenate(one.heads) for one in formula.outputs])
+    skips, biases = np.stack([one.skip for one in formula.outputs]), np.array([one.bias for one in formula.outputs])
+    head, skip, bias = literal(heads), literal(skips), literal(biases)
+    if not formula.reading.classes:
+        head, skip, bias = literal(heads[0]), literal(skips[0]), number_text(biases[0])
+    lines = [
+        f"        self.{name} = nn.Parameter(_tensor({text}))"
+        for name, text in (("head", head), ("skip", skip), ("bias", bias))
+    ]
+    return [*lines, *(["        self.classes = Classes(CLASSES)"] if formula.reading.classes else [])]
 
 
 def _torch_scale(spread: Spread | None) -> list[str]:
