@@ -158,8 +158,7 @@ class DeliveredNetwork(nn.Module):
         return torch.from_numpy(np.stack(columns, 1))
 
     def forward(self, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows answers"]:
-        """Predictions in units of the target (rows, 1), or logits (rows, classes), whatever the dtype of x, in float64.
-        """
+        """Units of the target (rows, 1), or logits (rows, classes), in float64, whatever the dtype of x."""
         return self._answer(self.inputs(x))
 
     def _answer(self, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows answers"]:

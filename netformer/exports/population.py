@@ -284,9 +284,9 @@ class Population:
 
     def to_torch(self, which: int | str) -> DeliveredNetwork:
         """What `which` names (`stack`) as a PyTorch module that reads rows as numbers, nan for a gap, dates in seconds
-        since 1970 UTC, categories as positions of their levels; its `encode` makes them of a table. A network alone, on
-        standardised inputs, as `tokenize` reads it: `networks.to_torch(index)`. The module of the wide network also
-        has `predict_quantiles` and `predict_interval`."""
+        since 1970 UTC, categories as positions of their levels; its `encode` makes them of a table. Of classes it gives
+        logits, `predict_proba` and `predict`; that of the wide network also has `predict_quantiles` and
+        `predict_interval`. A network alone, on standardised inputs: `networks.to_torch(index)`."""
         return DeliveredNetwork(self.reading, self.stack(which), self._intervals_of(which))
 
     def to_sklearn(self, which: int | str) -> Any:
@@ -301,10 +301,10 @@ class Population:
         )
 
     def to_onnx(self, which: int | str, path: str | Path, dtype: str = "float64") -> None:
-        """Write what `which` names (`stack`) as an ONNX file: x (rows, columns) -> y double (rows, 1); of a table with
-        categories an input per column, text for these; of the wide network also low and high (`exports.onnx`). dtype:
-        of numbers and dates, float64 or float32. The file appears complete or not at all, and replaces one that is
-        there. Raises InputError without the package onnx, and for a column that lies too far from 0 for float32."""
+        """Write what `which` names (`stack`) as an ONNX file (`exports.onnx`): x (rows, columns) -> y double (rows, 1),
+        of classes label and probabilities; of a table with categories an input per column, text for these; of the wide
+        network also low and high. dtype: of numbers and dates, float64 or float32. It replaces a file that is there.
+        Raises InputError without the package onnx, and for a column that lies too far from 0 for float32."""
         if dtype not in ("float64", "float32"):
             raise InputError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
         content = onnx_model(self.formula(which), dtype == "float32").SerializeToString()
