@@ -39,16 +39,16 @@ LABELS = {name: tuple(sorted(labels)) for name, labels in LABELS.items()}
 
 @cache
 def of_classes(name, kind="mixed", **options):
-    """6 networks and a wide one that tell the classes of `LABELS[name]` apart, and 300 new rows of their table: that of
+    """6 networks and a wide one that tell the classes of `LABELS[name]` apart, and 120 new rows of their table: that of
     `mixed`, or of kind "numbers" one of plain numbers. options: of `draw`."""
     labels = LABELS[name]
     if kind == "mixed":
         table, y = rows_of(600)
-        rows = later_rows(300)
+        rows = later_rows(120)
     else:
         rng = np.random.default_rng(0)
         table = rng.normal(size=(600, 5))
-        y, rows = table @ np.arange(1.0, 6), 2 * rng.normal(size=(300, 5))
+        y, rows = table @ np.arange(1.0, 6), 2 * rng.normal(size=(120, 5))
     codes = np.digitize(y, np.quantile(y, np.arange(1, len(labels)) / len(labels)))
     outputs = n_outputs_of(len(labels))
     shares = np.eye(len(labels))[-outputs:, codes]

@@ -293,12 +293,11 @@ class Population:
         """What `which` names (`stack`) as a fitted pipeline, which reads tables as `predict` does. It ends in an
         `MLPRegressor` on standardised inputs where that can express the network: one, without a skip and GELU, with
         one activation; else in a `NetworkRegressor`, which predicts alone, and of the wide network also quantiles:
-        `pipeline.predict(X, quantiles=[0.05, 0.95])`."""
-        from netformer.exports.regressor import sklearn_pipeline, target_regressor
+        `pipeline.predict(X, quantiles=[0.05, 0.95])`. Of classes it ends in an `MLPClassifier`, which takes numbers as
+        labels only where they are whole, or in a `NetworkClassifier`: `predict`, `predict_proba`, `classes_`."""
+        from netformer.exports.predictors import predictor_of, sklearn_pipeline
 
-        return sklearn_pipeline(
-            self.reading, target_regressor(self.reading, self.stack(which), self._intervals_of(which))
-        )
+        return sklearn_pipeline(self.reading, predictor_of(self.reading, self.stack(which), self._intervals_of(which)))
 
     def to_onnx(self, which: int | str, path: str | Path, dtype: str = "float64") -> None:
         """Write what `which` names (`stack`) as an ONNX file (`exports.onnx`): x (rows, columns) -> y double (rows, 1),

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from netformer.exports.formula import EXACT_DIGITS
-from netformer.exports.regressor import NetworkRegressor
+from netformer.exports.predictors import NetworkClassifier, NetworkRegressor, units_and_inputs
 from netformer.sources.python import (
     CELLS,
     ROWS,
+    answer_words,
     cell_lines,
     function_lines,
     import_lines,
@@ -30,38 +31,38 @@ _KINDS = {
 }
 
 
-def sklearn_source(regressor: Any, reading: Reading) -> str:
-    """One Python file whose `load()` makes a fitted pipeline: cells of a table to inputs to this regressor.
+def sklearn_source(predictor: Any, reading: Reading) -> str:
+    """One Python file whose `load()` makes a fitted pipeline: cells of a table to inputs to this predictor.
 
-    regressor: of `exports.regressor`: an `MLPRegressor`, or a `NetworkRegressor`, whose class stands in the file.
+    predictor: of `exports.predictors`: an `MLPRegressor` or `MLPClassifier`, or a `NetworkRegressor` or
+    `NetworkClassifier`, whose class stands in the file.
     """
-    plain = isinstance(regressor, NetworkRegressor)
+    answer = answer_words(reading)
+    ours = isinstance(predictor, NetworkRegressor | NetworkClassifier)
     return "\n".join(
         [
-            '"""A network written by NetFormer, for scikit-learn: cells of a table in, units of the target out."""',
+            f'"""A network written by NetFormer, for scikit-learn: cells of a table in, {answer} out."""',
             "",
             *import_lines(reading),
             "",
             "import numpy as np",
-            *(_network_imports(regressor) if plain else ["from sklearn.neural_network import MLPRegressor"]),
-            "from sklearn.pipeline import Pipeline",
-            "from sklearn.preprocessing import FunctionTransformer",
+            *(_network_imports(predictor) if ours else _mlp_imports(reading)),
             "",
             *name_lines(reading),
             *step_lines(reading),
-            *(_network_activations(regressor) if plain else []),
+            *(_network_activations(predictor) if ours else []),
             "",
             "",
             "def load():",
             f'    """The fitted pipeline. Its predict takes {ROWS};',
             f'    {CELLS}."""',
-            *(_network_load(regressor) if plain else _mlp_load(regressor)),
-            '    return Pipeline([("reading", FunctionTransformer(_array)), ("network", regressor)])',
+            *(_network_load(predictor) if ours else _mlp_load(predictor, reading)),
+            '    return Pipeline([("reading", FunctionTransformer(_array)), ("network", network)])',
             "",
             "",
             "def _array(rows):",
             "    return np.array(inputs(rows)).reshape(-1, len(STEPS))",
-            *(function_lines(NetworkRegressor) if plain else []),
+            *([*function_lines(units_and_inputs), *function_lines(type(predictor))] if ours else []),
             *input_lines(),
             *cell_lines(reading),
             "",
@@ -69,57 +70,79 @@ def sklearn_source(regressor: Any, reading: Reading) -> str:
     )
 
 
+_PIPELINE = ["from sklearn.pipeline import Pipeline", "from sklearn.preprocessing import FunctionTransformer"]
+
+
 def _array(values: np.ndarray, digits: int = 9) -> str:
     return f"np.array({literal(values, digits)})"
 
 
-def _mlp_load(regressor: Any) -> list[str]:
-    """The lines that make a fitted `MLPRegressor`."""
+def _mlp_imports(reading: Reading) -> list[str]:
+    if not reading.classes:
+        return ["from sklearn.neural_network import MLPRegressor", *_PIPELINE]
+    return ["from sklearn.neural_network import MLPClassifier", _PIPELINE[0], f"{_PIPELINE[1]}, LabelBinarizer"]
+
+
+def _mlp_load(predictor: Any, reading: Reading) -> list[str]:
+    """The lines that make a fitted `MLPRegressor` or `MLPClassifier`."""
+    labels = [
+        "    network._label_binarizer = LabelBinarizer().fit(np.array(CLASSES))",
+        "    network.classes_ = network._label_binarizer.classes_",
+    ]
     return [
-        f"    sizes, activation = {tuple(regressor.hidden_layer_sizes)!r}, {regressor.activation!r}",
-        "    regressor = MLPRegressor(hidden_layer_sizes=sizes, activation=activation)",
-        "    regressor.coefs_ = [",
-        *(f"        {_array(values, EXACT_DIGITS)}," for values in regressor.coefs_),
+        f"    sizes, activation = {tuple(predictor.hidden_layer_sizes)!r}, {predictor.activation!r}",
+        f"    network = {type(predictor).__name__}(hidden_layer_sizes=sizes, activation=activation)",
+        "    network.coefs_ = [",
+        *(f"        {_array(values, EXACT_DIGITS)}," for values in predictor.coefs_),
         "    ]",
-        "    regressor.intercepts_ = [",
-        *(f"        {_array(values, EXACT_DIGITS)}," for values in regressor.intercepts_),
+        "    network.intercepts_ = [",
+        *(f"        {_array(values, EXACT_DIGITS)}," for values in predictor.intercepts_),
         "    ]",
-        "    regressor.n_features_in_, regressor.n_outputs_ = len(STEPS), 1",
-        "    regressor.n_layers_, regressor.out_activation_ = len(regressor.coefs_) + 1, 'identity'",
+        f"    network.n_features_in_, network.n_outputs_ = len(STEPS), {predictor.n_outputs_}",
+        f"    network.n_layers_, network.out_activation_ = len(network.coefs_) + 1, {predictor.out_activation_!r}",
+        *(labels if reading.classes else []),
         "    # What an optimiser would have left: partial_fit continues from here.",
-        "    regressor.n_iter_, regressor.t_, regressor.loss_, regressor.best_loss_ = 0, 0, np.inf, np.inf",
-        "    regressor.loss_curve_, regressor._no_improvement_count = [], 0",
-        "    regressor.validation_scores_ = regressor.best_validation_score_ = None",
+        "    network.n_iter_, network.t_, network.loss_, network.best_loss_ = 0, 0, np.inf, np.inf",
+        "    network.loss_curve_, network._no_improvement_count = [], 0",
+        "    network.validation_scores_ = network.best_validation_score_ = None",
     ]
 
 
-def _used(regressor: NetworkRegressor) -> list[str]:
+def _used(predictor: NetworkRegressor | NetworkClassifier) -> list[str]:
     """Names of the activations in use, sorted."""
-    return sorted({name for layers in regressor.bodies for name, _, _ in layers})
+    return sorted({name for layers in predictor.bodies for name, _, _ in layers})
 
 
-def _network_imports(regressor: NetworkRegressor) -> list[str]:
-    special = [name for kind, name in (("gelu", "erf"), ("sigmoid", "expit")) if kind in _used(regressor)]
+def _network_imports(predictor: NetworkRegressor | NetworkClassifier) -> list[str]:
+    classifier, used = isinstance(predictor, NetworkClassifier), _used(predictor)
+    special = [name for kind, name in (("gelu", "erf"), ("sigmoid", "expit")) if kind in used]
+    special += ["softmax"] * classifier
     return [
         *([f"from scipy.special import {', '.join(special)}"] if special else []),
-        "from sklearn.base import BaseEstimator, RegressorMixin",
+        f"from sklearn.base import BaseEstimator, {'ClassifierMixin' if classifier else 'RegressorMixin'}",
+        *_PIPELINE,
     ]
 
 
-def _network_activations(regressor: NetworkRegressor) -> list[str]:
-    return ["ACTIVATE = {", *(f"    {name!r}: {_KINDS[name]}," for name in _used(regressor)), "}"]
+def _network_activations(predictor: NetworkRegressor | NetworkClassifier) -> list[str]:
+    return ["ACTIVATE = {", *(f"    {name!r}: {_KINDS[name]}," for name in _used(predictor)), "}"]
 
 
-def _network_load(regressor: NetworkRegressor) -> list[str]:
-    """The lines that make a `NetworkRegressor`."""
+def _network_load(predictor: NetworkRegressor | NetworkClassifier) -> list[str]:
+    """The lines that make a `NetworkRegressor` or a `NetworkClassifier`."""
     lines = ["    bodies = ["]
-    for layers in regressor.bodies:
+    for layers in predictor.bodies:
         lines.append("        [")
         lines += [f"            ({name!r}, {_array(weight)}, {_array(bias)})," for name, weight, bias in layers]
         lines.append("        ],")
-    lines += ["    ]", f"    output = ({_array(regressor.output[0])}, {regressor.output[1]!r})"]
-    call = f"bodies, output, {regressor.units!r}"
-    if regressor.spread is not None:
-        lines.append(f"    spread = ({_array(regressor.spread[0])}, {regressor.spread[1]!r})")
-        call += f", spread, {regressor.bounds!r}, {regressor.ramps!r}"
-    return [*lines, f"    regressor = NetworkRegressor({call})"]
+    lines.append("    ]")
+    weights, bias = predictor.output
+    if isinstance(predictor, NetworkClassifier):
+        lines.append(f"    output = ({_array(weights)}, {_array(bias)})")
+        return [*lines, "    network = NetworkClassifier(bodies, output, CLASSES)"]
+    lines.append(f"    output = ({_array(weights)}, {bias!r})")
+    call = f"bodies, output, {predictor.units!r}"
+    if predictor.spread is not None:
+        lines.append(f"    spread = ({_array(predictor.spread[0])}, {predictor.spread[1]!r})")
+        call += f", spread, {predictor.bounds!r}, {predictor.ramps!r}"
+    return [*lines, f"    network = NetworkRegressor({call})"]

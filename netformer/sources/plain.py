@@ -103,3 +103,12 @@ def output(z, units, bias, skip, heads):
     """An output layer. heads: its weights on the hidden units of each body."""
     y = bias + sum(w * v for w, v in zip(skip, z, strict=True))
     return y + sum(w * v for head, h in zip(heads, units, strict=True) for w, v in zip(head, h, strict=True))
+
+
+def probabilities(logits):
+    """The probability of each class: the softmax; of two classes there is one logit, that of the second."""
+    logits = [0.0, *logits] if len(logits) == 1 else logits
+    most = max(logits)
+    parts = [math.exp(logit - most) for logit in logits]
+    total = sum(parts)
+    return [part / total for part in parts]

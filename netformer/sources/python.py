@@ -4,11 +4,22 @@ shares with it."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from netformer.exports.formula import EXACT_DIGITS, MAPPED, Formula, Spread, Step, decimal, fills_of, gaps_of, steps_of
+from netformer.exports.formula import (
+    EXACT_DIGITS,
+    MAPPED,
+    Formula,
+    Output,
+    Spread,
+    Step,
+    decimal,
+    fills_of,
+    gaps_of,
+    steps_of,
+)
 from netformer.exports.intervals import COVERAGE, LEVELS
 from netformer.sources import plain
 from netformer.tables.reading import Reading
@@ -26,24 +37,28 @@ CELLS = "a gap is None, nan or empty; a date is seconds since 1970 UTC, a dateti
 
 
 def python_source(formula: Formula) -> str:
-    """One Python file of the standard library alone: `predict(rows)`, a list of floats. rows: a DataFrame, or rows as
-    lists, an array, or dicts, with cells as in the table that was fitted (`plain`)."""
+    """One Python file of the standard library alone: `predict(rows)`, a list of floats, or of labels, which also has
+    `predict_proba(rows)`. rows: a DataFrame, or rows as lists, an array, or dicts, with cells as in the table that was
+    fitted (`plain`)."""
+    reading, outputs = formula.reading, formula.outputs
     bodies = []
-    for body, head in zip(formula.bodies, formula.outputs[0].heads, strict=True):
+    for number, body in enumerate(formula.bodies):
         layers = [f"({layer.activation!r}, {literal(np.column_stack([layer.bias, layer.weight]))})" for layer in body]
-        bodies.append(f"    ([{', '.join(layers)}], {literal(head)}),")
+        heads = [one.heads[number] for one in outputs]
+        bodies.append(f"    ([{', '.join(layers)}], {literal(np.stack(heads) if reading.classes else heads[0])}),")
     kinds = [f"    {name!r}: {_KINDS[name]}," for name in formula.activations]
+    last, answer = " of each output" if reading.classes else "", answer_words(reading)
     return "\n".join(
         [
-            '"""A network written by NetFormer: cells of a table to units of the target. It needs Python alone."""',
+            f'"""A network written by NetFormer: cells of a table to {answer}. It needs Python alone."""',
             "",
-            *import_lines(formula.reading),
+            *import_lines(reading),
             "",
-            *name_lines(formula.reading),
-            *unit_lines(formula.reading),
-            *step_lines(formula.reading),
-            f"SKIP, BIAS = {literal(formula.outputs[0].skip)}, {number_text(formula.outputs[0].bias)}",
-            "BODIES = [  # ([(activation, [[bias, weight, ...] of each unit]) of each layer], output weights)",
+            *name_lines(reading),
+            *([] if reading.classes else unit_lines(reading)),
+            *step_lines(reading),
+            *(_class_weights(outputs) if reading.classes else _weights(outputs[0])),
+            f"BODIES = [  # ([(activation, [[bias, weight, ...] of each unit]) of each layer], output weights{last})",
             *bodies,
             "]",
             "ACTIVATIONS = {",
@@ -51,23 +66,68 @@ def python_source(formula: Formula) -> str:
             "}",
             "",
             "",
-            "def predict(rows):",
-            f'    """A float for each row. rows: {ROWS};',
-            f'    {CELLS}."""',
-            "    return [_predict(z) for z in inputs(rows)]",
-            *_intervals(formula.spread),
-            "",
-            "",
-            "def _predict(z):",
-            "    y = output(z, hidden(z, BODIES, ACTIVATIONS), BIAS, SKIP, [head for _, head in BODIES])",
-            "    return y * TARGET_SCALE + TARGET_CENTER",
+            *(_class_functions() if reading.classes else _functions(formula.spread)),
             *function_lines(plain.hidden),
             *function_lines(plain.output),
+            *(function_lines(plain.probabilities) if reading.classes else []),
             *input_lines(),
-            *cell_lines(formula.reading),
+            *cell_lines(reading),
             "",
         ]
     )
+
+
+def answer_words(reading: Reading) -> str:
+    """What a network answers with, for people."""
+    return "one of CLASSES" if reading.classes else "units of the target"
+
+
+def _weights(output: Output) -> list[str]:
+    return [f"SKIP, BIAS = {literal(output.skip)}, {number_text(output.bias)}"]
+
+
+def _class_weights(outputs: Sequence[Output]) -> list[str]:
+    pairs = (f"    ({number_text(one.bias)}, {literal(one.skip)})," for one in outputs)
+    return ["OUTPUTS = [  # (bias, skip) of each", *pairs, "]"]
+
+
+def _functions(spread: Spread | None) -> list[str]:
+    """What answers in units of the target."""
+    return [
+        "def predict(rows):",
+        f'    """A float for each row. rows: {ROWS};',
+        f'    {CELLS}."""',
+        "    return [_predict(z) for z in inputs(rows)]",
+        *_intervals(spread),
+        "",
+        "",
+        "def _predict(z):",
+        "    y = output(z, hidden(z, BODIES, ACTIVATIONS), BIAS, SKIP, [head for _, head in BODIES])",
+        "    return y * TARGET_SCALE + TARGET_CENTER",
+    ]
+
+
+def _class_functions() -> list[str]:
+    """What answers with labels and probabilities."""
+    return [
+        "def predict(rows):",
+        f'    """The most probable of CLASSES for each row. rows: {ROWS};',
+        f'    {CELLS}."""',
+        "    return [max(zip(found, CLASSES), key=lambda pair: pair[0])[1] for found in predict_proba(rows)]",
+        "",
+        "",
+        "def predict_proba(rows):",
+        '    """The probability of each of CLASSES for each row. rows: as of predict."""',
+        "    return [probabilities(_logits(z)) for z in inputs(rows)]",
+        "",
+        "",
+        "def _logits(z):",
+        "    units = hidden(z, BODIES, ACTIVATIONS)",
+        "    return [",
+        "        output(z, units, bias, skip, [heads[k] for _, heads in BODIES])",
+        "        for k, (bias, skip) in enumerate(OUTPUTS)",
+        "    ]",
+    ]
 
 
 def _intervals(spread: Spread | None) -> list[str]:
@@ -114,6 +174,8 @@ def name_lines(reading: Reading) -> list[str]:
     levels = {i: list(column.levels) for i, column in enumerate(reading.table) if column.kind == "category"}
     forms = {i: _form(column.form) for i, column in enumerate(reading.table) if column.kind == "date"}
     lines = [f"COLUMNS = {list(reading.columns)!a}", f"TARGET = {reading.target!a}"]
+    if reading.classes:
+        lines.append(f"CLASSES = {list(reading.classes)!a}")
     if levels:
         lines += ["LEVELS = {  # of the categories, by number of the column; '' is a gap"]
         lines += [f"    {i}: {texts!a}," for i, texts in levels.items()]
