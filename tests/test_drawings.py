@@ -13,7 +13,7 @@ from netformer.evaluation.scored import Samples
 from netformer.networks.specs import Layout
 from netformer.report import pictures, showcase, summaries
 from netformer.report.charts import Axis, Points, plane
-from netformer.report.graph import parts_of
+from netformer.report.graph import draw_network, parts_of
 from netformer.report.svg import Drawing, sheet
 from netformer.tasks.task import TEST, Task, split_rows
 from netformer.tasks.view import stack_tasks
@@ -133,19 +133,22 @@ def test_pictures_of_numbers_hold_every_number():
     assert summaries.refinement({"real_tables": starts}).body.count('<path class="marks') == 2 * 5
 
 
-def test_a_drawn_network_is_the_network():
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_a_drawn_network_is_the_network(n_outputs):
     """Weights and edges are those of the stack; sensitivities are derivatives, taken another way."""
-    networks = draw(8, layout=Layout(4, 2, 5), dtype=torch.float64)
+    networks = draw(8, layout=Layout(4, 2, 5, n_outputs), dtype=torch.float64)
     x = torch.randn(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for i in range(8):
         layers, vertices, edges, left_out = parts_of(networks[[i]], x, list("abcd"))
         depth, read = int(networks.specs.depth[i]), networks.specs.mask[i, :, 1:5].any(0)
         assert len(layers) == depth + 2
-        assert len(vertices) == int(read.sum()) + int(networks.specs.widths[i].sum()) + 1
+        assert len(vertices) == int(read.sum()) + int(networks.specs.widths[i].sum()) + n_outputs
         assert left_out == 0
         assert len(edges) == int(networks.specs.mask[i, :, 1:].sum())
         weights = networks.weight[i, :, 1:][networks.specs.mask[i, :, 1:]]
         assert sorted(edge.weight for edge in edges) == sorted(weights.tolist())
+        ends = ["output"] if n_outputs == 1 else [f"output {k + 1}" for k in range(n_outputs)]
+        assert [vertex.name for vertex in vertices[-n_outputs:]] == ends
         for edge in edges:
             source, target = vertices[edge.source], vertices[edge.target]
             assert source.layer == target.layer - 1 or (source.layer == 0 and target.layer == depth + 1)
@@ -154,8 +157,15 @@ def test_a_drawn_network_is_the_network():
             if vertex.layer == 0:
                 step = torch.zeros(4, dtype=torch.float64)
                 step["abcd".index(vertex.name)] = 1e-6
-                moved = networks[[i]].predict((x + step)[None]) - networks[[i]].predict((x - step)[None])
+                moved = networks[[i]].answers((x + step)[None]) - networks[[i]].answers((x - step)[None])
                 assert vertex.sensitivity == pytest.approx(float(moved.abs().mean() / 2e-6), rel=2e-2, abs=1e-6)
+
+
+def test_outputs_have_the_names_they_are_given():
+    networks, x = draw(2, layout=Layout(4, 2, 5, 2)), torch.randn(9, 4)
+    assert [vertex.name for vertex in parts_of(networks[[1]], x, list("abcd"), ("no", "yes"))[1][-2:]] == ["no", "yes"]
+    drawing = draw_network(networks, 1, x, list("abcd"), "title", ("no", "yes"))
+    assert 'data-n="yes"' in drawing.body
 
 
 def test_a_large_network_is_drawn_in_part_and_says_so():

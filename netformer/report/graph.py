@@ -46,30 +46,39 @@ class Edge:
 
 
 def draw_network(
-    networks: Networks, index: int, x: Float[Tensor, "rows features"], names: Sequence[str], title: str
+    networks: Networks,
+    index: int,
+    x: Float[Tensor, "rows features"],
+    names: Sequence[str],
+    title: str,
+    outputs: Sequence[str] = (),
 ) -> Drawing:
-    """Network `index` of a stack; names: of its inputs. See `parts_of`."""
-    layers, vertices, edges, left_out = parts_of(networks[[index]], x, names)
+    """Network `index` of a stack. names: of its inputs. outputs: names of its outputs, by default their numbers. See
+    `parts_of`."""
+    layers, vertices, edges, left_out = parts_of(networks[[index]], x, names, outputs)
     rest = f", {left_out} edges hidden" if left_out else ""
     return graph(title + rest, layers, vertices, edges)
 
 
 def parts_of(
-    network: Networks, x: Float[Tensor, "rows features"], names: Sequence[str]
+    network: Networks, x: Float[Tensor, "rows features"], names: Sequence[str], outputs: Sequence[str] = ()
 ) -> tuple[list[str], list[Vertex], list[Edge], int]:
     """Layer names, vertices, edges, and the number of edges left out, of a stack of one network.
 
-    Means over the rows x. Sensitivity of a vertex: |d output / d its pre-activation| (`sensitivity`), of an input:
-    |d output / d input|. Of an edge: |weight| x sensitivity of the vertex it leads to, what the output moves by when
-    its source moves by one.
+    Means over the rows x and the outputs. Sensitivity of a vertex: |d output / d its pre-activation| (`sensitivity`),
+    of an input: |d output / d input|. Of an edge: |weight| x sensitivity of the vertex it leads to, what the output
+    moves by when its source moves by one.
     """
     specs, layout = network.specs, network.layout
     x = x.to(network.weight.dtype)
     depth, n_inputs, inner = int(specs.depth[0]), int(specs.n_inputs[0]), 1 + layout.max_features
     own = sensitivity(network, x.unsqueeze(0))[0]
     rows = x.unsqueeze(0).clone().requires_grad_()
-    (slope,) = torch.autograd.grad(network.predict(rows).sum(), rows)
-    strength = slope.abs().mean((0, 1))[:n_inputs]
+    answers = network.answers(rows)[0].sum(0)
+    slopes = [torch.autograd.grad(answer, rows, retain_graph=True)[0] for answer in answers]
+    strength = torch.stack([slope.abs().mean((0, 1)) for slope in slopes]).mean(0)[:n_inputs]
+    numbered = [f"output {k + 1}" for k in range(layout.n_outputs)] if layout.n_outputs > 1 else ["output"]
+    ends = list(outputs or numbered)
     read = [i for i in range(n_inputs) if bool(specs.mask[0, :, 1 + i].any())]
     read = sorted(sorted(read, key=lambda i: -float(strength[i]))[:MOST_INPUTS])
     vertices = [
@@ -80,13 +89,13 @@ def parts_of(
     layers = ["inputs"]
     for level in range(depth + 1):
         last = level == depth
-        width = 1 if last else int(specs.widths[0, level])
-        patches = layout.n_patches - 1 if last else layout.layer(level).start
+        width = len(ends) if last else int(specs.widths[0, level])
+        patches = layout.outputs.start if last else layout.layer(level).start
         kind = "output" if last else ACTIVATIONS[int(specs.activations[0, level])]
         layers.append(kind)
         for unit, place in enumerate(_places(width)):
             patch = patches + unit
-            name = "output" if last else f"unit {unit + 1} of layer {level + 1}"
+            name = ends[unit] if last else f"unit {unit + 1} of layer {level + 1}"
             bias = f"{float(network.weight[0, patch, 0]):z.4g}" if bool(specs.mask[0, patch, 0]) else "none"
             facts = f"{kind}, bias {bias}\nsensitivity {float(own[patch]):.3g}"
             position["patch", patch] = len(vertices)
@@ -105,7 +114,7 @@ def parts_of(
 def _before(patch: int, unit: int, depth: int, network: Networks) -> int:
     """Patch of a unit in the layer that `patch` reads."""
     layout = network.layout
-    level = depth if patch == layout.n_patches - 1 else patch // layout.max_width
+    level = depth if patch >= layout.outputs.start else patch // layout.max_width
     return layout.layer(level - 1).start + unit
 
 
@@ -114,7 +123,7 @@ def _places(count: int) -> list[float]:
 
 
 def graph(title: str, layers: Sequence[str], vertices: Sequence[Vertex], edges: Sequence[Edge]) -> Drawing:
-    """A network: inputs left, output right, vertices by sensitivity, edges by |weight| in their layer; negative ones
+    """A network: inputs left, outputs right, vertices by sensitivity, edges by |weight| in their layer; negative ones
     are dashed. What the pointer or the arrow keys reach says weight and sensitivity."""
     named = max((len(short(v.name)) for v in vertices if v.layer == 0), default=0)
     left, right, top, bottom = 14 + LETTER * named, WIDTH - 16, 36, HEIGHT - 26
