@@ -69,14 +69,33 @@ def answers_of_c(path, X):
 def answers_of_json(path, X):
     """The schema's own description of what to compute. X: rows of cells: numbers, seconds, text."""
     d = json.loads(path.read_text())
+    one = {"bias": d["bias"], "skip": d["skip"], "heads": [body["head"] for body in d["bodies"]]}
+    (y,) = outputs_of_json(d, [one], X)
+    return y * d["target"]["scale"] + d["target"]["center"]
+
+
+def outputs_of_json(d, outputs, X):
+    """y of each of these outputs."""
     z = np.array([[cell_of_json(d, one, row[one["column"]]) for one in d["inputs"]] for row in X])
-    y = d["bias"] + z @ d["skip"]
-    for body in d["bodies"]:
+    y = [one["bias"] + z @ one["skip"] for one in outputs]
+    for number, body in enumerate(d["bodies"]):
         h = z
         for layer in body["layers"]:
             h = FUNCTIONS[layer["activation"]](layer["bias"] + h @ np.array(layer["weight"]).T)
-        y = y + h @ body["head"]
-    return y * d["target"]["scale"] + d["target"]["center"]
+        y = [before + h @ one["heads"][number] for before, one in zip(y, outputs, strict=True)]
+    return y
+
+
+def classes_of_json(path, X):
+    """Labels, probabilities and classes."""
+    d = json.loads(path.read_text())
+    assert d["version"] == 3
+    y, classes = np.array(outputs_of_json(d, d["outputs"], X)), d["target"]["classes"]
+    if len(classes) == 2:
+        shares = np.stack([1 / (1 + np.exp(y[0])), 1 / (1 + np.exp(-y[0]))])
+    else:
+        shares = np.exp(y) / np.exp(y).sum(0)
+    return [classes[k] for k in shares.argmax(0)], shares.T, classes
 
 
 def cell_of_json(d, one, cell):

@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 
 from netformer.errors import InputError
-from netformer.exports.formula import MAPPED, Spread, Step, fills_of
+from netformer.exports.formula import MAPPED, Output, Spread, Step, fills_of
 from netformer.exports.intervals import LEVELS
 from netformer.exports.onnx import onnx_model
 from netformer.exports.population import Population
@@ -108,31 +108,48 @@ def export(
 
 
 def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]:
-    """The network as JSON values, in the form of `network.schema.json`; weights with 9 significant digits."""
+    """The network as JSON values, in the form of `network.schema.json`: version 2 of a target of numbers, version 3 of
+    classes; weights with 9 significant digits."""
     formula = population.formula(which)
-    reading = formula.reading
-    bodies = []
-    for body, head in zip(formula.bodies, formula.outputs[0].heads, strict=True):
-        layers = [
-            {"activation": layer.activation, "weight": _numbers(layer.weight), "bias": _numbers(layer.bias)}
-            for layer in body
-        ]
-        bodies.append({"layers": layers, "head": _numbers(head)})
-    described = {
+    reading, outputs = formula.reading, formula.outputs
+    bodies: list[dict[str, Any]] = [
+        {
+            "layers": [
+                {"activation": layer.activation, "weight": _numbers(layer.weight), "bias": _numbers(layer.bias)}
+                for layer in body
+            ]
+        }
+        for body in formula.bodies
+    ]
+    described: dict[str, Any] = {
         "format": "netformer-network",
-        "version": 2,
+        "version": 3 if reading.classes else 2,
         "columns": _columns(reading),
         "inputs": [_input(step) for step in formula.steps],
         "squash": SQUASH,
-        "target": {"name": reading.target, "center": reading.target_center, "scale": reading.target_scale},
+        "target": {"name": reading.target},
         "bodies": bodies,
-        "skip": _numbers(formula.outputs[0].skip),
-        "bias": float(f"{formula.outputs[0].bias:.9g}"),
-        "about": population.about,
     }
+    if reading.classes:
+        described["target"] |= {"classes": list(reading.classes)}
+        described["outputs"] = [_output(one) for one in outputs]
+    else:
+        described["target"] |= {"center": reading.target_center, "scale": reading.target_scale}
+        for body, head in zip(bodies, outputs[0].heads, strict=True):
+            body["head"] = _numbers(head)
+        described |= {"skip": _numbers(outputs[0].skip), "bias": float(f"{outputs[0].bias:.9g}")}
+    described["about"] = population.about
     if formula.spread is not None:
         described["interval"] = _interval(formula.spread)
     return described
+
+
+def _output(output: Output) -> dict[str, Any]:
+    return {
+        "heads": [_numbers(head) for head in output.heads],
+        "skip": _numbers(output.skip),
+        "bias": float(f"{output.bias:.9g}"),
+    }
 
 
 def _interval(spread: Spread) -> dict[str, Any]:
