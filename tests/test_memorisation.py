@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,9 +46,10 @@ def test_distances_are_to_training_networks_and_the_reference_is_of_held_out_one
     assert min(copies["reference_median"], strangers["distance_median"]) > 0.1
 
 
+@pytest.mark.parametrize("n_outputs", [1, 3])
 @pytest.mark.parametrize("activation", ["identity", "relu", "tanh", "sigmoid", "gelu"])
-def test_a_disguised_copy_has_distance_about_zero(activation):
-    train = draw(200, activations=(activation,), sparse_share=0.3)
+def test_a_disguised_copy_has_distance_about_zero(activation, n_outputs):
+    train = draw(200, layout=Layout(n_outputs=n_outputs), activations=(activation,), sparse_share=0.3)
     disguised = orbit_sample(train[:60], torch.Generator().manual_seed(2))
     assert not torch.equal(disguised.weight, train.weight[:60])
     assert float(nearest(disguised, train).max()) < 1e-4
@@ -87,12 +89,14 @@ def test_distance_is_the_formula():
     np.testing.assert_allclose(distance, expected, rtol=1e-4)
 
 
-def test_sorted_weights_bound_the_aligned_distance_from_below():
-    train = canonicalize(draw(120, layout=SMALL, min_hidden_layers=2, sparse_share=0.5))
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_sorted_weights_bound_the_aligned_distance_from_below(n_outputs):
+    layout = replace(SMALL, n_outputs=n_outputs)
+    train = canonicalize(draw(120, layout=layout, min_hidden_layers=2, sparse_share=0.5))
     value, odd = _comparable(train, 2, weight_scale(train), True)
     q, t = value[:60], value[60:]
-    aligned = _align(q, t.clone(), odd[60:].clone(), 2, SMALL)
-    bound = _unaligned(_sorted(q, 2, SMALL), _sorted(t, 2, SMALL)).diagonal()
+    aligned = _align(q, t.clone(), odd[60:].clone(), 2, layout)
+    bound = _unaligned(_sorted(q, 2, layout), _sorted(t, 2, layout)).diagonal()
     after, before = (_unaligned(q, other).diagonal() for other in (aligned, t))
     assert bool((bound <= after + 1e-5).all())
     assert float(after.mean()) < float(before.mean())
@@ -130,10 +134,11 @@ def test_a_shrunken_copy_is_nearer_than_a_stranger():
     assert float(nearest(shrunken, train).median()) < float(nearest(stranger, train).median()) / 2
 
 
-def test_a_solved_head_hides_a_copy_only_with_the_head():
-    train = draw(300, layout=SMALL, activations=("gelu",))
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_a_solved_head_hides_a_copy_only_with_the_head(n_outputs):
+    train = draw(300, layout=replace(SMALL, n_outputs=n_outputs), activations=("gelu",))
     weight = train.weight[:50].clone()
-    weight[:, -1] *= torch.randn(50, SMALL.n_slots, generator=torch.Generator().manual_seed(4))
+    weight[:, train.layout.outputs] *= torch.randn(50, 1, SMALL.n_slots, generator=torch.Generator().manual_seed(4))
     solved = Networks(train.specs[:50], weight)
     assert float(nearest(solved, train, head=False).max()) < 1e-6
     assert float(nearest(solved, train).min()) > 1e-3

@@ -22,31 +22,35 @@ def rows(n, seed=5):
 def edge_set(specs, index):
     """Edges of one network as a set of (parent, vertex, type), counted one by one."""
     number, kind = patch_numbers(specs)[index].tolist(), patch_types(specs)[index].tolist()
-    depth, width, found = int(specs.depth[index]), LAYOUT.max_width, set()
+    depth, width, found, ends = int(specs.depth[index]), LAYOUT.max_width, set(), specs.layout.outputs.start
     for patch, slot in torch.nonzero(specs.mask[index]).tolist():
         parent = slot
         if slot > LAYOUT.max_features:
-            before = depth - 1 if patch == LAYOUT.n_patches - 1 else patch // width - 1
+            before = depth - 1 if patch >= ends else patch // width - 1
             parent = number[before * width + slot - 1 - LAYOUT.max_features]
         found.add((parent, number[patch], kind[patch]))
     return found
 
 
-def test_a_network_agrees_with_itself():
-    networks = draw(50, sparse_share=0.5)
+@pytest.mark.parametrize("n_outputs", [1, 4])
+def test_a_network_agrees_with_itself(n_outputs):
+    networks = draw(50, layout=Layout(n_outputs=n_outputs), sparse_share=0.5)
     x, keep = rows(50)
-    for score in (
+    scores = [
         *metrics.edge_scores(networks, networks),
         metrics.penultimate_cosine(networks, networks, x, keep),
         metrics.weight_cosine(networks, networks),
         metrics.weight_r2(networks, networks, metrics.layer_mean(networks)),
-        metrics.functional_r2(networks, networks, x, keep),
-    ):
+        metrics.validity(networks, x, keep).double(),
+    ]
+    for score in scores + ([metrics.functional_r2(networks, networks, x, keep)] if n_outputs == 1 else []):
         torch.testing.assert_close(score, torch.ones(50, dtype=torch.float64))
 
 
-def test_edge_scores_count_sets():
-    first, second = draw(60, sparse_share=0.5), draw(60, seed=1, sparse_share=0.5)
+@pytest.mark.parametrize("n_outputs", [1, 4])
+def test_edge_scores_count_sets(n_outputs):
+    layout = Layout(n_outputs=n_outputs)
+    first, second = draw(60, layout=layout, sparse_share=0.5), draw(60, seed=1, layout=layout, sparse_share=0.5)
     accuracy, f1 = metrics.edge_scores(first, second)
     for index in range(60):
         a, b = edge_set(first.specs, index), edge_set(second.specs, index)
@@ -66,6 +70,16 @@ def test_permuted_units_keep_edges_and_lose_cosine():
     assert float(metrics.functional_r2(networks, permuted, x, keep).min()) > 0.9999
     assert float(metrics.penultimate_cosine(networks, permuted, x, keep).max()) < 0.95
     assert float(metrics.weight_cosine(networks, permuted).max()) < 0.95
+
+
+def test_the_cosine_of_weights_leaves_every_output_out():
+    networks = draw(20, layout=Layout(n_outputs=3))
+    weight = networks.weight.clone()
+    weight[:, networks.layout.outputs] *= -2
+    cosine = metrics.weight_cosine(networks, Networks(networks.specs, weight))
+    torch.testing.assert_close(cosine, torch.ones(20, dtype=torch.float64))
+    weight[:, : networks.layout.outputs.start] *= -1
+    torch.testing.assert_close(metrics.weight_cosine(networks, Networks(networks.specs, weight)), -cosine)
 
 
 def test_cosine_does_not_read_units_that_do_not_exist():

@@ -66,7 +66,7 @@ def memorisation(
     copies, partners = (_canonical(train[index]) for index in _alike(shape, train_shape, g))
     noise = torch.randn(copies.weight.shape, generator=g) * weight_scale(copies) * copies.specs.mask
     widths, mask = torch.maximum(copies.specs.widths, partners.specs.widths), copies.specs.mask | partners.specs.mask
-    mean = Specs(copies.specs.n_inputs, widths, copies.specs.activations, mask)
+    mean = Specs(copies.specs.n_inputs, widths, copies.specs.activations, mask, copies.specs.n_outputs)
     sides = {
         "samples": some[usable],
         "reference": held[reference],
@@ -102,8 +102,8 @@ def nearest_distances(
     """Distance d of each query network to the nearest training network of its shape; without unit, from 0 for a copy.
 
     inf where no training network has that shape or a weight is not finite. candidates: training networks aligned to
-    each query; at twice the largest group of one shape the search is exhaustive. head: False leaves the edges into the
-    output out of everything, for networks whose output layer was solved and not written.
+    each query; at twice the largest group of one shape the search is exhaustive. head: False leaves the edges into
+    outputs out of everything, for networks whose output layer was solved and not written.
 
     Raises InputError for layouts that differ and training weights that are not finite.
     """
@@ -170,12 +170,12 @@ def _comparable(
         odd[:, index] = (code == _TANH) | ((code == _SIGMOID) & ~unbiased)
     weight = (weight / scale).nan_to_num().clamp(-_LARGEST, _LARGEST)
     if not head:
-        weight[:, -1] = 0.0
+        weight[:, layout.outputs] = 0.0
     return weight, odd
 
 
 def _sorted(value: Float[Tensor, "n patches slots"], depth: int, layout: Layout) -> Float[Tensor, "n patches slots"]:
-    """Absolute values, sorted within what the symmetries exchange; the output's bias and skip as they are."""
+    """Absolute values, sorted within what the symmetries exchange; biases and skip of the outputs as they are."""
     features, result = layout.max_features, value.clone()
     for index in range(depth):
         here = layout.layer(index)
@@ -183,7 +183,8 @@ def _sorted(value: Float[Tensor, "n patches slots"], depth: int, layout: Layout)
         if index:
             block = value[:, here, 1 + features :].abs().flatten(1).sort(1).values
             result[:, here, 1 + features :] = block.view(len(value), layout.max_width, -1)
-    result[:, -1, 1 + features :] = value[:, -1, 1 + features :].abs().sort(1).values
+    outputs = layout.outputs
+    result[:, outputs, 1 + features :] = value[:, outputs, 1 + features :].abs().sort(2).values
     return result
 
 
@@ -195,7 +196,7 @@ def _unaligned(q: Float[Tensor, "n patches slots"], t: Float[Tensor, "m patches 
 
 def _readers(layout: Layout, index: int, depth: int) -> slice:
     """Patches that read hidden layer `index` of a network of that depth."""
-    return layout.layer(index + 1) if index + 1 < depth else slice(layout.n_patches - 1, None)
+    return layout.layer(index + 1) if index + 1 < depth else layout.outputs
 
 
 def _shape(networks: Networks) -> Int[Tensor, " n"]:

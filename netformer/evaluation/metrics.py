@@ -17,7 +17,7 @@ def edge_scores(original: Networks, decoded: Networks) -> tuple[Float[Tensor, " 
     """Edge accuracy and edge F1 of each decoded network.
 
     An edge is (parent, vertex, type of the vertex) in token numbering: bias 0, inputs from 1, hidden units layer by
-    layer, the output last. Accuracy: share of the original's edges that the decoded network has. F1: 2 common / (edges
+    layer, outputs last. Accuracy: share of the original's edges that the decoded network has. F1: 2 common / (edges
     of the original + edges of the decoded).
     """
     first, second = _types(original.specs), _types(decoded.specs)
@@ -44,7 +44,7 @@ def penultimate_cosine(
 
 def weight_cosine(a: Networks, b: Networks) -> Float[Tensor, " n"]:
     """Cosine of all weights but the last layer's, slot by slot; 0 where one network has none."""
-    first, second = (net.weight[:, :-1].flatten(1).double() for net in (a, b))
+    first, second = (net.weight[:, : net.layout.outputs.start].flatten(1).double() for net in (a, b))
     product = first.norm(dim=1) * second.norm(dim=1)
     return (first * second).sum(1) / torch.where(product > 0, product, 1.0)
 
@@ -53,7 +53,7 @@ def layer_mean(networks: Networks) -> Float[Tensor, "patches slots"]:
     """Mean of the existing weights of each layer, repeated over the layer's patches and slots; 0 for an empty layer."""
     layout, mask = networks.layout, networks.specs.mask
     mean = networks.weight.new_zeros(layout.n_patches, layout.n_slots)
-    for rows in [layout.layer(i) for i in range(layout.max_hidden_layers)] + [slice(-1, None)]:
+    for rows in [layout.layer(i) for i in range(layout.max_hidden_layers)] + [layout.outputs]:
         mean[rows] = (networks.weight[:, rows] * mask[:, rows]).sum() / mask[:, rows].sum().clamp(min=1)
     return mean
 
@@ -120,7 +120,7 @@ def validity(
 ) -> Bool[Tensor, " n"]:
     """Networks that are complete, acyclic, within the layout's limits and finite.
 
-    Complete: a non-bias edge into every existing hidden unit and the output. Acyclic and within limits: at least one
+    Complete: a non-bias edge into every existing hidden unit and every output. Acyclic and within limits: at least one
     hidden layer, absent layers last, and only edges that the dense network of that shape has; weights are zero where
     there is no edge. Finite: weights, and outputs on the kept rows.
     """
@@ -140,7 +140,7 @@ def validity(
     if bool(valid.any()):
         rows = x if len(x) == 1 else x[valid]
         kept = keep if len(keep) == 1 else keep[valid]
-        valid[valid.clone()] = (torch.isfinite(networks[valid].predict(rows)) | ~kept).all(1)
+        valid[valid.clone()] = (torch.isfinite(networks[valid].answers(rows)).all(2) | ~kept).all(1)
     return valid
 
 
@@ -157,12 +157,13 @@ def _cells(specs: Specs) -> Int[Tensor, "n edges"]:
     layout, n = specs.layout, len(specs)
     features, width, layers = layout.max_features, layout.max_width, layout.max_hidden_layers
     vertices, number = 1 + features + layout.n_patches, patch_numbers(specs)
-    units = number[:, :-1].view(n, layers, width)
+    units = number[:, : layout.outputs.start].view(n, layers, width)
     parent = torch.zeros(specs.mask.shape, dtype=torch.long)
     parent[:, :, 1 : 1 + features] = torch.arange(1, 1 + features)
     for index in range(1, layers):
         parent[:, layout.layer(index), 1 + features :] = units[:, index - 1].unsqueeze(1)
-    parent[:, -1, 1 + features :] = units[torch.arange(n), (specs.depth - 1).clamp(min=0)]
+    last = units[torch.arange(n), (specs.depth - 1).clamp(min=0)]
+    parent[:, layout.outputs, 1 + features :] = last.unsqueeze(1)
     return torch.where(specs.mask, parent * vertices + number.unsqueeze(2), 0).flatten(1)
 
 

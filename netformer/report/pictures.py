@@ -254,13 +254,14 @@ def _numbers(stack: Networks, x: Float[Tensor, "n rows features"]) -> dict[str, 
     """Weights by the role of their edge, activations of the first and last hidden layer, and sizes. x: one task for
     all networks, or one for each."""
     mask, w, layout, units = stack.specs.mask, stack.weight, stack.layout, stack.specs.unit_mask
-    first, later, inner = slice(0, layout.max_width), slice(layout.max_width, -1), 1 + layout.max_features
+    first, later = slice(0, layout.max_width), slice(layout.max_width, layout.outputs.start)
+    inner, ends = 1 + layout.max_features, layout.outputs
     hidden = stack.hidden(x[:, :_UNITS_ROWS])
     last = units[torch.arange(len(stack)), stack.specs.depth - 1]
     values = {
         "weights, first hidden layer": w[:, first, 1:][mask[:, first, 1:]],
         "weights, later hidden layers": w[:, later, 1:][mask[:, later, 1:]],
-        "weights, output from hidden": w[:, -1, inner:][mask[:, -1, inner:]],
+        "weights, output from hidden": w[:, ends, inner:][mask[:, ends, inner:]],
         "biases": w[:, :, 0][mask[:, :, 0]],
         "activations, first hidden layer": hidden[0].transpose(1, 2)[units[:, 0]].flatten(),
         "activations, last hidden layer": hidden[-1].transpose(1, 2)[last].flatten(),
