@@ -4,7 +4,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-pytest.register_assert_rewrite("commands", "pages")
+pytest.register_assert_rewrite("chromium", "commands", "pages")
 
 
 # Tests that share nothing: each may run on another worker of make test. All others stay with their file, whose fixtures
@@ -50,3 +50,11 @@ def folder(tmp_path_factory):
     with small_model():
         write_tables(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, for pages that are models."""
+    from chromium import started
+
+    yield from started()

@@ -181,6 +181,14 @@ def cells(population, table):
     return population.to_torch(0).encode(table).numpy()
 
 
+def positions(population, rows):
+    """Rows as the script of a page takes them."""
+    made = cells(population, rows).copy()
+    for i, column in enumerate(population.reading.table):
+        made[made[:, i] == -1, i] = len(column.levels)
+    return made
+
+
 def as_text(population, table):
     """Rows of numbers, seconds and texts, "" for a gap of a category."""
     encoded = cells(population, table).astype(object)

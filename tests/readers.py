@@ -156,9 +156,10 @@ def in_node(call, pages=(), rows=()):
     return json.loads(done.stdout)
 
 
-def data_of(path):
-    """The data in a page."""
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*)</script>', path.read_text())[1])
+def data_of(page):
+    """The data in a page. page: its text, or its path."""
+    text = page if isinstance(page, str) else page.read_text()
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*)</script>', text)[1])
 
 
 def answers_of_html(path, X):

@@ -2,80 +2,17 @@
 add up, it works without a mouse and on a telephone, asks nobody for anything and says no error."""
 
 import json
-import shutil
-import tempfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from chromium import PARTS, narrow_and_named, opened, pressed, reached, settled, typed, typed_row, wrong_with
 from mixed import networks_for, table
 
-from netformer import export
 from netformer.exports.formula import typical_row
-from stages.report_check import BROWSERS, Browser, complaints
 
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 TABLES = ("numbers", "mixed", "texts", "flats")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium here (Debian: apt-get install chromium) to type into the page")
-    with tempfile.TemporaryDirectory() as profile:
-        started = Browser(CHROMIUM, profile)
-        started.call("Emulation.setFocusEmulationEnabled", enabled=True)
-        started.call("Emulation.setTimezoneOverride", timezoneId="America/New_York")  # dates are UTC all the same
-        yield started
-        started.close()
-
-
-def page_of(population, folder):
-    path = folder / "page.html"
-    export(population, "wide", path, "html")
-    return path
-
-
-def opened(browser, path, width=1280):
-    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600)
-    url = path.resolve().as_uri()
-    browser.open(url)
-    return url
-
-
-def wrong_with(browser, url):
-    """Complaints but for pictures that are part of Chromium, of the button of a date."""
-    return [line for line in complaints(browser.events, url) if not line.startswith("request: data:")]
-
-
-def typed(browser, i, column, cell):
-    """Put a cell into field number i, by keys where it is text."""
-    gap = pd.isna(cell)
-    if column.kind == "number":
-        browser.evaluate(f"fields[{i}].control.focus(), fields[{i}].control.select()")
-        browser.call("Input.insertText", text="" if gap else str(cell))
-        if gap:
-            browser.call("Input.dispatchKeyEvent", type="keyDown", key="Delete", windowsVirtualKeyCode=46)
-            browser.call("Input.dispatchKeyEvent", type="keyUp", key="Delete", windowsVirtualKeyCode=46)
-        return
-    if column.kind == "date":
-        value = "" if gap else pd.Timestamp(cell).isoformat()
-        value = value if browser.evaluate(f"columns[{i}].timed") else value[:10]
-    else:
-        texts = browser.evaluate(f"[...fields[{i}].control.options].map(o => o.textContent)")
-        text = "– not known –" if gap or not str(cell).strip() else str(cell).strip()
-        value = browser.evaluate(
-            f"fields[{i}].control.options[{texts.index(text if text in texts else '– any other –')}].value"
-        )
-    browser.evaluate(
-        f"fields[{i}].control.value = {json.dumps(value)};"
-        f"fields[{i}].control.dispatchEvent(new Event('input', {{bubbles: true}}))"
-    )
-
-
 SAID = "[...document.querySelectorAll('#prediction data, #between data')].map(d => Number(d.value))"
-PARTS = "[...document.querySelectorAll('#parts tbody data')].map(d => Number(d.value))"
-FRAME = "new Promise(done => requestAnimationFrame(() => setTimeout(done, 2 * PAUSE)))"
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -86,22 +23,17 @@ def test_what_is_typed_is_answered_as_python_does(browser, tmp_path, name):
     if name == "texts":
         assert population.reading.table[1].words == ("to ask",)
         assert "to ask" in list(rows.iloc[:10, 1])
-    url = opened(browser, page_of(population, tmp_path))
+    url = opened(browser, population, tmp_path)
     near = {"rtol": 0, "atol": 1e-6 * population.reading.target_scale}
     np.testing.assert_allclose(
         browser.evaluate(SAID)[0], population.predict(typical_row(population.reading))[0], **near
     )
     for n in range(min(10, len(rows))):
         row = rows.iloc[[n]]
-        cells = row.copy()
-        for i, column in enumerate(population.reading.table):
-            cell = row[column.name].iloc[0]
-            if column.form == "%d.%m.%Y":
-                cell = pd.to_datetime(cell, format=column.form) if cell is not None else None
-            typed(browser, i, column, cell)
-        expected = [population.predict(cells)[0], *population.predict_interval(cells, 0.9)[0]]
+        typed_row(browser, population, row)
+        expected = [population.predict(row)[0], *population.predict_interval(row, 0.9)[0]]
         np.testing.assert_allclose(browser.evaluate(SAID), expected, **near)
-        browser.call("Runtime.evaluate", expression=FRAME, awaitPromise=True)
+        settled(browser)
         parts = browser.evaluate(PARTS)
         np.testing.assert_allclose([sum(parts[:-1]), parts[-1]], expected[0], **near)
     assert wrong_with(browser, url) == []
@@ -109,35 +41,21 @@ def test_what_is_typed_is_answered_as_python_does(browser, tmp_path, name):
 
 def test_the_page_works_without_a_mouse_and_on_a_telephone(browser, tmp_path):
     population, _ = table("mixed")
-    url = opened(browser, page_of(population, tmp_path), width=360)
-    assert browser.evaluate("document.documentElement.scrollWidth") <= 360
-    unnamed = """[...document.querySelectorAll('input, select, button')].filter(e =>
-        !e.labels?.length && !e.getAttribute('aria-label') && !e.textContent.trim()).map(e => e.id)"""
-    assert browser.evaluate(unnamed) == []
-    assert browser.evaluate("fields.filter(({ control }) => control.offsetHeight < 24).length") == 0
+    url = opened(browser, population, tmp_path, 360)
+    narrow_and_named(browser, 360)
     # Tab reaches every field in the order of the page, then the choices of the answer
-    reached = []
-    browser.evaluate("document.body.focus()")
-    for _ in range(200):
-        for kind in ("keyDown", "keyUp"):
-            browser.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
-        now = browser.evaluate("document.activeElement.id || document.activeElement.type || ''")
-        if reached and now == reached[0]:
-            break
-        reached.append(now)
-    order = [name for i, name in enumerate(reached) if reached.index(name) == i]
+    order = reached(browser)
     fields = [f"f{i}" for i in range(len(population.columns))]
     assert [name for name in order if name in fields] == fields
     assert {"coverage", "along", "reset"} <= set(order)
     # arrows on the slider move the field
     size = population.columns.index("size")
     browser.evaluate(f"fields[{size}].control.focus()")
-    browser.call("Runtime.evaluate", expression=FRAME, awaitPromise=True)
+    settled(browser)
     assert browser.evaluate("at('along').value") == str(size)
     before, answer = browser.evaluate(f"row[{size}]"), browser.evaluate(SAID)[0]
     browser.evaluate("at('slide').focus()")
-    for kind in ("keyDown", "keyUp"):
-        browser.call("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39)
+    pressed(browser, "ArrowRight", 39)
     after = browser.evaluate(f"[row[{size}], Number(fields[{size}].control.value)]")
     assert after[0] == after[1] > before
     assert browser.evaluate(SAID)[0] != answer
@@ -146,7 +64,7 @@ def test_the_page_works_without_a_mouse_and_on_a_telephone(browser, tmp_path):
 
 def test_cells_that_are_none_are_named_and_a_gap_is_a_gap(browser, tmp_path):
     population, _ = table("mixed")
-    url = opened(browser, page_of(population, tmp_path))
+    url = opened(browser, population, tmp_path)
     stand = population.columns.index("stand")
     typed(browser, stand, population.reading.table[stand], "12 m")
     assert browser.evaluate("at('prediction').textContent + at('unread').textContent") == "–cannot read stand"
@@ -168,10 +86,10 @@ def test_cells_that_are_none_are_named_and_a_gap_is_a_gap(browser, tmp_path):
 @pytest.mark.parametrize("name", TABLES)
 def test_the_curve_is_the_prediction_along_the_column_in_focus(browser, tmp_path, name):
     population, _ = table(name)
-    opened(browser, page_of(population, tmp_path))
+    opened(browser, population, tmp_path)
     for i, column in enumerate(population.reading.table):
         browser.evaluate(f"fields[{i}].control.focus()")
-        browser.call("Runtime.evaluate", expression=FRAME, awaitPromise=True)
+        settled(browser)
         shown = browser.evaluate(
             "at('curve').textContent + (at('curve').querySelector('svg')?.getAttribute('aria-label') ?? '')"
         )
@@ -192,10 +110,10 @@ def test_of_many_levels_the_most_frequent_are_drawn(browser, tmp_path):
     counts = [4, 3, *[2] * 70]
     cells = pd.DataFrame({"place": np.repeat([f"place {i}" for i in range(72)], counts)})
     population = networks_for(cells, np.random.default_rng(0).normal(size=len(cells)))
-    url = opened(browser, page_of(population, tmp_path))
+    url = opened(browser, population, tmp_path)
     last = population.reading.table[0].levels[-1]
     typed(browser, 0, population.reading.table[0], last)
-    browser.call("Runtime.evaluate", expression=FRAME, awaitPromise=True)
+    settled(browser)
     drawn = browser.evaluate("[...document.querySelectorAll('.levels th')].map(th => th.textContent)")
     assert len(drawn) == 51
     assert {"place 0", "place 1", last} <= set(drawn)

@@ -1,5 +1,6 @@
 "use strict";
-/* The network in float64, the formula of netformer.exports.formula: cells of a row in, units of the target out.
+/* The network in float64, the formula of netformer.exports.formula: cells of a row in, units of the target out, or
+   logits and probabilities of its classes.
    A row holds a number per field: NaN for a gap, of a date seconds since 1970 UTC, of a category the position of its
    level, their number for any other. */
 
@@ -59,7 +60,9 @@ const network = data => {
   const { columns, inputs: steps, target } = data;
   const dot = (weights, values) => { let sum = 0; for (let i = 0; i < weights.length; i++) sum += weights[i] * values[i]; return sum; };
   const outputOf = part => ({ bias: part.bias, skip: decoded(part.skip), heads: part.heads.map(decoded) });
-  const output = outputOf(data.output), spread = data.interval && outputOf(data.interval);
+  const outputs = data.outputs.map(outputOf), spread = data.interval && outputOf(data.interval);
+  const two = data.classes?.length === 2; // one output, the logit of the second: that of the first is it with the other sign
+  if (two) outputs.unshift({ bias: -outputs[0].bias, skip: outputs[0].skip.map(v => -v), heads: outputs[0].heads.map(head => head.map(v => -v)) });
   const bodies = data.bodies.map(body => ({ reads: body.reads, layers: body.layers.map(([name, weight, bias]) => (
     { activate: ACTIVATE[name], weight: decoded(weight), bias: decoded(bias) })) }));
   const cut = (x, low, high) => Math.min(Math.max(x, low), high);
@@ -103,10 +106,20 @@ const network = data => {
   };
   const sum = (out, z, hidden) => hidden.reduce((y, h, b) => y + dot(out.heads[b], h), out.bias + dot(out.skip, z));
 
-  /* What is said of a row: its prediction, and the scale that intervals are multiples of. */
+  /* What is said of a row: its prediction, and the scale that intervals are multiples of; or by class its logit and its
+     probability. */
+  const said = z => {
+    const hidden = bodies.map(body => last(body, first(body, z)));
+    return [hidden, outputs.map(output => sum(output, z, hidden) * target.scale + target.center)];
+  };
   const answer = row => {
-    const z = inputs(row), hidden = bodies.map(body => last(body, first(body, z)));
-    const found = { prediction: sum(output, z, hidden) * target.scale + target.center };
+    const z = inputs(row), [hidden, answers] = said(z);
+    if (data.classes) {
+      const most = Math.max(...answers), parts = answers.map(y => two ? 1 / (1 + Math.exp(-y)) : Math.exp(y - most));
+      const whole = two ? 1 : parts.reduce((s, v) => s + v, 0);
+      return { logits: answers, probabilities: parts.map(v => v / whole) };
+    }
+    const found = { prediction: answers[0] };
     if (spread) found.scale = Math.exp(cut(sum(spread, z, hidden), ...data.interval.bounds)) * target.scale;
     return found;
   };
@@ -123,12 +136,13 @@ const network = data => {
   const interval = ({ prediction, scale }, coverage) => [(1 - coverage) / 2, (1 + coverage) / 2].map(q => prediction + scale * score(q));
 
   /* Shapley values of the fields against a typical row (netformer.exports.explain), by body: of k fields that differ
-     from it, all 2^k sets up to data.exact of them, else sets along random orders and the same orders reversed. */
-  const typical = columns.map(column => column.typical), z0 = inputs(typical), base = answer(typical).prediction;
+     from it, all 2^k sets up to data.exact of them, else sets along random orders and the same orders reversed.
+     number: of the class whose logit they add up to. */
+  const typical = columns.map(column => column.typical), z0 = inputs(typical), bases = said(z0)[1];
   const owns = columns.map((_, index) => steps.filter(step => step.column === index).map(step => step.input));
   const starts = bodies.map(body => first(body, z0));
-  const contributions = row => {
-    const z = inputs(row), values = owns.map(own => own.reduce((v, i) => v + output.skip[i] * (z[i] - z0[i]), 0));
+  const contributions = (row, number = 0) => {
+    const z = inputs(row), output = outputs[number], values = owns.map(own => own.reduce((v, i) => v + output.skip[i] * (z[i] - z0[i]), 0));
     const variances = values.map(() => 0);
     bodies.forEach((body, b) => {
       const { weight, bias } = body.layers[0], n = body.reads.length;
@@ -181,7 +195,7 @@ const network = data => {
         variances[moved[i].index] += list.reduce((s, v) => s + (v - mean) ** 2, 0) / (pairs - 1) / pairs;
       });
     });
-    return { base, values: values.map(v => v * target.scale), errors: variances.map(v => Math.sqrt(v) * target.scale) };
+    return { base: bases[number], values: values.map(v => v * target.scale), errors: variances.map(v => Math.sqrt(v) * target.scale) };
   };
   return { answer, interval, contributions, gap };
 };

@@ -1,6 +1,6 @@
 /* The page: fields made of the data, and what the network says of them. Text of the table enters as text alone. */
 const data = JSON.parse(document.getElementById("data").textContent);
-const net = network(data), { columns, target } = data;
+const net = network(data), { columns, target, classes } = data;
 const at = id => document.getElementById(id);
 const make = (tag, props = {}, ...children) => { const node = Object.assign(document.createElement(tag), props); node.append(...children); return node; };
 const draw = (tag, marks, text) => {
@@ -9,7 +9,7 @@ const draw = (tag, marks, text) => {
   if (text !== undefined) node.textContent = text;
   return node;
 };
-const POINTS = 80, SHOWN = 12, FEW = 10, MANY = 50; // of a curve; contributions; levels in their order; most levels
+const POINTS = 80, SHOWN = 12, FEW = 10, MANY = 50; // of a curve; contributions; levels or classes in their order; most levels
 const PAUSE = 50; // milliseconds before contributions are computed, which takes as long
 
 /* Numbers for people: to a hundredth or so of `size`. */
@@ -22,6 +22,9 @@ const shown = (x, size) => {
 };
 const amount = x => shown(x, target.scale);
 const signed = x => (x > 0 ? "+" : "") + amount(x);
+const percent = p => (p < 5e-4 ? "<\u202f0.1\u00a0%" : p > 0.9995 ? ">\u202f99.9\u00a0%" : `${(100 * p).toFixed(p < 0.01 || p > 0.99 ? 1 : 0)}\u00a0%`);
+const worth = y => (classes ? percent(y) : amount(y)); // of what the curve shows
+const label = k => classes[k].trim() || "– empty –";
 const plainly = (x, column) => { const text = String(x); return column.form === "," ? text.replace(".", ",") : text; };
 const dated = (x, column) => new Date(x * 1000).toISOString().slice(0, column.timed ? 16 : 10).replace("T", " ");
 /* A number of a column, to a thousandth of its range. */
@@ -39,6 +42,8 @@ const cell = (x, i) => {
 };
 
 let row, focus = 0, wrong = new Set();
+let chosen = classes?.length === 2 ? 1 : -1, inFocus = chosen; // the class in focus: that of the list, -1 for the most probable; its number
+const subject = () => (classes ? `Probability of ${label(inFocus)}` : target.name);
 
 const fields = columns.map((column, i) => {
   const id = `f${i}`, hint = make("p", { id: `${id}h`, className: "hint" }), said = make("span", { id: `${id}s`, className: "said" });
@@ -110,16 +115,39 @@ const remark = i => {
   return column.kind === "number" && /[^-+\d.e]/i.test(text.replace(column.form || ".", ".")) ? `read as ${plainly(x, column)}` : "";
 };
 
+const line = (name, what, track, value, shown, mark) => make("tr", { className: mark }, make("th", { scope: "row" }, name, make("small", { textContent: what })),
+  make("td", {}, track), make("td", {}, make("data", { value, textContent: shown })));
+const barred = (mark, from, length) => { // a bar in percent of its track
+  const bar = make("span", { className: mark });
+  bar.style.left = `${from}%`;
+  bar.style.width = `${length}%`;
+  return bar;
+};
+const classified = probabilities => {
+  const places = classes.map((_, k) => k), sorted = [...places].sort((a, b) => probabilities[b] - probabilities[a] || a - b), top = sorted[0];
+  inFocus = chosen < 0 ? top : chosen;
+  at("prediction").replaceChildren(make("small", { textContent: "most probable: " }), `${label(top)}, `, make("data", { value: probabilities[top], textContent: percent(probabilities[top]) }));
+  const some = classes.length > FEW ? sorted.slice(0, FEW) : places;
+  if (!some.includes(inFocus)) some.push(inFocus);
+  at("bars").tBodies[0].replaceChildren(...some.map(k => line(label(k), "", make("div", { className: "track" }, barred("more", 0, 100 * probabilities[k])),
+    probabilities[k], percent(probabilities[k]), k === inFocus ? "on" : "")));
+  if (classes.length > FEW) at("shares-note").textContent = `The ${FEW} most probable of ${classes.length} classes; the others together ${percent(Math.max(0, 1 - some.reduce((s, k) => s + probabilities[k], 0)))}.`;
+  at("of").textContent = at("of").title = subject();
+  at("parts-title").textContent = `What each column contributed to the logit of ${label(inFocus)}`;
+};
+
 const coverage = () => Number(at("coverage").value);
 const answered = () => {
   at("unread").textContent = wrong.size ? `cannot read ${[...wrong].map(i => columns[i].name).join(", ")}` : "";
   at("covers").hidden = !data.interval || wrong.size > 0;
+  at("shares").className = wrong.size ? "stale" : "";
   if (wrong.size) {
     at("prediction").textContent = "–";
     at("between").textContent = "";
     return;
   }
   const found = net.answer(row);
+  if (classes) return classified(found.probabilities);
   at("prediction").replaceChildren(make("data", { value: found.prediction, textContent: amount(found.prediction) }));
   at("between").replaceChildren();
   if (found.scale === undefined) return;
@@ -128,27 +156,22 @@ const answered = () => {
 };
 
 const contributed = () => {
-  const { base, values, errors } = net.contributions(row), moving = columns.map((_, i) => i).filter(i => values[i] !== 0);
+  const { base, values, errors } = net.contributions(row, Math.max(0, inFocus)), moving = columns.map((_, i) => i).filter(i => values[i] !== 0);
   moving.sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]));
   const total = values.reduce((s, v) => s + v, 0), error = Math.max(0, ...errors);
   const largest = Math.max(...values.map(Math.abs)) || 1;
-  const line = (name, what, value, kind) => {
-    const track = make("div", { className: "track" }, make("span", { className: "zero" }));
-    track.firstChild.style.left = "50%";
-    if (kind !== "sum") {
-      const bar = make("span", { className: value < 0 ? "less" : "more" }), share = 50 * Math.abs(value) / largest;
-      bar.style.left = `${value < 0 ? 50 - share : 50}%`;
-      bar.style.width = `${share}%`;
-      track.append(bar);
-    }
-    return make("tr", { className: kind }, make("th", { scope: "row" }, name, make("small", { textContent: what })),
-      make("td", {}, kind === "sum" ? "" : track), make("td", {}, make("data", { value, textContent: kind === "sum" ? amount(value) : signed(value) })));
+  const added = (name, what, value) => {
+    const zero = make("span", { className: "zero" }), share = 50 * Math.abs(value) / largest;
+    zero.style.left = "50%";
+    const bar = barred(value < 0 ? "less" : "more", value < 0 ? 50 - share : 50, share);
+    return line(name, what, make("div", { className: "track" }, zero, bar), value, signed(value), "");
   };
+  const whole = (name, cells, value) => line(name, classes ? `probability ${percent(net.answer(cells).probabilities[inFocus])}` : "", "", value, amount(value), "sum");
   const some = moving.length > SHOWN ? moving.slice(0, SHOWN - 1) : moving, others = moving.slice(some.length);
-  const lines = [line("typical row", "", base, "sum"), ...some.map(i => line(columns[i].name, cell(row[i], i), values[i], ""))];
+  const lines = [whole("typical row", columns.map(column => column.typical), base), ...some.map(i => added(columns[i].name, cell(row[i], i), values[i]))];
   lines.forEach((tr, n) => { if (n) tr.dataset.column = some[n - 1]; });
-  if (others.length) lines.push(line(`${others.length} other columns`, "", others.reduce((s, i) => s + values[i], 0), ""));
-  lines.push(line("this row", "", base + total, "sum"));
+  if (others.length) lines.push(added(`${others.length} other columns`, "", others.reduce((s, i) => s + values[i], 0)));
+  lines.push(whole("this row", row, base + total));
   at("parts").tBodies[0].replaceChildren(...lines);
   at("parts-note").textContent = moving.length
     ? `Against the typical row, where every column is at its typical cell. ${error ? `Sampled: standard error at most ${amount(error)}.` : "Exact Shapley values; they add up."}`
@@ -165,24 +188,25 @@ const along = x => {
   const cells = [...row];
   cells[focus] = x;
   const found = net.answer(cells);
-  return { x, y: found.prediction, ends: found.scale === undefined ? [found.prediction, found.prediction] : net.interval(found, coverage()) };
+  const y = classes ? found.probabilities[inFocus] : found.prediction;
+  return { x, y, ends: found.scale === undefined ? [y, y] : net.interval(found, coverage()) };
 };
 const levels = column => {
   const places = column.levels.map((_, place) => place).slice(0, MANY), here = net.gap(row[focus], column) ? column.fill : row[focus];
   if (!places.includes(here)) places.push(here);
   const points = places.map(along);
   if (!column.ordered) points.sort((a, b) => b.y - a.y);
-  const low = Math.min(...points.map(p => p.ends[0])), high = Math.max(...points.map(p => p.ends[1]));
+  const low = classes ? 0 : Math.min(...points.map(p => p.ends[0])), high = classes ? 1 : Math.max(...points.map(p => p.ends[1]));
   const place = y => `${100 * (y - low) / (high - low || 1)}%`;
   const body = make("tbody", {}, ...points.map(({ x, y, ends }) => {
     const range = make("span", { className: "range" }), point = make("span", { className: "point" });
     range.style.left = place(ends[0]); range.style.right = `calc(100% - ${place(ends[1])})`; point.style.left = place(y);
     return make("tr", { className: x === here ? "on" : "" }, make("th", { scope: "row", textContent: cell(x, focus) }),
-      make("td", {}, make("div", { className: "track" }, range, point)), make("td", { textContent: amount(y) }));
+      make("td", {}, make("div", { className: "track" }, range, point)), make("td", { textContent: worth(y) }));
   }));
   const list = make("div", { className: "levels", tabIndex: 0 }, make("table", {}, body));
   list.setAttribute("role", "region");
-  list.setAttribute("aria-label", `prediction for each level of ${column.name}`);
+  list.setAttribute("aria-label", `${classes ? subject() : "prediction"} for each level of ${column.name}`);
   at("curve").replaceChildren(list);
   const marked = body.querySelector(".on");
   if (marked) list.scrollTop = marked.offsetTop - list.clientHeight / 2;
@@ -200,14 +224,15 @@ const curve = () => {
   const codes = column.levels.length > 0, { low, high } = column;
   const xs = codes ? column.levels : Array.from({ length: POINTS + 1 }, (_, k) => low + (high - low) * k / POINTS);
   const points = xs.map(along), gap = net.gap(row[focus], column), here = along(row[focus]);
-  const every = [...points, here].flatMap(p => [...p.ends, p.y]), least = Math.min(...every), most = Math.max(...every);
+  const every = [...points, here].flatMap(p => [...p.ends, p.y]), largest = Math.max(...every);
+  const least = classes ? 0 : Math.min(...every), most = classes && largest > 0.5 ? 1 : largest; // probabilities from 0 on
   const width = Math.max(240, at("curve").clientWidth), height = 210, left = 52, right = width - 12, top = 8, bottom = height - 22;
   const X = x => left + (right - left) * (Math.min(Math.max(x, low), high) - low) / (high - low || 1);
   const Y = y => bottom - (bottom - top) * (y - least) / (most - least || 1);
   const chart = draw("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img" });
   for (const y of nice(least, most, 5)) {
     chart.append(draw("line", { class: "axis", x1: left, x2: right, y1: Y(y), y2: Y(y) }));
-    chart.append(draw("text", { x: left - 6, y: Y(y) + 4, "text-anchor": "end" }, shown(y, Math.max(1e-12, (most - least) * 5))));
+    chart.append(draw("text", { x: left - 6, y: Y(y) + 4, "text-anchor": "end" }, classes ? `${+(100 * y).toPrecision(6)} %` : shown(y, Math.max(1e-12, (most - least) * 5))));
   }
   const dates = column.kind === "date", ticks = dates ? [0, 1, 2].map(k => low + (high - low) * k / 2) : nice(low, high, width > 330 ? 8 : 5);
   for (const x of ticks) {
@@ -226,7 +251,7 @@ const curve = () => {
   chart.append(draw("line", { class: "guide", x1: place, x2: place, y1: top, y2: bottom }));
   chart.append(draw("circle", { class: "here", cx: place, cy: Y(here.y), r: 4.5 }));
   const ys = points.map(p => p.y);
-  chart.setAttribute("aria-label", `${target.name} along ${column.name}, from ${cell(low, focus)} to ${cell(high, focus)}: ${amount(ys[0])} at the start, ${amount(ys.at(-1))} at the end, between ${amount(Math.min(...ys))} and ${amount(Math.max(...ys))}; at ${cell(row[focus], focus)} ${amount(here.y)}`);
+  chart.setAttribute("aria-label", `${subject()} along ${column.name}, from ${cell(low, focus)} to ${cell(high, focus)}: ${worth(ys[0])} at the start, ${worth(ys.at(-1))} at the end, between ${worth(Math.min(...ys))} and ${worth(Math.max(...ys))}; at ${cell(row[focus], focus)} ${worth(here.y)}`);
   at("curve").replaceChildren(chart);
   const slide = at("slide");
   slide.style.marginLeft = `${left - 8}px`;
@@ -289,6 +314,7 @@ at("slide").addEventListener("input", () => {
 });
 at("along").addEventListener("input", () => { focus = Number(at("along").value); update(); });
 at("coverage").addEventListener("input", update);
+at("class").addEventListener("input", () => { chosen = Number(at("class").value); update(); });
 at("fields").addEventListener("submit", event => event.preventDefault());
 at("fields").addEventListener("reset", event => { event.preventDefault(); reset(); });
 addEventListener("resize", update);
@@ -297,10 +323,18 @@ document.title = `${target.name}, predicted by a small network`;
 at("title").textContent = document.title;
 at("target").textContent = target.name;
 at("of").textContent = at("of").title = at("target").title = target.name;
+at("shares").hidden = !classes;
+if (classes) {
+  if (classes.length > 2) at("class").append(make("option", { value: -1, textContent: "the most probable class" }));
+  classes.forEach((_, k) => at("class").append(make("option", { value: k, textContent: label(k) })));
+  at("class").value = chosen;
+}
 for (const [name, text] of data.facts) at("facts").append(make("dt", { textContent: name }), make("dd", { textContent: text }));
 for (const text of [
   "Cells beyond what the table held are read as its edge; the network knows nothing out there.",
   "A contribution says how this answer differs from that for a typical row because of a column, not what would happen if someone changed it.",
-  data.interval ? "Intervals come from the errors of rows left out when the network was made. They hold over rows like those of the table." : "This network has no intervals.",
+  ...(classes ? [
+    classes.length === 2 ? "The logit of a class is 0 where it has 50 %; 1 more multiplies its odds by 2.7." : "The larger the logit of a class beside those of the others, the more probable it is: 1 more multiplies its odds against each of them by 2.7.",
+  ] : [data.interval ? "Intervals come from the errors of rows left out when the network was made. They hold over rows like those of the table." : "This network has no intervals."]),
 ]) at("notes").append(make("li", { textContent: text }));
 reset();

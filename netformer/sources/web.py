@@ -23,7 +23,7 @@ import numpy as np
 from netformer import __version__
 from netformer.errors import InputError
 from netformer.exports.explain import LEAST_PAIRS, MOST_EXACT, SETS, dependence
-from netformer.exports.formula import Formula, fills_of, typical_row
+from netformer.exports.formula import Formula, Output, fills_of, typical_row
 from netformer.exports.intervals import LEVELS
 from netformer.exports.population import Population
 from netformer.tables.cells import GAPS
@@ -32,7 +32,7 @@ from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
 MOST_FIELDS = 40  # columns that have a field unless others are asked for
-_NAMED = 8  # columns named in an error
+_NAMED = 8  # columns or classes named in one line
 _ALONG = 9  # points of a column along which its effect is looked at, to name those
 _DAY = 86400.0  # seconds
 _SCORES = {"r2": "R2", "mae": "mean absolute error", "rmse": "root mean squared error"}
@@ -99,7 +99,7 @@ def page_data(formula: Formula, shown: Sequence[int]) -> dict[str, Any]:
         "rest": _coded(reading.standardize(typical)[0]),
         "squash": SQUASH,
         "bodies": bodies,
-        "output": _output(formula.outputs[0].bias, formula.outputs[0].skip, formula.outputs[0].heads),
+        "outputs": [_output(one) for one in formula.outputs],
         "target": {"name": reading.target, "center": reading.target_center, "scale": reading.target_scale},
         "exact": MOST_EXACT,
         "sets": SETS,
@@ -108,12 +108,14 @@ def page_data(formula: Formula, shown: Sequence[int]) -> dict[str, Any]:
     }
     if (spread := formula.spread) is not None:
         levels = {"bounds": spread.bounds, "levels": LEVELS, "scores": spread.scores}
-        data["interval"] = _output(spread.bias, spread.skip, spread.heads) | levels
+        data["interval"] = _output(spread) | levels
+    if reading.classes:
+        data["classes"] = [str(label) for label in reading.classes]
     return data
 
 
-def _output(bias: float, skip: np.ndarray, heads: Sequence[np.ndarray]) -> dict[str, Any]:
-    return {"bias": bias, "skip": _coded(skip), "heads": [_coded(head) for head in heads]}
+def _output(output: Output) -> dict[str, Any]:
+    return {"bias": output.bias, "skip": _coded(output.skip), "heads": [_coded(head) for head in output.heads]}
 
 
 def _coded(values: np.ndarray) -> str:
@@ -155,18 +157,23 @@ def _shown(formula: Formula, columns: str | Sequence[str] | None) -> list[int]:
     if isinstance(columns, str):
         columns = [columns] if columns in names else [name.strip() for name in columns.split(",") if name.strip()]
     if unknown := [name for name in columns if name not in names]:
-        some = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-        raise InputError(f"columns must be some of those that are read, {some}; found {unknown[0]!r}")
+        raise InputError(f"columns must be some of those that are read, {_first(names)}; found {unknown[0]!r}")
     if not columns or len(set(columns)) < len(columns):
         raise InputError(f"columns must be at least one name and none of them twice, found {', '.join(columns)}")
     return [names.index(name) for name in columns]
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _strongest(formula: Formula) -> list[str]:
     """The columns along which the prediction for a typical row moves most."""
     moves = {}
     for name in formula.reading.columns:
-        moves[name] = float(np.ptp(dependence(formula, name, None, points=_ALONG)["prediction"]))
+        along = dependence(formula, name, None, points=_ALONG).drop(columns="value")
+        moves[name] = float(np.ptp(along.to_numpy(), 0).max())
     return sorted(moves, key=lambda name: -moves[name])[:_NAMED]
 
 
@@ -180,14 +187,14 @@ def _facts(population: Population, formula: Formula, which: int | str, n_shown: 
     """What the network was made from and how good it is, as far as the population knows."""
     reading, about = population.reading, population.about
     facts = [("Predicts", reading.target)]
+    if reading.classes:
+        facts.append(("Classes", _first([str(label) for label in reading.classes])))
     columns = f"{len(reading.columns)} of the table are read"
     if hidden := len(reading.columns) - n_shown:
         columns += f"; {hidden} of them have no field here and stay at their typical cell"
     facts.append(("Columns", columns))
     if reading.left_out:
-        names = ", ".join(name for name, _ in reading.left_out[:_NAMED])
-        more = f" and {len(reading.left_out) - _NAMED} more" if len(reading.left_out) > _NAMED else ""
-        facts.append(("Columns left out", names + more))
+        facts.append(("Columns left out", _first([name for name, _ in reading.left_out])))
     if isinstance(rows := about.get("rows"), int):
         facts.append(("Rows fitted", f"{rows:,}"))
     if which == "wide" and isinstance(scores := about.get("scores"), dict):
