@@ -42,7 +42,10 @@ def library(path):
     made = path.with_suffix(f".{next(COUNT)}.so")  # under a name it has seen the loader answers with what it has
     subprocess.run([*STRICT, "-fPIC", "-shared", str(path), "-o", str(made), "-lm"], check=True)
     loaded, row = ctypes.CDLL(str(made)), ctypes.POINTER(ctypes.c_double)
-    loaded.predict.restype, loaded.predict.argtypes = ctypes.c_double, [row]
+    classes = "int predict(" in path.read_text()
+    loaded.predict.restype, loaded.predict.argtypes = (
+        (ctypes.c_int, [row, row]) if classes else (ctypes.c_double, [row])
+    )
     if hasattr(loaded, "predict_quantile"):
         loaded.predict_quantile.restype, loaded.predict_quantile.argtypes = ctypes.c_double, [row, ctypes.c_double]
     return loaded

@@ -1,17 +1,25 @@
 """Exports of a target of classes: labels and probabilities of the population, labels of every type and any name."""
 
+import ast
+import csv
+import ctypes
+import io
 import json
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from classes import LABELS, of_classes
-from mixed import as_text, mixed
-from readers import classes_of_json, imported
+from mixed import as_text, cells, mixed
+from readers import classes_of_json, imported, library, program
 
 from netformer import export
+from netformer.exports.formula import TOLERANCE, decimal, fewest_characters, fewest_digits
+from netformer.networks.stack import Networks
 from netformer.sources.formats import SCHEMA, to_json
-
-WHICH = ["wide", "mean", 0, 1, 2]
 
 
 def from_python(path, population, rows):
@@ -28,10 +36,34 @@ def from_json(path, population, rows):
     return classes_of_json(path, as_text(population, rows))
 
 
+def from_c(path, population, rows):
+    """Labels by number; the table of labels holds them as C does, up to a NUL."""
+    loaded, pointer = library(path), ctypes.POINTER(ctypes.c_double)
+    encoded, count = np.ascontiguousarray(cells(population, rows)), len(population.classes)
+    shares = np.full((len(rows), count + 1), np.nan)
+    numbers = [loaded.predict(*(a.ctypes.data_as(pointer) for a in pair)) for pair in zip(encoded, shares, strict=True)]
+    assert np.isnan(shares[:, -1]).all()  # nothing is written beyond the classes
+    texts = (ctypes.c_char_p * count).in_dll(loaded, "classes")
+    assert [text.decode() for text in texts] == [str(label).split("\0")[0] for label in population.classes]
+    return [population.classes[k] for k in numbers], shares[:, :-1], population.classes
+
+
+def from_program(path, population, rows):
+    """Through the program beside the C file, from a CSV file."""
+    rows.assign(more="x").to_csv(path.with_suffix(".csv"), index=False)
+    run = subprocess.run([program(path), path.with_suffix(".csv")], capture_output=True, check=True)
+    header, *lines = csv.reader(io.StringIO(run.stdout.decode(), newline=""))
+    assert header == [population.target, *(f"{population.target}_{label}" for label in population.classes)]
+    known = {str(label): label for label in population.classes}
+    return [known[line[0]] for line in lines], [[float(p) for p in line[1:]] for line in lines], population.classes
+
+
 READERS = {
     "numpy": ("py", from_python, 1e-6),
     "sklearn": ("py", from_sklearn, 1e-6),
     "json": ("json", from_json, 1e-6),
+    "c": ("c", from_c, 2e-6),
+    "program": ("c", from_program, 2e-6),
 }
 
 
@@ -50,9 +82,9 @@ def assert_same(found, population, rows, which, tolerance):
 def test_every_format_agrees_with_the_population(tmp_path, format, name):
     population, rows = of_classes(name)
     suffix, answers, tolerance = READERS[format]
-    for which in WHICH:
+    for which in ("wide", 0) if suffix == "c" else ("wide", "mean", 0, 1, 2):
         path = tmp_path / f"net_{which}.{suffix}"
-        export(population, which, path, format)
+        export(population, which, path, "c" if format == "program" else format)
         assert_same(answers(path, population, rows), population, rows, which, tolerance)
 
 
@@ -101,3 +133,71 @@ def test_json_keeps_its_schema(tmp_path):
     check.validate(value)
     for spoiled in ({"version": 3}, {"outputs": []}, {"target": value["target"] | {"classes": [0, 1]}}):
         assert not check.is_valid(value | spoiled), spoiled
+
+
+def test_weights_of_several_outputs_are_numbers_or_text(tmp_path):
+    """What a file of C holds them as: text where the file is large. No output moves by more than the tolerance."""
+    for name, kind, text in (("ints", "numbers", False), ("texts", "mixed", True)):
+        population, _ = of_classes(name, kind)
+        export(population, "wide", tmp_path / f"{kind}.c")
+        assert ("static const char weights" in (tmp_path / f"{kind}.c").read_text()) == text
+        formula = population.formula("wide")
+        z = 2 * np.random.default_rng(1).standard_normal((500, len(population.reading.inputs)))
+        digits, single = fewest_digits(formula)
+        count, step = fewest_characters(formula)
+        assert single
+        for change in (
+            lambda v, n=digits: np.array([float(decimal(x, n)) for x in v.ravel()]).reshape(v.shape),
+            lambda v, size=step: np.round(v / size) * size,
+        ):
+            moved = np.abs(formula.map(change).inner(z) - formula.inner(z)).max(0)
+            assert (moved < 3 * TOLERANCE).all()
+        assert 3 <= count <= 6
+
+
+def test_every_output_decides_how_many_digits_are_kept():
+    """An output with weights a thousand times as large as the others' needs more, wherever it stands."""
+    population, _ = of_classes("ints", "numbers")
+    formula = population.formula(0)
+    least = fewest_digits(formula)[0], fewest_characters(formula)[0]
+    for k in range(3):
+        large = [one.map(lambda v: 1000 * v) if k == i else one for i, one in enumerate(formula.outputs)]
+        changed = replace(formula, outputs=tuple(large))
+        assert fewest_digits(changed)[0] > least[0]
+        assert (fewest_characters(changed) or [7])[0] > least[1]
+
+
+def test_the_program_of_classes_has_no_intervals(tmp_path):
+    population, _ = of_classes("two ints", "numbers")
+    export(population, 0, tmp_path / "net.c")
+    done = subprocess.run(
+        [program(tmp_path / "net.c"), "--interval", "0.9"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("--interval is of numbers; this network writes the probabilities of classes\n")
+
+
+def test_the_python_file_needs_the_standard_library_alone(tmp_path):
+    population, rows = of_classes("texts", "numbers")
+    export(population, 0, tmp_path / "net.py")
+    code = f"import sys; sys.path.insert(0, '.'); import net; print(ascii(net.predict({rows[:5].tolist()!r})))"
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert ast.literal_eval(run.stdout) == population.predict(rows[:5], 0).tolist()
+
+
+@pytest.mark.parametrize("format", READERS)
+@pytest.mark.parametrize("name", ["two ints", "ints"])
+def test_classes_that_are_as_probable_are_the_first(tmp_path, format, name):
+    """Where no network reads anything, and far from the table."""
+    population, rows = of_classes(name)
+    rows = rows[:8].copy()
+    rows.loc[:3, "size"] = 1e300
+    nothing = Networks(population.wide.specs, torch.zeros_like(population.wide.weight))
+    population = replace(population, wide=nothing)
+    suffix, answers, tolerance = READERS[format]
+    (path, *_) = export(population, "wide", tmp_path / f"net.{suffix}", "c" if format == "program" else format)
+    found = answers(path, population, rows)
+    assert_same(found, population, rows, "wide", tolerance)
+    assert set(found[0]) == {population.classes[0]}

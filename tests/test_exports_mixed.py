@@ -18,8 +18,8 @@ from readers import answers_of_json, answers_of_onnx, compiled, imported, progra
 
 from netformer import export
 from netformer.errors import InputError
-from netformer.sources.c import level_names
 from netformer.sources.formats import SCHEMA
+from netformer.sources.literals import level_names
 from netformer.tables.columns import Column
 
 WHICH = ["wide", "mean", *range(6)]

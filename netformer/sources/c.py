@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,15 +23,27 @@ from netformer.exports.formula import (
     gaps_of,
 )
 from netformer.exports.intervals import LEVELS
+from netformer.sources.literals import (
+    WIDTH,
+    array_lines,
+    c_string,
+    comment,
+    decimals,
+    double_text,
+    enum_lines,
+    level_names,
+    short,
+    text_lines,
+)
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
-_WIDTH = 116  # of a line of numbers
 PLAIN_C = 10_000  # bytes of a C file up to which its weights stand in it as decimal numbers
 _SCALE_DIGITS = 8  # of what says how far off an answer may be: in the tails scores are several times the scale
 _MAP_DIGITS = 8  # of what standardises a number, but for its center, which may be far from 0
-_TAKEN = ("M_", "FP_", "HUGE_", "MATH_", *"0123456789")  # how names of <math.h> begin, and no name does
-NETWORK, QUANTILE = (Path(__file__).with_name(f"{name}.c") for name in ("network", "quantile"))
+NETWORK, QUANTILE, PROBABILITIES = (
+    Path(__file__).with_name(f"{name}.c") for name in ("network", "quantile", "probabilities")
+)
 _KINDS = {
     "relu": "a < 0 ? 0 : a",
     "tanh": "tanh(a)",
@@ -42,15 +53,16 @@ _KINDS = {
 
 
 def c_source(formula: Formula) -> str:
-    """One C99 file: `double predict(const double x[N])`, no allocation, no state, only <math.h>.
+    """One C99 file: `double predict(const double x[N])`, no allocation, no state, only <math.h>; of K classes `int
+    predict(const double x[N], double probabilities[K])`, the number of one of `classes`, their labels.
 
     Arithmetic is in double, since float could not hold a raw column far from 0. Weights are stored as float where that
-    changes no answer by more than `formula.TOLERANCE`, with no more digits than that takes. A file that would be
+    changes no output by more than `formula.TOLERANCE`, with no more digits than that takes. A file that would be
     larger than PLAIN_C has them as text instead, a few characters each, as precise.
     """
     digits, single = fewest_digits(formula)
     values, real = _values(formula), "float" if single else "double"
-    plain = _file(formula, len(values), _array(real, "weights", values, digits), "weights[{}]")
+    plain = _file(formula, len(values), array_lines(real, "weights", values, digits), "weights[{}]")
     code = fewest_characters(formula) if len(plain) > PLAIN_C else None
     if code is None:
         return plain
@@ -58,18 +70,25 @@ def c_source(formula: Formula) -> str:
 
 
 def _values(formula: Formula) -> list[float]:
-    """All weights as `_file` reads them: bias, skip, then of each body its layers, unit by unit, and its head."""
-    values = [formula.outputs[0].bias, *(formula.outputs[0].skip if formula.outputs[0].skip.any() else [])]
-    for body, head in zip(formula.bodies, formula.outputs[0].heads, strict=True):
+    """All weights as `_file` reads them: of every output its bias, of every one its skip, then of each body its layers,
+    unit by unit, and the head of every output."""
+    values = [one.bias for one in formula.outputs]
+    if _skips(formula):
+        values += np.concatenate([one.skip for one in formula.outputs]).tolist()
+    for number, body in enumerate(formula.bodies):
         for layer in body:
             values += np.column_stack([layer.bias, layer.weight]).ravel().tolist()
-        values += head.tolist()
+        values += np.concatenate([one.heads[number] for one in formula.outputs]).tolist()
     return values
+
+
+def _skips(formula: Formula) -> bool:
+    return any(bool(one.skip.any()) for one in formula.outputs)
 
 
 def _coded(values: Sequence[float], count: int, step: float) -> list[str]:
     """The weights as strings, none longer than a C compiler must take, and the function that reads one."""
-    row, base = _WIDTH // count, len(ALPHABET)
+    row, base = WIDTH // count, len(ALPHABET)
     text = "".join(coded(value, count, step) for value in values)
     rows = [text[at : at + row * count] for at in range(0, len(text), row * count)]
     return [
@@ -90,7 +109,8 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
     """weights: the lines that hold them. read: the expression for weight number {}."""
     n, deepest = len(formula.reading.inputs), max(len(body) for body in formula.bodies)
     width = max(len(layer.bias) for body in formula.bodies for layer in body)
-    calls = [f"    p = dot(p, {n}, z, &y); /* straight from the inputs */"] if formula.outputs[0].skip.any() else []
+    start, dot, finish = _outputs(formula, read)
+    calls = [dot.format(n, "z") + " /* straight from the inputs */"] * _skips(formula)
     two = formula.spread is not None
     calls += [f"    const float *w = far(scale_weights, {n}, z, log_scale);"] * two
     for body, head in zip(formula.bodies, formula.outputs[0].heads, strict=True):
@@ -100,7 +120,7 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
             units, inputs = layer.weight.shape
             calls.append(f"    p = layer(p, {kind}, {inputs}, {units}, {source}, {out}); /* {layer.activation} */")
             source = out
-        calls.append(f"    p = dot(p, {len(head)}, {source}, &y);")
+        calls.append(dot.format(len(head), source))
         calls += [f"    w = far(w, {len(head)}, {source}, log_scale);"] * two
     kinds = [
         f"        case {kind}: a = {_KINDS[name]}; break;"
@@ -109,9 +129,11 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
     ]
     (tables, read_row), (before, after) = _reading(formula), _spread(formula)
     row = f"const double x[{len(formula.reading.columns)}]"
+    classes = formula.reading.classes
+    name = f"int predict({row}, double probabilities[{len(classes)}])" if classes else f"double predict({row})"
     lines = [
         f"/* {comment(formula.reading.target)}, predicted by a NetFormer network of {n_values} weights; C99, -lm.",
-        " * double predict(const double x[]) answers in units of the target for a row, NAN for a gap in it:",
+        *(_class_head(classes) if classes else _HEAD),
         *_head(formula.reading),
         " */",
         "#include <math.h>",
@@ -122,19 +144,57 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
         NETWORK.read_text(encoding="utf-8")
         .replace("WEIGHT(p++)", read.format("p++"))
         .replace("KINDS", "\n".join(kinds)),
-        *before,
-        f"static double outputs({row}, double *log_scale) {{" if two else f"double predict({row}) {{",
+        *(_class_lines(classes) if classes else before),
+        f"static double outputs({row}, double *log_scale) {{" if two else f"{name} {{",
         f"    double z[{n}], a[{width}]{f', b[{width}]' if deepest > 1 else ''};",
         *read_row,
-        f"    double y = {read.format('0')};",
-        "    int p = 1;",
+        *start,
         *calls,
         "    (void)p;",
-        f"    return y * {_double(formula.reading.target_scale)} + {_double(formula.reading.target_center)};",
+        finish,
         "}",
         *after,
     ]
     return "\n".join(lines) + "\n"
+
+
+_HEAD = [" * double predict(const double x[]) answers in units of the target for a row, NAN for a gap in it:"]
+
+
+def _class_head(classes: Sequence[Any]) -> list[str]:
+    """What `predict` answers of classes, and their labels."""
+    return [
+        " * int predict(const double x[], double probabilities[]) sets the probabilities for a row, NAN for a gap,",
+        f" * and answers with the number of the most probable of {len(classes)} classes; labels are in classes[]:",
+        *(f" * {number}: {comment(str(label))}" for number, label in enumerate(classes)),
+    ]
+
+
+def _class_lines(classes: Sequence[Any]) -> list[str]:
+    """The labels, and the function that makes probabilities."""
+    return [
+        f"const char *const classes[{len(classes)}] = {{",
+        *(f"    {c_string(str(label))}," for label in classes),
+        "};",
+        "",
+        PROBABILITIES.read_text(encoding="utf-8"),
+    ]
+
+
+def _outputs(formula: Formula, read: str) -> tuple[list[str], str, str]:
+    """The lines that start with the bias of every output, the one that adds to them, for a number of values and their
+    array, and the one that answers. Of two classes the logit of the first is 0."""
+    reading, count = formula.reading, len(formula.reading.classes)
+    if not count:
+        answer = f"y * {double_text(reading.target_scale)} + {double_text(reading.target_center)}"
+        return (
+            [f"    double y = {read.format('0')};", "    int p = 1;"],
+            "    p = dot(p, {}, {}, &y);",
+            f"    return {answer};",
+        )
+    every = f"    for (int k = {count - len(formula.outputs)}; k < {count}; k++)"
+    start = ["    int p = 0;", f"    double y[{count}] = {{0}};", f"{every} y[k] = {read.format('p++')};"]
+    return start, f"{every} p = dot(p, {{}}, {{}}, y + k);", f"    return probable({count}, y, probabilities);"
 
 
 def _spread(formula: Formula) -> tuple[list[str], list[str]]:
@@ -146,9 +206,9 @@ def _spread(formula: Formula) -> tuple[list[str], list[str]]:
     lines = [
         "/* for intervals: the output layer of the logarithm of the scale, scores; its bias and bounds, the unit */"
     ]
-    lines += _array("float", "scale_weights", [*spread.skip, *np.concatenate(spread.heads)], _SCALE_DIGITS)
+    lines += array_lines("float", "scale_weights", [*spread.skip, *np.concatenate(spread.heads)], _SCALE_DIGITS)
     for name, numbers in (("logits", logits), ("scores", spread.scores), ("scales", scales)):
-        lines += _array("double", name, numbers, EXACT_DIGITS)
+        lines += array_lines("double", name, numbers, EXACT_DIGITS)
     before, after = QUANTILE.read_text(encoding="utf-8").split("/* PREDICT */\n")
     return [*lines, before], [after.rstrip()]
 
@@ -164,32 +224,6 @@ def _head(reading: Reading) -> list[str]:
     return lines
 
 
-def level_names(reading: Reading) -> dict[int, list[str]]:
-    """Names of the enumeration constants of each category, by number of its column: COLUMN_LEVEL in ASCII capitals,
-    none twice, none that <math.h> has."""
-    found: dict[int, list[str]] = {}
-    seen: set[str] = set()
-    for i, column in enumerate(reading.table):
-        if column.kind != "category":
-            continue
-        found[i] = []
-        for at, level in enumerate(column.levels):
-            stem = f"{_capitals(column.name) or f'X{i}'}_{_capitals(str(level)) or (at if level else 'MISSING')}"[:55]
-            stem = f"LEVEL_{stem}" if stem.startswith(_TAKEN) else stem
-            name, count = stem, 1
-            while name in seen:
-                count += 1
-                name = f"{stem}_{count}"
-            seen.add(name)
-            found[i].append(name)
-    return found
-
-
-def _capitals(text: str) -> str:
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Z0-9]+", "_", plain.upper()).strip("_")
-
-
 def _reading(formula: Formula) -> tuple[list[str], list[str]]:
     """The lines that hold what reads a row, and those of `predict` that make z of x."""
     reading, steps = formula.reading, formula.steps
@@ -197,12 +231,12 @@ def _reading(formula: Formula) -> tuple[list[str], list[str]]:
     mapped = [i for i, step in enumerate(steps) if step.part in MAPPED]
     run = next((i for i, step in enumerate(steps) if step.part != "value" or step.column != i), len(steps))
     maps = [decimal(v, _MAP_DIGITS if at else EXACT_DIGITS) for i in mapped for at, v in enumerate(steps[i].constants)]
-    tables = [*_enums(reading, names)]
-    tables += ["/* for a gap */", *_texts("double", "fill", _decimals(fills_of(reading)))]
+    tables = [*enum_lines(reading, names)]
+    tables += ["/* for a gap */", *text_lines("double", "fill", decimals(fills_of(reading)))]
     if maps:
         tables += [
             "/* of each: center, scale, least, largest, shift, spread */",
-            *_texts("double", "maps", maps),
+            *text_lines("double", "maps", maps),
         ]
         tables += [
             "static double standard(double x, const double *m) {",
@@ -216,7 +250,7 @@ def _reading(formula: Formula) -> tuple[list[str], list[str]]:
         return tables, [f"    for (int i = 0; i < {run}; i++) z[i] = standard({known}, maps + 6 * i);"]
     lines = [f"    double v[{columns}];", f"    for (int i = 0; i < {columns}; i++) v[i] = {known};"]
     for i, numbers in gaps_of(reading).items():
-        lines += [f"    if (x[{i}] == {_double(number)}) v[{i}] = fill[{i}];" for number in numbers]
+        lines += [f"    if (x[{i}] == {double_text(number)}) v[{i}] = fill[{i}];" for number in numbers]
     if run:
         lines.append(f"    for (int i = 0; i < {run}; i++) z[i] = standard(v[i], maps + 6 * i);")
     calls = set()
@@ -226,16 +260,16 @@ def _reading(formula: Formula) -> tuple[list[str], list[str]]:
             read = f"standard({wave or f'v[{step.column}]'}, maps + {6 * mapped.index(i)})"
         elif step.part == "missing":
             tests = [f"x[{step.column}] != x[{step.column}]"]
-            tests += [f"x[{step.column}] == {_double(number)}" for number in gaps_of(reading).get(step.column, ())]
-            read = f"{' || '.join(tests)} ? {_short(step.constants[1])} : {_short(step.constants[0])}"
+            tests += [f"x[{step.column}] == {double_text(number)}" for number in gaps_of(reading).get(step.column, ())]
+            read = f"{' || '.join(tests)} ? {short(step.constants[1])} : {short(step.constants[0])}"
         elif (one := _only(step)) is not None:
-            read = f"v[{step.column}] == {names[step.column][one]} ? {_short(step.constants[one])} : "
-            read += _short(step.constants[-1])
+            read = f"v[{step.column}] == {names[step.column][one]} ? {short(step.constants[one])} : "
+            read += short(step.constants[-1])
         else:
-            tables += _texts("double", f"values{i}", [decimal(value, 9) for value in step.constants])
+            tables += text_lines("double", f"values{i}", [decimal(value, 9) for value in step.constants])
             calls.add(step.part)
             if step.part == "code":
-                tables += _texts("double", f"levels{i}", _decimals(step.more))
+                tables += text_lines("double", f"levels{i}", decimals(step.more))
                 read = f"values{i}[place(x[{step.column}], levels{i}, {len(step.more)})]"
             else:
                 read = f"values{i}[level(v[{step.column}], {len(step.constants) - 1})]"
@@ -259,50 +293,3 @@ def _only(step: Step) -> int | None:
     """The one level of a category that has another value than all others and than any other; None if there are more."""
     other = [at for at, value in enumerate(step.constants) if value != step.constants[-1]]
     return other[0] if step.part == "level" and len(other) == 1 else None
-
-
-def _enums(reading: Reading, names: dict[int, list[str]]) -> list[str]:
-    lines = []
-    for i, constants in names.items():
-        lines += [f"enum {{ /* levels of {comment(reading.columns[i])} */", ""]
-        for constant, level in zip(constants, reading.table[i].levels, strict=True):
-            plain = re.fullmatch(r"[\w .-]+", str(level), re.ASCII) and constant.endswith(_capitals(str(level)))
-            text = f" {constant}," + (f" /* {comment(str(level)) or 'a gap'} */" if not plain else "")
-            if len(lines[-1]) + len(text) > _WIDTH:
-                lines.append("")
-            lines[-1] += text
-        lines.append("};")
-    return lines
-
-
-def _decimals(values: Sequence[float]) -> list[str]:
-    return [decimal(value, EXACT_DIGITS) for value in values]
-
-
-def _short(value: float) -> str:
-    return decimal(value, 9)
-
-
-def _double(value: float) -> str:
-    """A literal of C and of Python that is no integer."""
-    return repr(float(value))
-
-
-def _array(real: str, name: str, values: Sequence[float] | np.ndarray, digits: int) -> list[str]:
-    return _texts(real, name, [decimal(value, digits) for value in values])
-
-
-def _texts(real: str, name: str, texts: Sequence[str]) -> list[str]:
-    """Lines of numbers, a comma between them and no blanks."""
-    lines = [""]
-    for text in texts:
-        if len(lines[-1]) + len(text) > _WIDTH:
-            lines.append("")
-        lines[-1] += text + ","
-    return [f"static const {real} {name}[{len(texts)}] = {{", *lines, "};"]
-
-
-def comment(name: str) -> str:
-    """A name that can neither end nor continue a C comment: ASCII, on one line, no trigraph."""
-    plain = re.sub(r"[\x00-\x1f\x7f]", " ", name).encode("ascii", "backslashreplace").decode()
-    return re.sub(r"\?(?=\?)", "? ", re.sub(r"(?<=[*/])(?=[*/])", " ", plain))

@@ -14,12 +14,7 @@ struct column {
 
 /* COLUMNS */
 
-double predict(const double x[]);
-#if INTERVALS
-double predict_quantile(const double x[], double q);
-#else
-#define predict_quantile(x, q) 0.0
-#endif
+/* == DECLARED */
 
 static const char *file = NULL;
 static FILE *in;
@@ -248,22 +243,14 @@ static double value(char *s, const struct column *column) {
     return x;
 }
 
-/* What follows --interval: the probability with which the target lies within. */
-static double coverage_of(const char *s) {
-    char *end;
-    double found = s ? strtod(s, &end) : 0;
-    if (!(found > 0 && found < 1) || *end) stop("--interval must be a number between 0 and 1, such as 0.9", "", "");
-    if (!INTERVALS) stop("--interval is of the wide network alone, and this is another one", "", "");
-    return found;
-}
-
+/* == OPTION */
 int main(int argc, char **argv) {
     static size_t place[N];
     static double x[N];
-    double coverage = 0;
+/* == STATE */
     const char *own = file = argv[0];
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--interval")) coverage = coverage_of(argv[++i]);
+/* == CHOSEN */
         else if (file == own) file = argv[i];
         else stop("give one file, or none to read stdin", "", "");
     }
@@ -282,13 +269,11 @@ int main(int argc, char **argv) {
         }
         if (place[i] == width) stop("column \"%s\" is missing; the first one there is \"%.40s\"", columns[i].name, text);
     }
-    puts(coverage > 0 ? TARGET ENDS : TARGET);
+/* == HEADER */
     while (++row, read_row(comma)) {
         if (n_cells != width) stop("the row has more or fewer cells than the header", "", "");
         for (int i = 0; i < N; i++) x[i] = value(text + cells[place[i]], &columns[i]);
-        printf("%.9g", predict(x));
-        for (int end = -1; coverage > 0 && end < 2; end += 2) printf(",%.9g", predict_quantile(x, (1 + end * coverage) / 2));
-        putchar('\n');
+/* == ANSWER */
     }
     row = 0;
     if (fflush(stdout)) stop("the predictions cannot be written", "", "");
