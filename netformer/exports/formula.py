@@ -44,7 +44,7 @@ from netformer.tables.scaling import FARTHEST, SQUASH, standard
 
 MAPPED = ("value", "sin", "cos")
 Rounding = Callable[[np.ndarray], np.ndarray]
-TOLERANCE = 2e-6  # of the target's spread: what written digits may change, on the rows of `_probe`
+TOLERANCE = 2e-6  # of the target's spread, or of a logit: what written digits may change, on the rows of `_probe`
 EXACT_DIGITS = 17
 _SINGLE_DIGITS = range(4, 10)  # 9 digits tell all float32 apart
 # Of coded weights: printable ASCII but for ! and ", and for ? and \, which mean something in a C string.
@@ -251,7 +251,7 @@ def _typical(reading: Reading, index: int) -> float | str:
 def fewest_digits(formula: Formula) -> tuple[int, bool]:
     """Significant decimal digits the weights need, and whether float32 can hold them.
 
-    The fewest, from 4 on, that move no answer by more than TOLERANCE on 1,000 rows twice as wide as the table.
+    The fewest, from 4 on, that move no output by more than TOLERANCE on 1,000 rows twice as wide as the table.
     """
     moved = _probe(formula)
     for digits in _SINGLE_DIGITS:
@@ -263,7 +263,7 @@ def fewest_digits(formula: Formula) -> tuple[int, bool]:
 def fewest_characters(formula: Formula) -> tuple[int, float] | None:
     """Characters of ALPHABET a coded weight needs, and the step it counts (`coded`); None where 6 do not suffice.
 
-    The fewest, from 3 on, that move no answer by more than TOLERANCE on the same rows.
+    The fewest, from 3 on, that move no output by more than TOLERANCE on the same rows.
     """
     moved, largest = _probe(formula), 0.0
 
@@ -295,7 +295,7 @@ def _half(count: int) -> int:
 
 
 def _probe(formula: Formula) -> Callable[[Rounding], float]:
-    """Tells how far a change of the weights moves an answer at most, on 1,000 rows twice as wide as the table; nan
+    """Tells how far a change of the weights moves an output at most, on 1,000 rows twice as wide as the table; nan
     where it is not finite."""
     z = 2 * np.random.default_rng(0).standard_normal((1000, len(formula.reading.inputs)))
     expected = formula.inner(z)

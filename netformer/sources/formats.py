@@ -17,7 +17,16 @@ formats that take text also in ISO 8601; a category as text, empty for a gap, or
     numpy     a Python file of the standard library alone: `predict(rows)` is a list
     html      a page that is the model: a field per column, the answer, what each column contributed; no request
 
-Every format of the wide network also holds its intervals (`exports.intervals`):
+Of a target of classes every format gives the probability of each class, as `Population.predict_proba`, and the label of
+the most probable one:
+
+    sklearn   `predict` and `predict_proba` of a pipeline that ends in an `MLPClassifier` where that can express the
+              network and hold the labels, else in a classifier whose class stands in the file
+    json      version 3 of the schema: `target.classes`, `outputs`
+    c         `int predict(const double x[], double probabilities[])`, the number of one of `classes`
+    numpy     `predict(rows)` and `predict_proba(rows)`, in the order of `CLASSES`
+
+Of a target of numbers every format of the wide network also holds its intervals (`exports.intervals`):
 
     onnx           outputs low and high (rows, 1), for an input `coverage`, a number, 0.9 where it is not given
     torch          `predict_interval(x, coverage)` and `predict_quantiles(x, quantiles)` of the module
