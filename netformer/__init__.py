@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from netformer.exports.groups import Groups as Groups
     from netformer.exports.population import Bundle as Bundle
     from netformer.exports.population import Population as Population
+    from netformer.generation.classifier import NetFormerClassifier as NetFormerClassifier
     from netformer.generation.estimator import NetFormerRegressor as NetFormerRegressor
     from netformer.generation.generator import NetFormer as NetFormer
     from netformer.generation.many import fit_many as fit_many
@@ -27,6 +28,7 @@ _HOMES = {
     "Groups": "exports.groups",
     "InputError": "errors",
     "NetFormer": "generation.generator",
+    "NetFormerClassifier": "generation.classifier",
     "NetFormerRegressor": "generation.estimator",
     "Population": "exports.population",
     "TokenTable": "zoo.load",

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.datasets import make_friedman1
 from test_model import TINY
 
-import netformer.generation.estimator as home
+import netformer.generation.fitted as home
 from netformer import Bundle, NetFormer, NetFormerRegressor, Population, export
 from netformer.exports import population
 from netformer.model.vae import TransformerVAE

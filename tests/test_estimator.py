@@ -15,7 +15,7 @@ from sklearn.model_selection import cross_val_score
 
 from netformer import NetFormerRegressor
 from netformer.errors import InputError
-from netformer.generation.estimator import repeats
+from netformer.generation.fitted import repeats
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,7 +10,7 @@ from sklearn.feature_selection import RFE
 
 from netformer import NetFormerRegressor
 from netformer.errors import InputError
-from netformer.generation.explaining import _level_shares, _share, drawn_effects, drawn_rows
+from netformer.generation.fitted import _level_shares, _share, drawn_effects, drawn_rows
 
 
 @pytest.fixture(scope="module")

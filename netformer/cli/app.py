@@ -136,7 +136,7 @@ def generate(
 
     from netformer import NetFormerRegressor
     from netformer.cli import describe, scores
-    from netformer.generation.estimator import netformer_of
+    from netformer.generation.fitted import netformer_of
     from netformer.model.prompt import Prompt, check_request
     from netformer.tables.intake import in_file, on_reading, take_in
 

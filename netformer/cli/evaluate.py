@@ -52,7 +52,7 @@ def evaluate(
     """Scores of NetFormerRegressor on rows held out, beside other learners: what `generate` prints, for any tables."""
     from netformer import NetFormerRegressor
     from netformer.cli import scores
-    from netformer.generation.estimator import netformer_of
+    from netformer.generation.fitted import netformer_of
     from netformer.model.prompt import check_request
     from netformer.tables.intake import in_file, on_reading, take_in
     from netformer.tables.reading import read

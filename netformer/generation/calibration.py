@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from netformer.exports.intervals import LEVELS, Intervals, between
-from netformer.generation.merging import UNIT_ROWS, _gram, _prior_scale, own_fits
+from netformer.generation.merging import UNIT_ROWS, _gram, own_fits, prior_scale
 from netformer.networks.stack import Networks
 from netformer.ridge import PENALTIES, TRUST, trust
 from netformer.tables.reading import CUT
@@ -53,7 +53,7 @@ def calibrate(
     hidden = network.last_hidden(x.unsqueeze(0))
     design = torch.cat([x, hidden.permute(1, 0, 2)[:, units]], 1)
     centre = mass @ design / mass.sum()
-    unit = _prior_scale(mass @ (design - centre).square() / mass.sum(), x.shape[1])
+    unit = prior_scale(mass @ (design - centre).square() / mass.sum(), x.shape[1])
     size, basis, rotated = along_eigenvectors((design - centre) * unit * mass.sqrt().unsqueeze(1))
     squared = rotated.square()
     error, _, leverage = _left_out(y, size, rotated, squared, PENALTIES / step, mass)

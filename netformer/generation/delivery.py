@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.utils import _safe_indexing
+from torch import Tensor
 
 from netformer.exports.population import Population
 from netformer.generation.calibration import calibrate
 from netformer.generation.generator import NetFormer
 from netformer.generation.merging import widen
 from netformer.model.prompt import FREE, Prompt
-from netformer.networks.stack import concatenate, constant_network
+from netformer.networks.stack import Networks, concatenate, constant_network
 from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.inputs import Input
-from netformer.tables.reading import CUT, read
+from netformer.tables.reading import CUT, Reading, read
 from netformer.tasks.task import TRAIN
 from netformer.tasks.view import TaskStack, Views
 
@@ -55,7 +56,32 @@ def deliver(
         nothing = constant_network(z.shape[1])
         about = {"groups": 1, "rows": len(t)}
         return Population(reading, nothing, torch.zeros(1), nothing, about, calibrate(nothing, nothing, z, t))
-    model, n_inputs = load(), z.shape[1]
+    model = load()
+    networks, expected, groups = written_for(
+        model, reading, X, y, z, t, n_samples, prompt=prompt, refine_steps=refine_steps, seed=seed
+    )
+    # Networks that each read a part of the columns are no answer in the mean, only together.
+    share = 1.0 if z.shape[1] > model.model.layout.max_features else None
+    wide = widen(networks, _as_task(np.clip(z, -CUT, CUT), t), n_samples, share)
+    about = {"groups": groups, "rows": len(t)}
+    return Population(reading, networks, expected, wide, about, calibrate(networks, wide, z, t, share))
+
+
+def written_for(
+    model: NetFormer,
+    reading: Reading,
+    X: Any,
+    y: Any,
+    z: Float[np.ndarray, "rows inputs"],
+    t: Float[np.ndarray, " rows"],
+    n_samples: int,
+    *,
+    prompt: Prompt = FREE,
+    refine_steps: int = 0,
+    seed: int = 0,
+) -> tuple[Networks, Float[Tensor, " n"], int]:
+    """`n_samples` networks on the inputs z of a table that answer in t, the expected R2 of each, and of how many groups
+    of inputs networks read one each: 1 where each is an answer by itself. X, y: the table and what t is made of."""
     size = model.model.layout.max_features
     blocks = blocks_of(reading.inputs, relevance(z, t))
     groups = input_groups(blocks, LEAST_RELEVANCE / len(t), size, n_samples)
@@ -75,12 +101,7 @@ def deliver(
         )
         written.append(networks)
         expected.append(estimates)
-    networks = concatenate(written)
-    # Networks that each read a part of the columns are no answer in the mean, only together.
-    share = 1.0 if n_inputs > size else None
-    wide = widen(networks, _as_task(np.clip(z, -CUT, CUT), t), n_samples, share)
-    about = {"groups": 1 if n_inputs <= size else len(groups), "rows": len(t)}
-    return Population(reading, networks, torch.cat(expected), wide, about, calibrate(networks, wide, z, t, share))
+    return concatenate(written), torch.cat(expected), 1 if z.shape[1] <= size else len(groups)
 
 
 def noise_of(population: Population, X: Any, y: Float[np.ndarray, " rows"]) -> float:

@@ -111,7 +111,7 @@ def _joint_head(
         design, target = next(blocks)
         centre, y_mean = design.mean(0), target.mean()
         z, t = design - centre, target - y_mean
-        scale = _prior_scale(z.square().mean(0), f)
+        scale = prior_scale(z.square().mean(0), f)
         z = z * scale
         if m < z.shape[1]:  # the same from the smaller side: Z'Z and ZZ' share what is not 0
             size, left = torch.linalg.eigh(z @ z.T)
@@ -128,7 +128,7 @@ def _joint_head(
         error = leave_one_out(predicted[None], leverage[None], t[None], torch.ones(1, m, dtype=torch.bool))[0]
     else:
         centre, y_mean, gram, across, squares = _moments(blocks)
-        scale = _prior_scale(gram.diagonal() / m, f)
+        scale = prior_scale(gram.diagonal() / m, f)
         size, basis = torch.linalg.eigh(gram * scale * scale.unsqueeze(1))
         size = size.clamp(min=0)
         inverse = 1 / (size.unsqueeze(1) + PENALTIES)
@@ -140,9 +140,10 @@ def _joint_head(
     return y_mean - centre @ w, w[:f], w[f:]
 
 
-def _prior_scale(variance: Float[Tensor, " slots"], features: int) -> Float[Tensor, " slots"]:
-    """What inputs and hidden units are multiplied by, so that one penalty fits all: 1 for an input."""
-    units = len(variance) - features
+def prior_scale(variance: Float[Tensor, " slots"], features: int, units: int | None = None) -> Float[Tensor, " slots"]:
+    """What inputs and hidden units are multiplied by, so that one penalty fits all: 1 for an input. units: how many
+    there are, None: all slots behind the inputs."""
+    units = len(variance) - features if units is None else units
     scale = PRIOR_SCALE / max(units, 1) ** 0.5 / variance[features:].sqrt().clamp(min=1e-4)
     return torch.cat([torch.ones(features, dtype=scale.dtype), scale])
 

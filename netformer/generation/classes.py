@@ -1,0 +1,297 @@
+"""Classes: networks written for a target of classes, and the output layer that they share.
+
+The hidden layers are written as for numbers: networks for the indicator of each class against the rest; of more classes
+than networks, for directions in which the means of the classes differ most (discriminant analysis, Rao 1948). The
+output layer is a multinomial logistic regression on [x, hidden units of all networks],
+
+    minimise  -sum_i w_i log p_i(class of row i) + penalty / 2 |weights|^2        p: softmax, of two classes a sigmoid
+
+under several `PENALTIES`, whose logits are averaged with weights by their log loss on rows left out (`FOLDS` folds).
+All these problems are solved at once along the eigenvectors of the Gram matrix, by majorisation: the curvature of the
+loss is at most `BOUND` times the Gram matrix (Boehning 1992), so that a step divides by one diagonal; Nesterov's
+momentum, restarted where it points uphill (O'Donoghue and Candes 2015), speeds it up.
+
+Classes have an order of their own (`class_order`), which their labels do not enter: other labels give the same networks
+with outputs permuted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from netformer.exports.classes import n_outputs_of
+from netformer.exports.population import Population
+from netformer.generation.calibration import along_eigenvectors
+from netformer.generation.delivery import written_for
+from netformer.generation.generator import NetFormer
+from netformer.generation.merging import prior_scale
+from netformer.model.prompt import FREE, Prompt
+from netformer.networks.specs import Specs
+from netformer.networks.stack import Networks, concatenate, constant_network
+from netformer.tables.columns import MIN_FREQUENCY
+from netformer.tables.reading import CUT, read_classes
+
+PENALTIES = torch.logspace(-1, 2, 7, dtype=torch.float64)
+FOLDS, STEPS = 5, 20
+BOUND = {True: 0.25, False: 0.5}  # of the curvature of the loss: of one output, of several
+SHARP = 1.0  # how sharply penalties are weighed, which is by likelihood
+MOST_WORK = 8e8  # rows times columns times outputs of all problems solved at once to choose among penalties
+LEAST_WEIGHT = 1e-3  # of a penalty that is solved on all rows
+FOLD_ROWS, SOLVED_ROWS = (
+    2048,
+    65_536,
+)  # rows that choose among penalties, and that the output layer is solved on, at most
+MOST_MEANS = 6  # classes whose shares among its rows a level of many levels is read as
+
+
+def deliver_classes(
+    X: Any,
+    codes: Int[np.ndarray, " rows"],
+    classes: tuple[Any, ...],
+    load: Callable[[], NetFormer],
+    *,
+    weight: Float[np.ndarray, " rows"],
+    n_samples: int,
+    seed: int = 0,
+    prompt: Prompt = FREE,
+    refine_steps: int = 0,
+    columns: Sequence[str] | None = None,
+    target: str = "y",
+    min_frequency: int = MIN_FREQUENCY,
+) -> Population:
+    """`n_samples` networks on all columns of a table whose target is a class, with a wide network.
+
+    codes: the number of each row's class in `classes`, which hold labels; every class has at least 2 rows. weight: of
+    the rows, in the output layer alone. The others: as in `delivery.deliver`. `about["log_loss"]`: of rows left out of
+    the output layer, a little low, since the hidden layers have seen every row.
+    """
+    order = class_order(codes, len(classes))
+    place = np.argsort(order)[codes]  # of each row's class in that order
+    shown = indicators(place, len(classes))
+    reading, z = read_classes(X, shown[:MOST_MEANS], classes, columns, target, min_frequency)
+    k = n_outputs_of(len(classes))
+    if not z.any():
+        nothing, share = constant_network(z.shape[1], k), np.log(np.bincount(codes, weight) / weight.sum())
+        nothing.weight[:, nothing.layout.outputs, 0] = torch.from_numpy(share if k > 1 else share[1:] - share[0])
+        return Population(reading, nothing, torch.full((1,), torch.nan), nothing, {"groups": 1, "rows": len(codes)})
+    model, written = load(), []
+    targets = shown if len(shown) <= n_samples else np.concatenate([directions(z, place, n_samples), shown])[:n_samples]
+    for number, (t, count) in enumerate(zip(targets, _shares(n_samples, len(targets)), strict=True)):
+        own = seed + number * n_samples
+        networks, _, groups = written_for(
+            model, reading, X, t, z, t, count, prompt=prompt, refine_steps=refine_steps, seed=own
+        )
+        written.append(networks)
+    x = torch.from_numpy(np.clip(z, -CUT, CUT)).float()
+    alone, wide, loss = solved(concatenate(written), x, place, len(classes), torch.from_numpy(weight))
+    back, about = np.argsort(order), {"groups": groups, "rows": len(codes), "log_loss": loss}
+    unknown = torch.full((len(wide),), torch.nan)
+    return Population(reading, relabelled(alone, back), unknown, relabelled(wide, back), about)
+
+
+def class_order(codes: Int[np.ndarray, " rows"], n_classes: int) -> Int[np.ndarray, " classes"]:
+    """Classes in an order that their numbers do not enter: those of most rows first, equals by where their rows are."""
+    at = np.arange(len(codes), dtype=np.float64)
+    return np.lexsort((np.bincount(codes, at, n_classes), -np.bincount(codes, minlength=n_classes)))
+
+
+def indicators(codes: Int[np.ndarray, " rows"], n_classes: int) -> Float[np.ndarray, "k rows"]:
+    """1 for a row of the class and 0 for any other, standardised: of each class, of two classes of the first alone."""
+    rows = (codes == np.arange(n_classes if n_classes > 2 else 1)[:, None]).astype(np.float64)
+    return (rows - rows.mean(1, keepdims=True)) / rows.std(1, keepdims=True)
+
+
+def directions(
+    z: Float[np.ndarray, "rows inputs"], codes: Int[np.ndarray, " rows"], most: int
+) -> Float[np.ndarray, "k rows"]:
+    """Standardised targets that give every class the place of its mean along a discriminant direction: at most `most`
+    leading ones of the covariance between classes over that within them."""
+    count = np.bincount(codes)
+    means = np.stack([np.bincount(codes, column) for column in z.T], 1) / count[:, None]
+    within = np.cov((z - means[codes]).T, ddof=0).reshape(z.shape[1], -1)
+    size, basis = np.linalg.eigh(within + 1e-2 * np.eye(len(within)))
+    whitened = (means - z.mean(0)) @ (basis / np.sqrt(size))
+    _, length, axes = np.linalg.svd(whitened * np.sqrt(count)[:, None], full_matrices=False)
+    places = (whitened @ axes[length > 1e-6 * length[0]].T)[:, :most]
+    turned = places * np.sign((count @ places**3) + 1e-300)
+    rows = turned[codes].T
+    return (rows - rows.mean(1, keepdims=True)) / rows.std(1, keepdims=True)
+
+
+def _shares(total: int, parts: int) -> list[int]:
+    return [len(part) for part in np.array_split(np.arange(total), parts)]
+
+
+class _Design(NamedTuple):
+    """[x, hidden units] about its mean, each part in its prior scale, along the eigenvectors of its Gram matrix under
+    the weights of the rows; of one network or of several alike."""
+
+    centre: Float[Tensor, "*n slots"]
+    unit: Float[Tensor, "*n slots"]
+    size: Float[Tensor, "*n k"]
+    basis: Float[Tensor, "*n slots k"]
+    rotated: Float[Tensor, "*n rows k"]
+
+    def outputs(
+        self, weights: Float[Tensor, "*n k outputs"], bias: Float[Tensor, "*n 1 outputs"]
+    ) -> Float[Tensor, "*n 1_and_slots outputs"]:
+        """Weights along the eigenvectors as those of [1, x, hidden units]."""
+        slots = self.unit.unsqueeze(-1) * (self.basis @ weights)
+        return torch.cat([bias - self.centre.unsqueeze(-2) @ slots, slots], -2)
+
+
+def solved(
+    networks: Networks,
+    x: Float[Tensor, "rows inputs"],
+    codes: Int[np.ndarray, " rows"],
+    n_classes: int,
+    weight: Float[Tensor, " rows"],
+) -> tuple[Networks, Networks, float]:
+    """The networks under output layers of their own, the wide network (its mean over the stack is the logits), and the
+    log loss of rows left out of that. x: standardised and cut. Of more than `SOLVED_ROWS` rows every second, third, ..
+    are read, for the networks alone of more than `FOLD_ROWS`."""
+    step = -(-len(x) // SOLVED_ROWS)
+    x, codes, weight = x[::step], codes[::step], weight[::step].double() / weight[::step].mean()
+    last = networks.specs.widths.gather(1, networks.specs.depth.unsqueeze(1) - 1)
+    units = torch.arange(networks.layout.max_width) < last
+    hidden, target = networks.last_hidden(x.unsqueeze(0)), _target(codes, n_classes)
+    design = _joint_design(torch.cat([x, hidden.permute(1, 0, 2)[:, units]], 1), x.shape[1], weight)
+    share, loss = _penalty_shares(design, target, codes, weight)
+    some = share > LEAST_WEIGHT
+    each = logistic(design.rotated, design.size, target, weight.expand(int(some.sum()), -1), PENALTIES[some])
+    part = (share[some] / share[some].sum()).view(-1, 1, 1)
+    wide = design.outputs(*((part * values).sum(0) for values in each))
+    step = -(-len(x) // FOLD_ROWS)
+    x, hidden, target, weight = x[::step], hidden[:, ::step] * units.unsqueeze(1), target[::step], weight[::step]
+    own = _own_designs(x, hidden, last[:, 0], weight)
+    penalty = torch.exp(share @ PENALTIES.log()).expand(len(networks))
+    alone = own.outputs(*logistic(own.rotated, own.size, target, weight.expand(len(networks), -1), penalty))
+    return _with_outputs(networks, units, alone), _with_outputs(networks, units, _spread(wide, units)), loss
+
+
+def _joint_design(made: Float[Tensor, "rows slots"], inputs: int, weight: Float[Tensor, " rows"]) -> _Design:
+    made = made.double()
+    centre = weight @ made / weight.sum()
+    unit = prior_scale(weight @ (made - centre).square() / weight.sum(), inputs)
+    root = weight.sqrt().unsqueeze(1)
+    size, basis, rotated = along_eigenvectors((made - centre) * unit * root)
+    return _Design(centre, unit, size, basis, rotated / root)
+
+
+def _own_designs(
+    x: Float[Tensor, "rows inputs"], hidden: Float[Tensor, "n rows width"], units: Int[Tensor, " n"], weight: Tensor
+) -> _Design:
+    made = torch.cat([x.expand(len(hidden), -1, -1), hidden], 2).double()
+    centre = weight @ made / weight.sum()
+    variance = weight @ (made - centre.unsqueeze(1)).square() / weight.sum()
+    unit = torch.stack([prior_scale(own, x.shape[1], int(count)) for own, count in zip(variance, units, strict=True)])
+    away = (made - centre.unsqueeze(1)) * unit.unsqueeze(1)
+    size, basis = torch.linalg.eigh(away.mT @ (away * weight.unsqueeze(1)))
+    return _Design(centre, unit, size.clamp(min=0), basis, away @ basis)
+
+
+def _penalty_shares(
+    design: _Design, target: Float[Tensor, "rows k"], codes: Int[np.ndarray, " rows"], weight: Float[Tensor, " rows"]
+) -> tuple[Float[Tensor, " penalties"], float]:
+    """The weight of each penalty, and the mean log loss of rows left out under them. Where there are so many outputs that
+    it would take long (`MOST_WORK`), fewer folds are left out, and every second penalty is looked at."""
+    step = -(-len(codes) // FOLD_ROWS)
+    rotated, target, weight = (part[::step] for part in (design.rotated, target, weight))
+    able = int(MOST_WORK / (rotated.numel() * target.shape[1]))
+    folds, stride = min(FOLDS, max(1, able // len(PENALTIES))), 1 if able >= len(PENALTIES) else 2
+    tried = PENALTIES[::stride]
+    fold = torch.from_numpy(stratified(codes[::step])) == torch.arange(folds).unsqueeze(1)
+    left = fold.repeat_interleave(len(tried), 0)
+    weights, bias = logistic(rotated, design.size / step, target, ~left * weight, tried.repeat(folds))
+    loss = torch.where(left, _log_loss(rotated @ weights + bias, target), 0.0) @ weight
+    total, share = loss.view(folds, -1).sum(0), torch.zeros_like(PENALTIES)
+    share[::stride] = torch.softmax(-SHARP * FOLDS / folds * total, 0)
+    return share, float(share[::stride] @ total / (weight @ fold.any(0).double()))
+
+
+def logistic(
+    rotated: Float[Tensor, "*p rows r"],
+    size: Float[Tensor, "*p r"],
+    target: Float[Tensor, "rows k"],
+    weight: Float[Tensor, "p rows"],
+    penalties: Float[Tensor, " p"],
+    steps: int = STEPS,
+) -> tuple[Float[Tensor, "p r k"], Float[Tensor, "p 1 k"]]:
+    """p logistic regressions of the same rows, see the module. rotated: columns, one set for all or one for each, whose
+    products are `size` under the weights of all rows, and 0 between two. target: 1 for the class of a row; of one
+    output for the second class. weight: of the rows in each. penalties: of each; of one output they count half, as if
+    there were two."""
+    rotated, size, target, weight, penalties = (part.float() for part in (rotated, size, target, weight, penalties))
+    one = target.shape[1] == 1
+    answer = torch.sigmoid if one else (lambda logits: torch.softmax(logits, 2))
+    penalty = (penalties * (0.5 if one else 1.0)).view(-1, 1, 1)
+    inverse, total = 1 / (BOUND[one] * size.unsqueeze(-1) + penalty), weight.sum(1).view(-1, 1, 1)
+    lift = 1 / (BOUND[one] * weight.amax() * len(target))
+    share = (weight @ target).unsqueeze(1) / total
+    at_w, at_b = rotated.new_zeros(len(weight), rotated.shape[-1], target.shape[1]), share.clamp(1e-6, 1 - 1e-6)
+    at_b = torch.logit(at_b) if one else at_b.log()
+    ahead_w, ahead_b, rate = at_w, at_b, torch.ones(len(weight), 1, 1)
+    for _ in range(steps):
+        off = (target - answer(rotated @ ahead_w + ahead_b)) * weight.unsqueeze(2)
+        new_w = ahead_w + inverse * (rotated.mT @ off - penalty * ahead_w)
+        new_b = ahead_b + lift * off.sum(1, keepdim=True)
+        uphill = ((ahead_w - new_w) * (new_w - at_w) / inverse).sum((1, 2), keepdim=True) > 0
+        rate = torch.where(uphill, 1.0, rate)
+        following = (1 + torch.sqrt(1 + 4 * rate.square())) / 2
+        ahead_w, ahead_b = (new + (rate - 1) / following * (new - at) for new, at in ((new_w, at_w), (new_b, at_b)))
+        at_w, at_b, rate = new_w, new_b, following
+    return at_w.double(), at_b.double()
+
+
+def stratified(codes: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
+    """The fold of each row, 0 to `FOLDS` - 1: every class is spread evenly over them, its rows at random."""
+    rng = np.random.default_rng(0)
+    at = np.lexsort((rng.permutation(len(codes)), codes))
+    fold = np.empty(len(codes), np.int64)
+    fold[at] = np.arange(len(codes)) % FOLDS
+    return fold
+
+
+def _target(codes: Int[np.ndarray, " rows"], n_classes: int) -> Float[Tensor, "rows k"]:
+    every = torch.from_numpy(codes).unsqueeze(1) == torch.arange(n_classes)
+    return (every[:, 1:] if n_classes == 2 else every).double()
+
+
+def _log_loss(logits: Float[Tensor, "p rows k"], target: Float[Tensor, "rows k"]) -> Float[Tensor, "p rows"]:
+    if target.shape[1] == 1:
+        return torch.nn.functional.softplus((1 - 2 * target[:, 0]) * logits[:, :, 0])
+    return -(torch.log_softmax(logits, 2) * target).sum(2)
+
+
+def _spread(
+    wide: Float[Tensor, "1_and_slots k"], units: Bool[Tensor, "n width"]
+) -> Float[Tensor, "n 1_and_slots_of_one k"]:
+    """Output weights on [1, x, all hidden units] as those of networks whose mean they are."""
+    n, first = len(units), len(wide) - int(units.sum())
+    heads = wide.new_zeros(*units.shape, wide.shape[1])
+    heads[units] = n * wide[first:]
+    return torch.cat([wide[:first].expand(n, -1, -1), heads], 1)
+
+
+def _with_outputs(networks: Networks, units: Bool[Tensor, "n width"], outputs: Float[Tensor, "n slots k"]) -> Networks:
+    """The same hidden layers under output layers of k outputs."""
+    first, specs = networks.layout.outputs.start, networks.specs
+    dense = torch.ones(len(units), outputs.shape[1] - units.shape[1], dtype=torch.bool)
+    edges = torch.cat([dense, units], 1).unsqueeze(1).expand(-1, outputs.shape[2], -1)
+    mask, last = torch.cat([specs.mask[:, :first], edges], 1), outputs.mT.to(networks.weight.dtype) * edges
+    weight = torch.cat([networks.weight[:, :first], last], 1)
+    return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask, outputs.shape[2]), weight)
+
+
+def relabelled(networks: Networks, place: Int[np.ndarray, " classes"]) -> Networks:
+    """The same with outputs in another order. place: of each class among the outputs; of two classes, one output."""
+    first, weight = networks.layout.outputs.start, networks.weight
+    ends = weight[:, first:]
+    ends = ends[:, torch.from_numpy(place)] if ends.shape[1] > 1 else ends * (1.0 if place[1] == 1 else -1.0)
+    return Networks(networks.specs, torch.cat([weight[:, :first], ends], 1))
