@@ -140,7 +140,7 @@ class _Design(NamedTuple):
 
     def outputs(
         self, weights: Float[Tensor, "*n k outputs"], bias: Float[Tensor, "*n 1 outputs"]
-    ) -> Float[Tensor, "*n 1_and_slots outputs"]:
+    ) -> Float[Tensor, "*n all_slots outputs"]:
         """Weights along the eigenvectors as those of [1, x, hidden units]."""
         slots = self.unit.unsqueeze(-1) * (self.basis @ weights)
         return torch.cat([bias - self.centre.unsqueeze(-2) @ slots, slots], -2)
@@ -199,8 +199,8 @@ def _own_designs(
 def _penalty_shares(
     design: _Design, target: Float[Tensor, "rows k"], codes: Int[np.ndarray, " rows"], weight: Float[Tensor, " rows"]
 ) -> tuple[Float[Tensor, " penalties"], float]:
-    """The weight of each penalty, and the mean log loss of rows left out under them. Where there are so many outputs that
-    it would take long (`MOST_WORK`), fewer folds are left out, and every second penalty is looked at."""
+    """The weight of each penalty, and the mean log loss of rows left out under them. Where there are so many outputs
+    that it would take long (`MOST_WORK`), fewer folds are left out, and every second penalty is looked at."""
     step = -(-len(codes) // FOLD_ROWS)
     rotated, target, weight = (part[::step] for part in (design.rotated, target, weight))
     able = int(MOST_WORK / (rotated.numel() * target.shape[1]))
@@ -270,8 +270,8 @@ def _log_loss(logits: Float[Tensor, "p rows k"], target: Float[Tensor, "rows k"]
 
 
 def _spread(
-    wide: Float[Tensor, "1_and_slots k"], units: Bool[Tensor, "n width"]
-) -> Float[Tensor, "n 1_and_slots_of_one k"]:
+    wide: Float[Tensor, "all_slots k"], units: Bool[Tensor, "n width"]
+) -> Float[Tensor, "n own_slots k"]:
     """Output weights on [1, x, all hidden units] as those of networks whose mean they are."""
     n, first = len(units), len(wide) - int(units.sum())
     heads = wide.new_zeros(*units.shape, wide.shape[1])

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -181,7 +181,7 @@ class Fitted(BaseEstimator):
         self.to_bundle().save(folder)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path) -> Any:
         """A fitted estimator from a folder of `save` or of `Bundle.save`; it predicts what the saved one predicts.
         Raises InputError, one line, for a folder that is incomplete, damaged or of another format, and for one whose
         target is of the other kind, numbers or classes."""
