@@ -21,7 +21,7 @@ from drawn import draw
 from sklearn.datasets import make_friedman1
 
 import netformer
-from netformer import Bundle, NetFormer, NetFormerRegressor, Population
+from netformer import Bundle, NetFormer, NetFormerClassifier, NetFormerRegressor, Population
 from netformer.artifacts import networks_table, write_parquet, write_tasks
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks
@@ -91,6 +91,11 @@ CALLS = {
     "generate, target_r2": lambda c: c.model.generate(c.X, c.y, 2, target_r2=0.5),
     "Population.predict": lambda c: c.plain.predict(c.X),
     "fit": lambda c: NetFormerRegressor(n_samples=2, random_state=0).fit(c.X, c.y),
+    "fit, classes": lambda c: NetFormerClassifier(n_samples=2, random_state=0).fit(c.X, c.y > 0).predict_proba(c.X),
+    "NetFormerClassifier.save, load": lambda c: (
+        NetFormerClassifier(n_samples=2).fit(c.X, c.y > 0).save(c.out / "a"),
+        NetFormerClassifier.load(c.out / "a").decision_function(c.X),
+    ),
     "fit, random_state=None": lambda c: NetFormerRegressor(n_samples=2).fit(c.X, c.y),
     "fit, refined": lambda c: NetFormerRegressor(1, 2, 0).fit(c.X, c.y),
     "predict": lambda c: c.fitted.predict(c.X),

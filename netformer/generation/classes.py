@@ -7,9 +7,10 @@ output layer is a multinomial logistic regression on [x, hidden units of all net
     minimise  -sum_i w_i log p_i(class of row i) + penalty / 2 |weights|^2        p: softmax, of two classes a sigmoid
 
 under several `PENALTIES`, whose logits are averaged with weights by their log loss on rows left out (`FOLDS` folds).
-All these problems are solved at once along the eigenvectors of the Gram matrix, by majorisation: the curvature of the
-loss is at most `BOUND` times the Gram matrix (Boehning 1992), so that a step divides by one diagonal; Nesterov's
-momentum, restarted where it points uphill (O'Donoghue and Candes 2015), speeds it up.
+All these problems are solved at once along the eigenvectors of the Gram matrix, where a step divides by one diagonal:
+the curvature of the loss is taken for so many times the Gram matrix as it is at the start, more after a step uphill, at
+most `BOUND` (Boehning 1992). Nesterov's momentum, restarted where it points uphill (O'Donoghue and Candes 2015), speeds
+it up. The few steps are part of the fit: more of them are no better.
 
 Classes have an order of their own (`class_order`), which their labels do not enter: other labels give the same networks
 with outputs permuted.
@@ -38,7 +39,8 @@ from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.reading import CUT, read_classes
 
 PENALTIES = torch.logspace(-1, 2, 7, dtype=torch.float64)
-FOLDS, STEPS = 5, 20
+FOLDS, STEPS = 5, 12
+STEEPER = 2.0  # times the curvature, after a step uphill
 BOUND = {True: 0.25, False: 0.5}  # of the curvature of the loss: of one output, of several
 SHARP = 1.0  # how sharply penalties are weighed, which is by likelihood
 MOST_WORK = 8e8  # rows times columns times outputs of all problems solved at once to choose among penalties
@@ -228,24 +230,31 @@ def logistic(
     output for the second class. weight: of the rows in each. penalties: of each; of one output they count half, as if
     there were two."""
     rotated, size, target, weight, penalties = (part.float() for part in (rotated, size, target, weight, penalties))
-    one = target.shape[1] == 1
-    answer = torch.sigmoid if one else (lambda logits: torch.softmax(logits, 2))
-    penalty = (penalties * (0.5 if one else 1.0)).view(-1, 1, 1)
-    inverse, total = 1 / (BOUND[one] * size.unsqueeze(-1) + penalty), weight.sum(1).view(-1, 1, 1)
-    lift = 1 / (BOUND[one] * weight.amax() * len(target))
-    share = (weight @ target).unsqueeze(1) / total
-    at_w, at_b = rotated.new_zeros(len(weight), rotated.shape[-1], target.shape[1]), share.clamp(1e-6, 1 - 1e-6)
-    at_b = torch.logit(at_b) if one else at_b.log()
-    ahead_w, ahead_b, rate = at_w, at_b, torch.ones(len(weight), 1, 1)
+    one, total = target.shape[1] == 1, weight.sum(1).view(-1, 1, 1)
+    share = ((weight @ target).unsqueeze(1) / total).clamp(1e-6, 1 - 1e-6)
+    penalty, size = (penalties * (0.5 if one else 1.0)).view(-1, 1, 1), size.unsqueeze(-1)
+    curve = (share * (1 - share)).sum(2, keepdim=True) / max(1, target.shape[1] - 1)  # that of the loss at the start
+    mass, limit = weight.amax() * len(target), torch.full_like(total, torch.inf)
+    at_w = rotated.new_zeros(len(weight), rotated.shape[-1], target.shape[1])
+    at_b = torch.logit(share) if one else share.log()
+    ahead_w, ahead_b, rate = at_w, at_b, torch.ones_like(total)
     for _ in range(steps):
-        off = (target - answer(rotated @ ahead_w + ahead_b)) * weight.unsqueeze(2)
-        new_w = ahead_w + inverse * (rotated.mT @ off - penalty * ahead_w)
-        new_b = ahead_b + lift * off.sum(1, keepdim=True)
-        uphill = ((ahead_w - new_w) * (new_w - at_w) / inverse).sum((1, 2), keepdim=True) > 0
+        logits = rotated @ ahead_w + ahead_b
+        answer = torch.sigmoid(logits) if one else torch.softmax(logits, 2)
+        height = (_log_loss(logits, target) * weight).sum(1).view(-1, 1, 1)
+        height = height + penalty / 2 * ahead_w.square().sum((1, 2), keepdim=True)
+        back = height > limit
+        curve = torch.where(back, (STEEPER * curve).clamp(max=BOUND[one]), curve)
+        off, down = (target - answer) * weight.unsqueeze(2), curve * size + penalty
+        new_w = ahead_w + (rotated.mT @ off - penalty * ahead_w) / down
+        new_b = ahead_b + off.sum(1, keepdim=True) / (curve * mass)
+        uphill = ((ahead_w - new_w) * (new_w - at_w) * down).sum((1, 2), keepdim=True) > 0
         rate = torch.where(uphill, 1.0, rate)
         following = (1 + torch.sqrt(1 + 4 * rate.square())) / 2
-        ahead_w, ahead_b = (new + (rate - 1) / following * (new - at) for new, at in ((new_w, at_w), (new_b, at_b)))
-        at_w, at_b, rate = new_w, new_b, following
+        moved = (new + (rate - 1) / following * (new - at) for new, at in ((new_w, at_w), (new_b, at_b)))
+        ahead_w, ahead_b = (torch.where(back, at, ahead) for at, ahead in zip((at_w, at_b), moved, strict=True))
+        at_w, at_b = torch.where(back, at_w, new_w), torch.where(back, at_b, new_b)
+        rate, limit = torch.where(back, 1.0, following), torch.where(back, torch.inf, height)
     return at_w.double(), at_b.double()
 
 
@@ -269,9 +278,7 @@ def _log_loss(logits: Float[Tensor, "p rows k"], target: Float[Tensor, "rows k"]
     return -(torch.log_softmax(logits, 2) * target).sum(2)
 
 
-def _spread(
-    wide: Float[Tensor, "all_slots k"], units: Bool[Tensor, "n width"]
-) -> Float[Tensor, "n own_slots k"]:
+def _spread(wide: Float[Tensor, "all_slots k"], units: Bool[Tensor, "n width"]) -> Float[Tensor, "n own_slots k"]:
     """Output weights on [1, x, all hidden units] as those of networks whose mean they are."""
     n, first = len(units), len(wide) - int(units.sum())
     heads = wide.new_zeros(*units.shape, wide.shape[1])

@@ -91,8 +91,9 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
         if is_frame(X):
             X = self._framed(X, labels)
         else:
-            X, labels = validate_data(self, X, labels, ensure_min_samples=2, dtype=NUMBERS["dtype"],
-                                      ensure_all_finite="allow-nan")
+            X, labels = validate_data(
+                self, X, labels, ensure_min_samples=2, dtype=NUMBERS["dtype"], ensure_all_finite="allow-nan"
+            )
         X, labels = self._repeated(X, labels, sample_weight)
         classes, codes = np.unique(labels, return_inverse=True)
         check_classes(classes, codes)
@@ -140,7 +141,7 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
         check_is_fitted(self, "network_")
         return self.network_.predict_proba(self._table(X))
 
-    def decision_function(self, X: Any) -> Float[np.ndarray, "rows *classes"]:
+    def decision_function(self, X: Any) -> Float[np.ndarray, " rows *classes"]:
         """Logits: of two classes that of the second, (rows,); else (rows, classes), whose softmax the probabilities
         are."""
         check_is_fitted(self, "network_")
@@ -153,12 +154,14 @@ def labels_checked(y: Any) -> np.ndarray:
     y = column_or_1d(y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y), warn=True)
     gaps = pd.isna(y)
     if gaps.any():
-        raise InputError(f"y must have no gaps, found one in row {int(gaps.argmax()) + 1}; drop the rows without a label")
+        raise InputError(
+            f"y must have no gaps, found one in row {int(gaps.argmax()) + 1}; drop the rows without a label"
+        )
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.round(y)).all()):
         odd = y[~np.isfinite(y) | (y != np.round(y))][0]
         raise InputError(
-            f"Unknown label type: y holds {float(odd)!r}, so it looks like a target of numbers; use NetFormerRegressor, "
-            "or make classes of it (pandas.cut)"
+            f"Unknown label type: y holds {float(odd)!r}, so it looks like a target of numbers; use NetFormerRegressor,"
+            " or make classes of it (pandas.cut)"
         )
     if y.dtype.kind == "O":
         kinds = sorted({type(label).__name__ for label in y.tolist()})
