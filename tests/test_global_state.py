@@ -91,9 +91,11 @@ CALLS = {
     "generate, target_r2": lambda c: c.model.generate(c.X, c.y, 2, target_r2=0.5),
     "Population.predict": lambda c: c.plain.predict(c.X),
     "fit": lambda c: NetFormerRegressor(n_samples=2, random_state=0).fit(c.X, c.y),
-    "fit, classes": lambda c: NetFormerClassifier(n_samples=2, random_state=0).fit(c.X, c.y > 0).predict_proba(c.X),
+    "fit, classes": lambda c: (
+        NetFormerClassifier(n_samples=2, random_state=0).fit(c.X, c.y > c.y.mean()).predict_proba(c.X)
+    ),
     "NetFormerClassifier.save, load": lambda c: (
-        NetFormerClassifier(n_samples=2).fit(c.X, c.y > 0).save(c.out / "a"),
+        NetFormerClassifier(n_samples=2).fit(c.X, c.y > c.y.mean()).save(c.out / "a"),
         NetFormerClassifier.load(c.out / "a").decision_function(c.X),
     ),
     "fit, random_state=None": lambda c: NetFormerRegressor(n_samples=2).fit(c.X, c.y),

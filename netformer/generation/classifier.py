@@ -174,7 +174,7 @@ def labels_checked(y: Any) -> np.ndarray:
 def check_classes(classes: np.ndarray, codes: Int[np.ndarray, " rows"]) -> None:
     """Raises InputError for one class, and for classes of fewer than `LEAST_ROWS` rows."""
     if len(classes) < 2:
-        raise InputError(f"y must hold at least 2 classes, found 1 class: {classes[0]!r}")
+        raise InputError(f"y must hold at least 2 classes, found 1 class: {classes.tolist()[0]!r}")
     count = np.bincount(codes)
     rare = [repr(label) for label in classes[count < LEAST_ROWS].tolist()]
     if len(rare) > len(classes) / 2:
