@@ -32,7 +32,7 @@ from netformer.tasks.view import stack_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN, SHOWN = ("shell", "python"), ("text", "mermaid", "bibtex")
+RUN, SHOWN = ("shell", "python"), ("text", "mermaid", "bibtex", "c")
 FENCE = re.compile(
     r"^(?:<!-- not run: (?P<why>.+?) -->\n)?```(?P<kind>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )

@@ -10,13 +10,14 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from classes import LABELS, of_classes
-from mixed import as_text, cells, mixed
+from mixed import as_text, cells, later_rows, mixed, rows_of
 from readers import classes_of_json, imported, library, program
 
-from netformer import export
+from netformer import NetFormerClassifier, Population, export
 from netformer.exports.formula import TOLERANCE, decimal, fewest_characters, fewest_digits
 from netformer.networks.stack import Networks
 from netformer.sources.formats import SCHEMA, to_json
@@ -201,3 +202,28 @@ def test_classes_that_are_as_probable_are_the_first(tmp_path, format, name):
     found = answers(path, population, rows)
     assert_same(found, population, rows, "wide", tolerance)
     assert set(found[0]) == {population.classes[0]}
+
+
+@pytest.fixture(scope="module", params=["two texts", "texts"])
+def fitted(request, tmp_path_factory):
+    """A classifier as people fit, save and load one: its folder, what it says of new rows, and these."""
+    labels = [label for label in LABELS[request.param] if label != ""][-4:]
+    table, y = rows_of(300)
+    codes = np.digitize(y, np.quantile(y, np.arange(1, len(labels)) / len(labels)))
+    target = pd.Series([labels[k] for k in codes], name="sort, or kind")
+    classifier = NetFormerClassifier(n_samples=2, random_state=0).fit(table, target)
+    folder = tmp_path_factory.mktemp("fitted") / "folder"
+    classifier.save(folder)
+    return classifier, folder, later_rows(120)
+
+
+@pytest.mark.parametrize("format", READERS)
+def test_a_fitted_classifier_is_exported_as_it_answers(tmp_path, fitted, format):
+    classifier, folder, rows = fitted
+    suffix, answers, tolerance = READERS[format]
+    (path, *_) = export(folder, "wide", tmp_path / f"net.{suffix}", "c" if format == "program" else format)
+    labels, probabilities, classes = answers(path, Population.load(folder), rows)
+    assert list(classes) == classifier.classes_.tolist()
+    np.testing.assert_allclose(probabilities, classifier.predict_proba(rows), rtol=0, atol=tolerance)
+    assert list(labels) == classifier.predict(rows).tolist()
+    assert len(set(labels)) == len(classes)
