@@ -2,6 +2,7 @@
 answered with the probabilities and the label of the population, for the class in focus."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,21 @@ def test_nothing_in_a_label_is_code():
     assert len(text) < 150_000
     with pytest.raises(InputError, match="columns must be some of those that are read"):
         web_page(population, population.formula("wide"), "wide", "z")
+
+
+def test_what_the_page_says_of_its_scores():
+    population, _ = of_classes("ints")
+    ours = {"method": "wide", "log_loss": 0.25, "log_loss_se": 0.0312, "accuracy": 0.9, "auc": None}
+    methods = [ours, {"method": "hgb", "log_loss": 0.5}, {"method": "constant", "log_loss": 1.0986}]
+    scores = {"how": "5-fold cross-validation", "rows": 600, "methods": methods, "classes": [-3, 0, 70000]}
+    population = replace(population, about={"rows": 600, "scores": scores})
+    facts = dict(page_of(population)["facts"])
+    assert facts["Classes"] == "-3, 0, 70000"
+    assert facts["How good"] == (
+        "log loss 0.250 ± 0.031, accuracy 0.900; on 600 rows that were not fitted: 5-fold cross-validation"
+    )
+    assert facts["Log loss of others"] == "histogram boosting 0.500, the shares of the classes 1.099"
+    assert "Intervals" not in facts
 
 
 def percent(p):

@@ -35,8 +35,11 @@ MOST_FIELDS = 40  # columns that have a field unless others are asked for
 _NAMED = 8  # columns or classes named in one line
 _ALONG = 9  # points of a column along which its effect is looked at, to name those
 _DAY = 86400.0  # seconds
+# Names of scores, the one that methods are compared by first; those without unit have 3 digits
 _SCORES = {"r2": "R2", "mae": "mean absolute error", "rmse": "root mean squared error"}
-_METHODS = {"single": "one network alone", "hgb": "histogram boosting", "constant": "the mean of the target"}
+_SCORES_CLASSES = {"log_loss": "log loss", "accuracy": "accuracy", "auc": "AUC"}
+_WITHOUT_UNIT = {"r2", *_SCORES_CLASSES}
+_METHODS = {"single": "one network alone", "hgb": "histogram boosting"}
 COVERAGE = 0.9  # of the interval that is spoken of
 NETWORK, PAGE, STYLE, TEMPLATE = (
     Path(__file__).with_name(name) for name in ("network.js", "page.js", "page.css", "page.html")
@@ -198,7 +201,7 @@ def _facts(population: Population, formula: Formula, which: int | str, n_shown: 
     if isinstance(rows := about.get("rows"), int):
         facts.append(("Rows fitted", f"{rows:,}"))
     if which == "wide" and isinstance(scores := about.get("scores"), dict):
-        facts += _scores(scores)
+        facts += _scores(scores, bool(reading.classes))
     stack = population.stack(which)
     units, n_params = stack.merged_size()
     made = {"wide": f"{len(population)} networks merged", "mean": f"mean of {len(population)} networks"}
@@ -207,21 +210,24 @@ def _facts(population: Population, formula: Formula, which: int | str, n_shown: 
     return [*facts, ("Written", f"{day}, NetFormer {__version__}")]
 
 
-def _scores(scores: dict[str, Any]) -> list[tuple[str, str]]:
+def _scores(scores: dict[str, Any], of_classes: bool) -> list[tuple[str, str]]:
     """What `generate` measured of the wide network on rows that were not fitted; nothing where it says nothing."""
     tables = (scores.get(name) for name in ("methods", "intervals"))
     methods, intervals = (
         [row for row in one if isinstance(row, dict)] if isinstance(one, list) else [] for one in tables
     )
-    rows = {str(row.get("method")): row for row in methods if isinstance(row.get("r2"), float)}
+    names = _SCORES_CLASSES if of_classes else _SCORES
+    first = next(iter(names))
+    rows = {str(row.get("method")): row for row in methods if isinstance(row.get(first), float)}
     if "wide" not in rows:
         return []
     own, found = rows.pop("wide"), []
-    text = ", ".join(f"{name} {_measured(own, key)}" for key, name in _SCORES.items() if _measured(own, key))
+    text = ", ".join(f"{name} {_measured(own, key)}" for key, name in names.items() if _measured(own, key))
     found.append(("How good", f"{text}; on {scores.get('rows')} rows that were not fitted: {scores.get('how')}"))
     if rows:
-        others = (f"{_METHODS.get(name, name)} {_measured(row, 'r2')}" for name, row in rows.items())
-        found.append(("R2 of others", ", ".join(others)))
+        called = _METHODS | {"constant": "the shares of the classes" if of_classes else "the mean of the target"}
+        others = (f"{called.get(name, name)} {_measured(row, first)}" for name, row in rows.items())
+        found.append((f"{names[first][0].upper()}{names[first][1:]} of others", ", ".join(others)))
     held = [row.get("within") for row in intervals if row.get("coverage") == COVERAGE]
     if held and isinstance(held[0], float):
         found.append(("Intervals", f"{held[0]:.0%} of those rows lie within their interval of {COVERAGE:.0%}"))
@@ -233,7 +239,7 @@ def _measured(row: dict[str, Any], key: str) -> str:
     value, error = row.get(key), row.get(f"{key}_se")
     if not isinstance(value, float):
         return ""
-    shown = f"{value:.3f}" if key == "r2" else f"{value:.3g}"
+    shown = f"{value:.3f}" if key in _WITHOUT_UNIT else f"{value:.3g}"
     return f"{shown} ± {error:.2g}" if isinstance(error, float) else shown
 
 
