@@ -39,7 +39,7 @@ from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.reading import CUT, read_classes
 
 PENALTIES = torch.logspace(-1, 2, 7, dtype=torch.float64)
-FOLDS, STEPS = 5, 12
+FOLDS, STEPS = 5, 16
 STEEPER = 2.0  # times the curvature, after a step uphill
 BOUND = {True: 0.25, False: 0.5}  # of the curvature of the loss: of one output, of several
 SHARP = 1.0  # how sharply penalties are weighed, which is by likelihood
@@ -211,7 +211,7 @@ def _penalty_shares(
     fold = torch.from_numpy(stratified(codes[::step])) == torch.arange(folds).unsqueeze(1)
     left = fold.repeat_interleave(len(tried), 0)
     weights, bias = logistic(rotated, design.size / step, target, ~left * weight, tried.repeat(folds))
-    loss = torch.where(left, _log_loss(rotated @ weights + bias, target), 0.0) @ weight
+    loss = torch.where(left, _log_loss(_times(rotated, weights) + bias, target), 0.0) @ weight
     total, share = loss.view(folds, -1).sum(0), torch.zeros_like(PENALTIES)
     share[::stride] = torch.softmax(-SHARP * FOLDS / folds * total, 0)
     return share, float(share[::stride] @ total / (weight @ fold.any(0).double()))
@@ -239,14 +239,14 @@ def logistic(
     at_b = torch.logit(share) if one else share.log()
     ahead_w, ahead_b, rate = at_w, at_b, torch.ones_like(total)
     for _ in range(steps):
-        logits = rotated @ ahead_w + ahead_b
+        logits = _times(rotated, ahead_w) + ahead_b
         answer = torch.sigmoid(logits) if one else torch.softmax(logits, 2)
         height = (_log_loss(logits, target) * weight).sum(1).view(-1, 1, 1)
         height = height + penalty / 2 * ahead_w.square().sum((1, 2), keepdim=True)
         back = height > limit
         curve = torch.where(back, (STEEPER * curve).clamp(max=BOUND[one]), curve)
         off, down = (target - answer) * weight.unsqueeze(2), curve * size + penalty
-        new_w = ahead_w + (rotated.mT @ off - penalty * ahead_w) / down
+        new_w = ahead_w + (_times(rotated.mT, off) - penalty * ahead_w) / down
         new_b = ahead_b + off.sum(1, keepdim=True) / (curve * mass)
         uphill = ((ahead_w - new_w) * (new_w - at_w) * down).sum((1, 2), keepdim=True) > 0
         rate = torch.where(uphill, 1.0, rate)
@@ -256,6 +256,14 @@ def logistic(
         at_w, at_b = torch.where(back, at_w, new_w), torch.where(back, at_b, new_b)
         rate, limit = torch.where(back, 1.0, following), torch.where(back, torch.inf, height)
     return at_w.double(), at_b.double()
+
+
+def _times(a: Float[Tensor, "*p i j"], b: Float[Tensor, "p j k"]) -> Float[Tensor, "p i k"]:
+    """a @ b; of one a for all as one product, not one for each."""
+    if a.ndim == 3:
+        return a @ b
+    every = a @ b.transpose(0, 1).reshape(a.shape[1], -1)
+    return every.view(len(a), len(b), -1).transpose(0, 1)
 
 
 def stratified(codes: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
