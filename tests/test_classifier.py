@@ -156,6 +156,8 @@ def test_class_weights_move_probabilities_to_rare_classes():
     plain, even = (NetFormerClassifier(class_weight=w, **SMALL).fit(X, y) for w in (None, "balanced"))
     assert plain.predict_proba(X)[:, 1].mean() == pytest.approx(y.mean(), abs=0.02)
     assert even.predict_proba(X)[:, 1].mean() == pytest.approx(0.5, abs=0.05)
+    none = NetFormerClassifier(class_weight={0: 0.0, 1: 1.0}, **SMALL).fit(X, y).predict_proba(X)
+    assert none[:, 1].min() > 0.95
     heavy = NetFormerClassifier(class_weight={0: 1.0, 1: 9.0}, **SMALL).fit(X, y)
     assert heavy.predict_proba(X)[:, 1].mean() == pytest.approx(0.5, abs=0.08)
 

@@ -45,10 +45,9 @@ BOUND = {True: 0.25, False: 0.5}  # of the curvature of the loss: of one output,
 SHARP = 1.0  # how sharply penalties are weighed, which is by likelihood
 MOST_WORK = 8e8  # rows times columns times outputs of all problems solved at once to choose among penalties
 LEAST_WEIGHT = 1e-3  # of a penalty that is solved on all rows
-FOLD_ROWS, SOLVED_ROWS = (
-    2048,
-    65_536,
-)  # rows that choose among penalties, and that the output layer is solved on, at most
+FOLD_ROWS = 2048  # that choose among penalties, at most
+SOLVED_ROWS = 65_536  # that the output layer is solved on, at most
+LEAST_OF_ROW = 1e-6  # of the mean weight: what a row counts at least
 MOST_MEANS = 6  # classes whose shares among its rows a level of many levels is read as
 
 
@@ -79,7 +78,8 @@ def deliver_classes(
     reading, z = read_classes(X, shown[:MOST_MEANS], classes, columns, target, min_frequency)
     k = n_outputs_of(len(classes))
     if not z.any():
-        nothing, share = constant_network(z.shape[1], k), np.log(np.bincount(codes, weight) / weight.sum())
+        nothing, least = constant_network(z.shape[1], k), LEAST_OF_ROW * weight.sum()
+        share = np.log(np.bincount(codes, weight).clip(least) / weight.sum())
         nothing.weight[:, nothing.layout.outputs, 0] = torch.from_numpy(share if k > 1 else share[1:] - share[0])
         return Population(reading, nothing, torch.full((1,), torch.nan), nothing, {"groups": 1, "rows": len(codes)})
     model, written = load(), []
@@ -159,7 +159,8 @@ def solved(
     log loss of rows left out of that. x: standardised and cut. Of more than `SOLVED_ROWS` rows every second, third, ..
     are read, for the networks alone of more than `FOLD_ROWS`."""
     step = -(-len(x) // SOLVED_ROWS)
-    x, codes, weight = x[::step], codes[::step], weight[::step].double() / weight[::step].mean()
+    x, codes, weight = x[::step], codes[::step], weight[::step].double() / weight[::step].double().mean()
+    weight = weight.clamp(min=LEAST_OF_ROW)
     last = networks.specs.widths.gather(1, networks.specs.depth.unsqueeze(1) - 1)
     units = torch.arange(networks.layout.max_width) < last
     hidden, target = networks.last_hidden(x.unsqueeze(0)), _target(codes, n_classes)

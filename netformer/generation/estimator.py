@@ -202,7 +202,7 @@ def numeric_target(y: Any) -> Float[np.ndarray, " rows"]:
     except (TypeError, ValueError):
         example = next(value for value in y if not isinstance(value, int | float))
         raise InputError(
-            f"y must be numbers, found {str(example)!r}; a column of text is no target of a regression"
+            f"y must be numbers, found {str(example)!r}; for a target of classes there is NetFormerClassifier"
         ) from None
     if not np.isfinite(numbers).all():
         row = int((~np.isfinite(numbers)).argmax())
