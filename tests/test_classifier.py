@@ -239,6 +239,18 @@ def test_bad_targets_are_refused_in_one_line(message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("weights", ["even", {"c": 1.0}, {"a": -1.0, "b": 1.0}, {"a": 0.0, "b": 0.0}])
+def test_class_weights_that_are_none_are_refused(weights):
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    with pytest.raises(InputError, match="class_weight must be None, 'balanced' or a dict of weights"):
+        NetFormerClassifier(class_weight=weights, **SMALL).fit(X, ["a", "b"] * 15)
+
+
+def test_a_regressor_says_where_classes_belong():
+    with pytest.raises(InputError, match="found 'a'; for a target of classes there is NetFormerClassifier"):
+        NetFormerRegressor().fit(np.zeros((4, 1)), ["a", "b"] * 2)
+
+
 def test_iris_is_learned():
     X, y = load_iris(return_X_y=True)
     a, b, c, d = train_test_split(X, y, random_state=0, stratify=y)

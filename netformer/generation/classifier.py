@@ -100,7 +100,7 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
         if not is_frame(X):
             order = order_of_rows(X, codes, len(classes))
             X, codes = X[order], codes[order]
-        weight = compute_sample_weight(self.class_weight, classes[codes])
+        weight = weights_of(self.class_weight, classes, codes)
         self.classes_ = classes
         population = deliver_classes(
             X,
@@ -188,6 +188,21 @@ def check_classes(classes: np.ndarray, codes: Int[np.ndarray, " rows"]) -> None:
             f"a class must have at least {LEAST_ROWS} rows, found one row of {', '.join(rare[:SHOWN])}{more}; drop "
             "these rows or merge their classes"
         )
+
+
+def weights_of(class_weight: Any, classes: np.ndarray, codes: Int[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+    """The weight of each row. Raises InputError for class weights that are no weights of these classes."""
+    try:
+        weight = np.asarray(compute_sample_weight(class_weight, classes[codes]), np.float64)
+    except (TypeError, ValueError):
+        weight = np.full(1, np.nan)
+    if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
+        labels = ", ".join(map(repr, classes[:SHOWN].tolist()))
+        raise InputError(
+            f"class_weight must be None, 'balanced' or a dict of weights from 0 on by label ({labels}"
+            f"{', ..' * (len(classes) > SHOWN)}), got {class_weight!r}"
+        )
+    return weight
 
 
 def order_of_rows(

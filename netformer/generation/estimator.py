@@ -131,6 +131,7 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         if is_frame(X):
             y = numeric_target(y)
             return self._framed(X, y), y
+        y = numeric_target(y) if np.asarray(y).dtype.kind in "OSU" else y
         X, y = validate_data(self, X, y, y_numeric=True, ensure_min_samples=2, **NUMBERS)
         return X, np.asarray(y, np.float64)
 
