@@ -10,7 +10,7 @@ from sklearn.datasets import make_friedman1
 from typer.testing import CliRunner
 
 from netformer.cli.app import app
-from netformer.generation import estimator
+from netformer.generation import fitted
 from netformer.generation.generator import NetFormer
 from netformer.model.vae import TransformerVAE
 from netformer.tasks.metafeatures import MetaFeatureTransform
@@ -38,7 +38,7 @@ def small_model():
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         torch.manual_seed(0)
         model = TransformerVAE.from_arguments(d_vertex=2, d_row=16, condition="task", **TINY).eval()
-        patch.setattr(estimator, "_package", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
+        patch.setattr(fitted, "_package", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
         yield
 
 

@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 from netformer import __version__
 from netformer.benchmark.scoring import COVERAGES, OURS, HeldOut
 from netformer.cli.app import app
-from netformer.cli.scores import of_r2
+from netformer.cli.scores import of_score
 from netformer.cli.table_report import table_report
 from netformer.cli.trust import predicted, units
 from netformer.exports.population import Bundle
-from netformer.generation import estimator
+from netformer.generation import fitted
 from netformer.generation.generator import NetFormer
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Layout
@@ -46,7 +46,7 @@ def test_the_page_of_a_table_names_hostile_columns_and_scores(tmp_path):
     page = self_contained((tmp_path / "t.html").read_text())
     assert [row[:2] for row in page.rows[1:3]] == [
         [OURS, "1.000\u00a0±\u00a00.000"],
-        ["ridge", of_r2(found.table().loc["ridge"].to_dict(), "r2").replace(" ", "\u00a0")],
+        ["ridge", of_score(found.table().loc["ridge"].to_dict(), "r2").replace(" ", "\u00a0")],
     ]
     assert sum(attrs.get("class") == "graph" for _, attrs in page.tags) == 3
 
@@ -87,7 +87,7 @@ def test_generate_writes_the_page_of_its_table(tmp_path, monkeypatch):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = TransformerVAE.from_arguments(d_vertex=2, d_row=16, n_heads=2, condition="task", **parts).eval()
-    monkeypatch.setattr(estimator, "_package", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
+    monkeypatch.setattr(fitted, "_package", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal(size=(50, 2)), columns=["</script>", "b"]).assign(price=rng.normal(size=50))
     table.to_csv(tmp_path / "t.csv", index=False)

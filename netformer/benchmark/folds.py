@@ -48,9 +48,16 @@ class Plan:
 
 
 def in_folds(
-    labels: Int[np.ndarray, " rows"], *, folds: int = FOLDS, repeats: int | None = None, seed: int = 0, of: str = ""
+    labels: Int[np.ndarray, " rows"],
+    *,
+    folds: int = FOLDS,
+    repeats: int | None = None,
+    seed: int = 0,
+    of: str = "",
+    classes: Int[np.ndarray, " rows"] | None = None,
 ) -> Plan:
-    """Random folds of nearly equal size; rows of one label share a fold.
+    """Random folds of nearly equal size; rows of one label share a fold. classes: of the target, a number per row;
+    folds then have nearly equal shares of each.
 
     folds: at least 2, at most as many as there are labels. repeats: how often folds are drawn; None: once, of fewer
     than `SMALL` rows up to `MOST_REPEATS` times. of: the name of what the labels are, for `Plan.how`.
@@ -71,9 +78,13 @@ def in_folds(
     times = min(MOST_REPEATS, -(-SMALL // rows)) if repeats is None else repeats
     parts, rng = [], np.random.default_rng(seed)
     for repeat in range(times):
-        fold = _dealt(np.bincount(label), folds, rng)[label]
+        if classes is None:
+            fold = _dealt(np.bincount(label), folds, rng)[label]
+        else:
+            fold = _dealt_by_class(label, classes, folds, rng)[label]
         parts += [Part(repeat, np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]
-    how = f"{folds}-fold cross-validation" + f", {times} times" * (times > 1)
+    how = f"{folds}-fold cross-validation" + " stratified by class" * (classes is not None)
+    how += f", {times} times" * (times > 1)
     how += f", {len(known)} groups of {of!r}" if of else ", copies of a row in one fold" * (len(known) < rows)
     return Plan(parts, label, how, (1 + folds / (folds - 1)) ** 0.5)
 
@@ -86,6 +97,28 @@ def _dealt(sizes: Int[np.ndarray, " labels"], folds: int, rng: np.random.Generat
     for label in order:
         fold[label] = full.argmin()
         full[fold[label]] += sizes[label]
+    return fold
+
+
+def _dealt_by_class(
+    label: Int[np.ndarray, " rows"], classes: Int[np.ndarray, " rows"], folds: int, rng: np.random.Generator
+) -> Int[np.ndarray, " labels"]:
+    """A fold for every label: the largest first, in random order, each to the fold that has least of its classes, as
+    shares of each class (of one class: the fewest rows of it); of equals to the one with the fewest rows."""
+    k, sizes, whole = int(classes.max()) + 1, np.bincount(label), np.bincount(classes).tolist()
+    pairs, counts = np.unique(label * k + classes, return_counts=True)
+    own: list[list[tuple[int, int]]] = [[] for _ in sizes]  # of every label its classes, and rows of each
+    for pair, rows in zip(pairs.tolist(), counts.tolist(), strict=True):
+        own[pair // k].append((pair % k, rows))
+    order = rng.permutation(len(sizes))
+    fold, filled, full = np.zeros(len(sizes), np.int64), [[0] * k for _ in range(folds)], [0] * folds
+    for one in order[np.argsort(-sizes[order], kind="stable")].tolist():
+        shares = [sum(part[c] * rows / whole[c] for c, rows in own[one]) for part in filled]
+        best = min(range(folds), key=lambda at: (round(shares[at], 12), full[at]))
+        fold[one] = best
+        for c, rows in own[one]:
+            filled[best][c] += rows
+            full[best] += rows
     return fold
 
 
@@ -118,8 +151,8 @@ def on_test(rows: int, test_rows: int, of: str) -> Plan:
     return Plan([part], np.arange(rows + test_rows), f"the {test_rows} rows of {of}")
 
 
-def copies(X: pd.DataFrame, y: Float[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
-    """A number per row; rows that are copies of each other share one.
+def copies(X: pd.DataFrame, y: np.ndarray) -> Int[np.ndarray, " rows"]:
+    """A number per row; rows that are copies of each other share one. y: (rows,) numbers, of values or of classes.
 
     Rows are copies if they are the same in every column and in the target, unless others that are the same in every
     column differ in the target: those are measured more than once, not copied.

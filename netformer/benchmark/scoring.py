@@ -1,14 +1,6 @@
 """Scores: what to expect of networks on rows they were not fitted on, beside other learners on the same rows.
 
-Every score is of all held-out rows together, and every standard error over them (over their groups, where rows depend
-on each other), by the delta method: with e the error of a row, d its distance from the mean of all,
-
-    R2 = 1 - mean e^2 / mean d^2        error of a row: (mean e^2 / mean d^2 d^2 - e^2) / mean d^2
-    RMSE = sqrt(mean e^2)               error of a row: (e^2 - mean e^2) / 2 RMSE
-    MAE = mean |e|
-
-Of repeated folds e^2 and |e| of a row are means over repeats, RMSE is the root of the mean. The difference of two R2
-has the error of the differences per row: learners err on the same rows.
+What is computed of the predictions is in `held_out`.
 """
 
 from __future__ import annotations
@@ -22,33 +14,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_consistent_length
 from threadpoolctl import threadpool_limits
 
-from netformer.benchmark.beside import BESIDE, ONE_THREAD, chosen, constant
-from netformer.benchmark.folds import (
-    FOLDS,
-    Plan,
-    cluster_error,
-    copies,
-    groups_of,
-    in_folds,
-    in_time,
-    on_test,
-    times_of,
-)
+from netformer.benchmark.beside import BESIDE, BESIDE_CLASSES, ONE_THREAD, Beside, chosen, constant, shares
+from netformer.benchmark.class_scores import aligned
+from netformer.benchmark.folds import FOLDS, Plan, copies, groups_of, in_folds, in_time, on_test, times_of
+from netformer.benchmark.held_out import ONE, OURS, HeldOut, HeldOutClasses
 from netformer.errors import InputError
-from netformer.evaluation.comparison import verdict
+from netformer.exports.classes import labels_of
+from netformer.generation.classifier import LEAST_ROWS, NetFormerClassifier
 from netformer.generation.estimator import NetFormerRegressor, numeric_target
 from netformer.tables.columns import MIN_FREQUENCY, cells_of
 from netformer.tables.intake import settled
+from netformer.tables.labels import CLASSIFICATION, Label, check_classes, labels_in, task_of
 from netformer.tables.reading import read
 
 if TYPE_CHECKING:
     from netformer.exports.population import Population
 
-OURS, ONE = "wide", "single"  # rows of ours: all networks merged, and the one expected to be the best
 COVERAGES = (0.5, 0.8, 0.9, 0.95)  # of the intervals that are looked at
 _QUANTILES = np.array([(1 - one) / 2 for one in COVERAGES[::-1]] + [(1 + one) / 2 for one in COVERAGES])
 WHAT = {
@@ -57,75 +42,63 @@ WHAT = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Predictions for rows that were not fitted.
+class _Numbers:
+    """How numbers are fitted and answered."""
 
-    y: (rows,) their target. predicted: of each row of the table of scores (repeats, rows). ends: for each of
-    `COVERAGES` the interval of `OURS`, (repeats, rows, 2). rows: their positions in the table. clusters, how, widen:
-    see `folds.Plan`; of these rows alone.
-    """
+    ours = (OURS, ONE)
+    learners: Beside = BESIDE
+    simplest = staticmethod(constant)
 
-    y: Float[np.ndarray, " rows"]
-    predicted: dict[str, Float[np.ndarray, "repeats rows"]]
-    ends: dict[float, Float[np.ndarray, "repeats rows 2"]]
-    rows: Int[np.ndarray, " rows"]
-    clusters: Int[np.ndarray, " rows"]
-    how: str
-    widen: float = 1.0
+    def constant(self, y: Float[np.ndarray, " fitted"]) -> Any:
+        return y.mean()
 
-    def error(self, influence: Float[np.ndarray, " rows"]) -> float:
-        """Standard error of a mean over rows."""
-        return self.widen * cluster_error(influence, self.clusters)
+    def fit(self, estimator: Any, X: pd.DataFrame, y: Float[np.ndarray, " fitted"]) -> Population:
+        return estimator.fit(X, y).network_
 
-    def table(self) -> pd.DataFrame:
-        """The scores, best first: index the method; columns r2, mae, rmse and their standard errors r2_se, mae_se,
-        rmse_se (mae and rmse in units of the target); r2_minus and r2_minus_se, what the R2 of `OURS` is more than that
-        of the row; standing, what `OURS` is against the row: ahead, behind or level, which is below two standard
-        errors. Of a target that does not vary on these rows R2 is nan."""
-        unit = float(np.abs(self.y).max()) or 1.0  # no overflow
-        sizes = {name: np.abs(one - self.y) / unit for name, one in self.predicted.items()}
-        squares = {name: np.square(one).mean(0) for name, one in sizes.items()}
-        r2 = {name: _r2(one, np.square(self.y / unit - (self.y / unit).mean())) for name, one in squares.items()}
-        rows: dict[str, dict[str, Any]] = {}
-        for name, square in squares.items():
-            rmse, size = float(np.sqrt(square.mean())), sizes[name].mean(0)
-            rows[name] = {
-                "r2": r2[name][0],
-                "r2_se": self.error(r2[name][1]),
-                "mae": unit * float(size.mean()),
-                "mae_se": unit * self.error(size),
-                "rmse": unit * rmse,
-                "rmse_se": unit * self.error(square) / (2 * rmse) if rmse > 0 else 0.0,
-                "r2_minus": r2[OURS][0] - r2[name][0],
-                "r2_minus_se": self.error(r2[OURS][1] - r2[name][1]),
-            }
-            one = rows[name]
-            known = name != OURS and np.isfinite(one["r2_minus"])
-            one["standing"] = verdict(one["r2_minus"], one["r2_minus_se"]) if known else ""
-        return pd.DataFrame.from_dict(rows, "index").rename_axis("method").sort_values("rmse", kind="stable")
+    def answers(self, population: Population, X: pd.DataFrame) -> dict[str, np.ndarray]:
+        best = int(np.asarray(population.expected_r2).argmax())
+        return {OURS: population.predict(X), ONE: population.predict(X, best)}
 
-    def coverage(self) -> pd.DataFrame:
-        """Of each of `COVERAGES` as index: within, the share of rows inside their interval; within_se, its standard
-        error; width, the median, in units of the target."""
-        found = {}
-        for coverage, ends in self.ends.items():
-            inside = ((ends[..., 0] <= self.y) & (self.y <= ends[..., 1])).mean(0)
-            width = float(np.median(ends[..., 1] - ends[..., 0]))
-            found[coverage] = (float(inside.mean()), self.error(inside), width)
-        return pd.DataFrame.from_dict(found, "index", columns=["within", "within_se", "width"]).rename_axis("coverage")
+    def of(self, fitted: Any, X: pd.DataFrame) -> np.ndarray:
+        return fitted.predict(X)
+
+    def readable(self, X: pd.DataFrame, y: np.ndarray) -> bool:
+        """Whether a column can be used."""
+        try:
+            read(X, y)
+        except InputError:
+            return False
+        return True
 
 
-def _r2(
-    square: Float[np.ndarray, " rows"], distance: Float[np.ndarray, " rows"]
-) -> tuple[float, Float[np.ndarray, " rows"]]:
-    """R2 from squared errors and squared distances from the mean, and what each row adds to its error; nan where there
-    is no distance."""
-    total = float(distance.mean())
-    if total == 0:
-        return float("nan"), np.full(len(square), np.nan)
-    ratio = float(square.mean()) / total
-    return 1 - ratio, (ratio * distance - square) / total
+@dataclass(frozen=True)
+class _Classes:
+    """How classes are fitted and answered; y are their numbers, probabilities have a column per class. How good one
+    network is, is not known of classes: none is chosen."""
+
+    labels: tuple[Any, ...]
+    ours = (OURS,)
+    learners = BESIDE_CLASSES
+    simplest = staticmethod(shares)
+
+    def constant(self, y: Int[np.ndarray, " fitted"]) -> Any:
+        return np.bincount(y, minlength=len(self.labels)) / len(y)
+
+    def fit(self, estimator: Any, X: pd.DataFrame, y: Int[np.ndarray, " fitted"]) -> Population:
+        """Without rows of a class that are alone: it is not learned."""
+        often = np.bincount(y)[y] >= LEAST_ROWS
+        return estimator.fit(X[often], labels_of(self.labels)[y[often]]).network_
+
+    def answers(self, population: Population, X: pd.DataFrame) -> dict[str, np.ndarray]:
+        known = [self.labels.index(label) for label in population.classes]
+        return {OURS: aligned(population.predict_proba(X), known, len(self.labels))}
+
+    def of(self, fitted: Any, X: pd.DataFrame) -> np.ndarray:
+        return aligned(fitted.predict_proba(X), fitted.classes_, len(self.labels))
+
+    def readable(self, X: pd.DataFrame, y: np.ndarray) -> bool:
+        """Whether a column can be used, and there is more than one class to learn."""
+        return int((np.bincount(y) >= LEAST_ROWS).sum()) > 1 and _Numbers().readable(X, np.asarray(y, np.float64))
 
 
 def hold_out(
@@ -143,54 +116,97 @@ def hold_out(
     of the rows held out their features alone, and these only to predict. Where the rows fitted have no usable column
     or one target, every learner answers their mean.
     """
-    names = [OURS, ONE, *beside]
-    at = np.sort(np.concatenate([part.held_out for part in plan.parts if part.repeat == 0]))
-    place = np.full(len(y), -1)
-    place[at] = np.arange(len(at))
-    predicted = {name: np.full((plan.repeats, len(at)), np.nan) for name in names}
+    at, place = _rows_of(plan)
     ends = np.full((plan.repeats, len(at), 2 * len(COVERAGES)), np.nan)
-    for number, (repeat, rows, held) in enumerate(plan.parts, 1):
-        fitted, target, new = X.iloc[rows].reset_index(drop=True), y[rows], X.iloc[held].reset_index(drop=True)
-        said, to = f"scoring, part {number} of {len(plan.parts)}: ", (repeat, place[held])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # levels not seen before and cells taken for gaps: both are handled
-            say(said + OURS)
-            population = _fitted(estimator, fitted, target)
-            if population is None:
-                predicted[OURS][to] = predicted[ONE][to] = target.mean()
-                ends[to] = np.quantile(target, _QUANTILES)
-            else:
-                predicted[OURS][to] = population.predict(new)
-                predicted[ONE][to] = population.predict(new, int(np.asarray(population.expected_r2).argmax()))
-                ends[to] = population.predict_quantiles(new, _QUANTILES)
-            for name in beside:
-                say(said + name)
-                nothing = population is None or np.ptp(target) == 0
-                learner = constant(seed) if nothing else BESIDE[name][0](seed)
-                with threadpool_limits(1 if X.size <= ONE_THREAD else None):
-                    predicted[name][to] = learner.fit(fitted, target).predict(new)
+
+    def interval(population: Population | None, new: pd.DataFrame, fitted: np.ndarray, to: Any) -> None:
+        ends[to] = (
+            np.quantile(fitted, _QUANTILES) if population is None else population.predict_quantiles(new, _QUANTILES)
+        )
+
+    predicted = _predictions(X, y, plan, estimator, beside, seed, say, _Numbers(), (at, place), interval)
     k = len(COVERAGES)
     intervals = {coverage: ends[..., [k - 1 - i, k + i]] for i, coverage in enumerate(COVERAGES)}
     return HeldOut(y[at], predicted, intervals, at, plan.clusters[at], plan.how, plan.widen)
 
 
-def _fitted(estimator: NetFormerRegressor, X: pd.DataFrame, y: Float[np.ndarray, " rows"]) -> Population | None:
-    """The networks for some rows; None where these have no column that can be used."""
+def hold_out_classes(
+    X: pd.DataFrame,
+    y: Int[np.ndarray, " rows"],
+    plan: Plan,
+    estimator: Any,
+    beside: Sequence[str],
+    classes: tuple[Any, ...],
+    seed: int = 0,
+    say: Callable[[str], Any] = lambda text: None,
+) -> HeldOutClasses:
+    """The same for classes. y: their numbers. estimator: a NetFormerClassifier. beside: of `BESIDE_CLASSES`. classes:
+    labels. A class that is not among the rows fitted has probability 0; where these have no usable column or one class,
+    every learner answers their shares of classes."""
+    at, place = _rows_of(plan)
+    predicted = _predictions(X, y, plan, estimator, beside, seed, say, _Classes(classes), (at, place))
+    return HeldOutClasses(y[at], predicted, classes, at, plan.clusters[at], plan.how, plan.widen)
+
+
+def _rows_of(plan: Plan) -> tuple[Int[np.ndarray, " held_out"], Int[np.ndarray, " rows"]]:
+    """The rows that are held out, and the place of each row among them, -1 for others."""
+    at = np.sort(np.concatenate([part.held_out for part in plan.parts if part.repeat == 0]))
+    place = np.full(len(plan.clusters), -1)
+    place[at] = np.arange(len(at))
+    return at, place
+
+
+def _predictions(
+    X: pd.DataFrame,
+    y: np.ndarray,
+    plan: Plan,
+    estimator: Any,
+    beside: Sequence[str],
+    seed: int,
+    say: Callable[[str], Any],
+    kind: _Numbers | _Classes,
+    rows: tuple[np.ndarray, np.ndarray],
+    also: Callable[..., None] = lambda population, new, fitted, to: None,
+) -> dict[str, np.ndarray]:
+    """Of every learner what it answers for the rows held out, (repeats, rows, ..). also: is given ours of each part."""
+    at, place = rows
+    shape = (plan.repeats, len(at), *np.shape(kind.constant(y)))
+    predicted = {name: np.full(shape, np.nan) for name in (*kind.ours, *beside)}
+    for number, (repeat, fit, held) in enumerate(plan.parts, 1):
+        fitted, target, new = X.iloc[fit].reset_index(drop=True), y[fit], X.iloc[held].reset_index(drop=True)
+        said, to = f"scoring, part {number} of {len(plan.parts)}: ", (repeat, place[held])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # levels not seen before and cells taken for gaps: both are handled
+            say(said + OURS)
+            population = _fitted(estimator, fitted, target, kind)
+            constant = dict.fromkeys(kind.ours, kind.constant(target))
+            for name, answer in (constant if population is None else kind.answers(population, new)).items():
+                predicted[name][to] = answer
+            also(population, new, target, to)
+            for name in beside:
+                say(said + name)
+                nothing = population is None or np.ptp(target) == 0
+                learner = (kind.simplest if nothing else kind.learners[name][0])(seed)
+                with threadpool_limits(1 if X.size <= ONE_THREAD else None):
+                    predicted[name][to] = kind.of(learner.fit(fitted, target), new)
+    return predicted
+
+
+def _fitted(estimator: Any, X: pd.DataFrame, y: np.ndarray, kind: _Numbers | _Classes) -> Population | None:
+    """The networks for some rows; None where these have no column that can be used, or one class."""
     try:
-        return clone(estimator).fit(X, y).network_
+        return kind.fit(clone(estimator), X, y)
     except InputError:
-        try:
-            read(X, y)
-        except InputError:
-            return None
-        raise
+        if kind.readable(X, y):
+            raise
+        return None
 
 
 def cross_validate(
     X: Any,
     y: Any,
     *,
-    estimator: NetFormerRegressor | None = None,
+    estimator: Any = None,
     groups: Any = None,
     time: Any = None,
     test: tuple[Any, Any] | None = None,
@@ -199,22 +215,30 @@ def cross_validate(
     repeats: int | None = None,
     random_state: int = 0,
 ) -> pd.DataFrame:
-    """What to expect of `NetFormerRegressor` on new rows, beside other learners on the same rows: see `HeldOut.table`.
+    """What to expect of `NetFormerRegressor` or `NetFormerClassifier` on new rows, beside other learners on the same
+    rows: see `HeldOut.table` and `HeldOutClasses.table`.
 
-    X, y: as in `NetFormerRegressor.fit`. estimator: None for its defaults with `random_state` as seed. Folds are
-    random, with copies of a row in one of them (`folds.copies`), unless one of these is given. groups: (rows,), whole
-    groups are held out. time: (rows,) dates or numbers, later rows are held out, each from all before it
-    (`folds.in_time`). test: X and y of rows that are not fitted at all. beside: some of `beside.BESIDE`, None for all
-    that are installed. folds, repeats: see `folds.in_folds`.
+    X, y: as in `fit`. estimator: None for its defaults with `random_state` as seed, of the kind that `labels.task_of`
+    says for y: text, categories, truth values and whole numbers that look like codes are classes. Folds are random,
+    with copies of a row in one of them (`folds.copies`) and of classes the same shares in all, unless one of these is
+    given. groups: (rows,), whole groups are held out. time: (rows,) dates or numbers, later rows are held out, each
+    from all before it (`folds.in_time`). test: X and y of rows that are not fitted at all. beside: some of
+    `beside.BESIDE` or `BESIDE_CLASSES`, None for all that are installed. folds, repeats: see `folds.in_folds`.
 
     Raises InputError for what cannot be read or divided, and for more than one of groups, time and test.
     """
     if sum(one is not None for one in (groups, time, test)) > 1:
         raise InputError("groups, time and test say each alone what is held out; give one of them")
-    names = chosen(beside)
-    X, y = _table(X, y)
+    cells = _series(y)
+    of_classes = task_of(cells) == CLASSIFICATION if estimator is None else is_classifier(estimator)
+    names = chosen(beside, BESIDE_CLASSES if of_classes else BESIDE)
+    codes, classes = _classes(cells, None if test is None else _series(test[1])) if of_classes else (np.zeros(0), ())
+    X, y = _table(X), codes[: len(cells)] if of_classes else numeric_target(y)
+    check_consistent_length(X, y)
     if test is not None:
-        more, truth = _table(*test)
+        more = _table(test[0])
+        truth = codes[len(cells) :] if of_classes else numeric_target(test[1])
+        check_consistent_length(more, truth)
         if lacking := [name for name in X.columns if name not in more.columns]:
             raise InputError(f"test must have the columns of X, it lacks {', '.join(map(repr, lacking))}")
         plan = on_test(len(y), len(truth), "test")
@@ -223,16 +247,39 @@ def cross_validate(
         plan = in_time(times_of("time", pd.Series(np.asarray(time))), folds=folds)
     else:
         labels = copies(X, y) if groups is None else groups_of(groups)
-        plan = in_folds(labels, folds=folds, repeats=repeats, seed=random_state)
+        check_consistent_length(X, labels)
+        plan = in_folds(labels, folds=folds, repeats=repeats, seed=random_state, classes=y if of_classes else None)
     check_consistent_length(X, plan.clusters)
+    if of_classes:
+        estimator = NetFormerClassifier(random_state=random_state) if estimator is None else estimator
+        return hold_out_classes(X, y, plan, estimator, names, classes, random_state).table()
     estimator = NetFormerRegressor(random_state=random_state) if estimator is None else estimator
     return hold_out(X, y, plan, estimator, names, random_state).table()
 
 
-def _table(X: Any, y: Any) -> tuple[pd.DataFrame, Float[np.ndarray, " rows"]]:
+def _series(y: Any) -> pd.Series:
+    """A target as it stands, numbered from 0."""
+    y = y.to_pandas() if hasattr(y, "to_pandas") else y
+    if isinstance(y, pd.Series):
+        return y.reset_index(drop=True)
+    return pd.Series(np.asarray(y).ravel() if isinstance(y, np.ndarray | pd.DataFrame) else list(y))
+
+
+def _classes(cells: pd.Series, more: pd.Series | None) -> tuple[Int[np.ndarray, " rows"], tuple[Label, ...]]:
+    """Numbers and labels of the classes of a target, and of more rows that follow it, of a test. Raises InputError for
+    gaps and for classes that nothing can be learned of."""
+    codes, labels = labels_in("y", cells)
+    check_classes("y", codes, labels)
+    if more is not None:
+        codes, labels = labels_in("y", pd.concat([cells, more], ignore_index=True))
+    if (codes < 0).any():
+        raise InputError(f"y must hold a label in every row, found a gap in row {int((codes < 0).argmax()) + 1}")
+    return codes, labels
+
+
+def _table(X: Any) -> pd.DataFrame:
     """A table as the command line reads it: what a column is holds for all rows, whichever are fitted."""
-    y = numeric_target(y)
     names, cells = cells_of(X)
-    check_consistent_length(*cells, y)
+    check_consistent_length(*cells)
     made = {name: pd.Series(cell).reset_index(drop=True) for name, cell in zip(names, cells, strict=True)}
-    return settled(pd.DataFrame(made), Path("X"), MIN_FREQUENCY)[0], y
+    return settled(pd.DataFrame(made), Path("X"), MIN_FREQUENCY)[0]

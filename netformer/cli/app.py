@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,11 +31,13 @@ from netformer.cli.arguments import (
     Separator,
     TablePath,
     Target,
+    TaskKind,
+    TaskOf,
     Test,
     Times,
     Which,
 )
-from netformer.cli.console import CODES, OneLine, Talk, command_line, noted, number, options, plain, refuse_existing
+from netformer.cli.console import CODES, OneLine, Talk, command_line, noted, options, plain, refuse_existing
 from netformer.cli.evaluate import evaluate
 from netformer.cli.info import info
 from netformer.errors import InputError
@@ -52,7 +53,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     callback=options,
-    help=f"Small regression networks for a table, written by a pretrained transformer.\n\n{CODES}",
+    help=f"Small networks for a table, written by a pretrained transformer: numbers or classes.\n\n{CODES}",
 )
 # of exports; the others are Python
 SUFFIX = {"onnx": ".onnx", "onnx32": "_float32.onnx", "c": ".c", "json": ".json", "html": ".html"}
@@ -100,6 +101,7 @@ def which_of(text: str, count: int) -> Any:
 def generate(
     table: TablePath,
     target: Target,
+    task: TaskOf = TaskKind.auto,
     n: Count = 16,
     max_params: Annotated[int | None, typer.Option(help="Most parameters per network.")] = None,
     max_hidden_layers: Annotated[int | None, typer.Option(help="Most hidden layers per network.")] = None,
@@ -132,10 +134,9 @@ def generate(
         raise InputError(f"{report}: --report must end in .html and be another name than --out")
     from dataclasses import replace
 
-    import pandas as pd
-
     from netformer import NetFormerRegressor
     from netformer.cli import describe, scores
+    from netformer.generation.classifier import NetFormerClassifier
     from netformer.generation.fitted import netformer_of
     from netformer.model.prompt import Prompt, check_request
     from netformer.tables.intake import in_file, on_reading, take_in
@@ -145,9 +146,9 @@ def generate(
     check_request(n, refine)
     Prompt(max_params, max_hidden_layers, allowed)
     wanted, writer = scores.Wanted(groups, times, in_order, test, beside), netformer_of(model)
-    estimator = NetFormerRegressor(refine, n, seed, max_params, max_hidden_layers, allowed, writer, min_frequency)
+    made = (refine, n, seed, max_params, max_hidden_layers, allowed, writer, min_frequency)
     reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep}
-    taken = {"columns": columns, "drop": drop, "min_frequency": min_frequency} | reads
+    taken = {"columns": columns, "drop": drop, "min_frequency": min_frequency, "task": task} | reads
     if by is not None:
         from netformer.cli.by import generate_by
 
@@ -157,9 +158,11 @@ def generate(
             raise InputError(
                 "--by holds back a fifth of the rows; leave --groups, --time, --in-order, --test, --beside out"
             )
-        return generate_by(table, target, by, estimator, out, talk, **taken)
+        return generate_by(table, target, by, NetFormerRegressor(*made), out, talk, **taken)
     intake = take_in(table, target, keep=wanted.columns, **taken)
-    X, y = scores.features(intake, wanted, target), pd.Series(intake.y, name=target)
+    estimator: Any = NetFormerClassifier(*made) if intake.classes else NetFormerRegressor(*made)
+    wanted.learners(bool(intake.classes))
+    X, y = scores.features(intake, wanted, target), intake.target(target)
     with talk.progress(f"writing {n} networks for {len(y)} rows and {X.shape[1]} columns") as say:
         with in_file(table):
             bundle = estimator.fit(X, y).set_params(model=model).to_bundle()
@@ -168,8 +171,8 @@ def generate(
         seconds = time.perf_counter() - start
         notes = intake.notes + on_reading(bundle.reading, table)
         if score:
-            task = scores.task_of(table, X, intake, wanted, bundle.reading, seed, **reads)
-            found, notes = scores.score(task, wanted, estimator, seed, say), notes + task.notes
+            job = scores.task_of(table, X, intake, wanted, bundle.reading, seed, **reads)
+            found, notes = scores.score(job, wanted, estimator, seed, say), notes + job.notes
     talk.notes(notes)
     bundle.about.update(plain({"rows": len(y)} | ({} if found is None else {"scores": scores.facts(found)})))
     said = scores.said(found, bundle)
@@ -179,7 +182,7 @@ def generate(
         from netformer.cli.table_report import table_report
         from netformer.report.page import write_page
 
-        write_page(table_report(bundle, found, X, intake.y, said, notes, command_line(), out), report)
+        write_page(table_report(bundle, found, X, y.to_numpy(), said, notes, command_line(), out), report)
     talk.show(
         *([scores.scores_table(found, target)] if found else []),
         *said,
@@ -187,6 +190,7 @@ def generate(
     )
     written = {"out": out and str(out), "report": report and str(report), "seconds": seconds}
     facts = {"table": str(table), "target": target, "rows": len(y), "columns": bundle.reading.described()}
+    facts |= {"task": "classification" if intake.classes else "regression", "classes": list(intake.classes)}
     facts |= {"scores": found and scores.facts(found), "networks": describe.overview(bundle), "default": "wide"}
     talk.finish(facts | {"notes": notes, "said": said} | written)
 
@@ -212,19 +216,21 @@ def inspect(
     if which is not None:
         which_of(str(which), len(networks))
     listed = describe.overview(bundle)
-    size = f"{len(networks)} networks for {bundle.target!r}, {len(bundle.columns)} columns, {len(inputs)} inputs"
+    kind = f" of {len(bundle.classes)} classes" if bundle.classes else ""
+    size = f"{len(networks)} networks for {bundle.target!r}{kind}, {len(bundle.columns)} columns, {len(inputs)} inputs"
     name = "mean" if bundle.wide is None else "wide"
     hidden, n_params = bundle.stack(name).merged_size()
     talk.show(describe.overview_table(listed, f"{size}: {nets}"), describe.columns_table(bundle))
-    talk.show(f"{name}: {hidden} hidden units, {n_params} parameters", describe.READ)
+    talk.show(f"{name}: {hidden} hidden units, {n_params} parameters", describe.read_of(bundle))
     if which is not None:
-        talk.show(*describe.weight_tables(networks, which, inputs))
+        talk.show(*describe.weight_tables(networks, which, inputs, describe.outputs_of(bundle)))
         listed[which]["layers"] = describe.layers(networks, which)
     if draw is not None:
         members = [which] if which is not None else list(range(min(16, len(networks))))
-        save(describe.draw_networks(networks, members, inputs), draw)
+        save(describe.draw_networks(networks, members, inputs, describe.outputs_of(bundle)), draw)
         talk.show(f"written: {draw}")
     facts = {"nets": str(nets), "target": bundle.target, "columns": bundle.reading.described(), "about": bundle.about}
+    facts["classes"] = list(bundle.classes)
     talk.finish(facts | {"inputs": inputs, f"{name}_params": n_params, "networks": listed})
 
 
@@ -245,10 +251,7 @@ def predict(
     refuse_existing(out)
     if out.suffix.lower() not in (".csv", ".tsv", ".parquet"):
         raise InputError(f"{out}: --out must end in .csv, .tsv or .parquet")
-    import numpy as np
-    import pandas as pd
-
-    from netformer.evaluation.comparison import plain_r2
+    from netformer.cli.describe import answers_of, scored
     from netformer.exports.bundle import is_groups
     from netformer.exports.intervals import ends_of
     from netformer.tables.intake import in_file, match, names
@@ -259,15 +262,19 @@ def predict(
     if grouped is not None and chosen != "wide":
         raise InputError(f"{nets}: networks by group are wide ones, got --which {which}")
     if interval is not None:
-        ends = ends_of(interval)
+        if bundle.classes:
+            raise InputError(
+                f"--interval is of numbers; {bundle.target!r} has classes, whose probabilities are written"
+            )
+        ends_of(interval)
         if chosen != "wide":
             raise InputError(f"--interval is of the wide network alone, got --which {which}")
     X, y, notes = match(table, (grouped or bundle).reading, header=header, encoding=encoding, separator=sep)
     with in_file(table), noted(notes, table):
-        answer = pd.DataFrame({bundle.target: bundle.predict(X, chosen) if grouped is None else grouped.predict(X)})
+        answer = answers_of(bundle, X, chosen, grouped)
     with in_file(table), noted([], table):
         if interval is not None:
-            low, high = (grouped or bundle).predict_quantiles(X, ends).T
+            low, high = (grouped or bundle).predict_quantiles(X, ends_of(interval)).T
             answer[f"{bundle.target}_low"], answer[f"{bundle.target}_high"] = low, high
         outside = bundle.reading.outside(X)
     if outside:
@@ -278,17 +285,10 @@ def predict(
     as_parquet = out.suffix.lower() == ".parquet"
     with replacing(out) as part:
         answer.to_parquet(part) if as_parquet else answer.to_csv(part, sep=between, index=False)
-    score, held, known = math.nan, math.nan, ""
-    if y is not None:
-        rows = np.isfinite(y)
-        score = plain_r2(y[rows], answer[bundle.target].to_numpy()[rows])
-        known = f"; R2 {number(score)} on the {rows.sum()} rows that have the target, too high if some were fitted"
-        if interval is not None:
-            held = float(((y >= answer.iloc[:, 1]) & (y <= answer.iloc[:, 2]))[rows].mean())
-            known += f"; {held:.1%} of them within the interval of {interval:g}"
+    known, score = scored(bundle, answer, y, interval)
     talk.show(f"{len(answer)} predictions of {bundle.target!r} by {chosen}: {out}{known}")
-    facts = {"rows": len(answer), "which": chosen, "target": bundle.target, "r2": score, "out": str(out)}
-    talk.finish(facts | {"interval": interval, "within": held, "outside": outside, "notes": notes})
+    facts = {"rows": len(answer), "which": chosen, "target": bundle.target, "out": str(out), "interval": interval}
+    talk.finish(facts | score | {"outside": outside, "notes": notes})
 
 
 @app.command(epilog=CODES)

@@ -40,5 +40,12 @@ Times = Annotated[str | None, typer.Option("--time", help="Score on later rows, 
 InOrder = Annotated[bool, typer.Option("--in-order", help="Score on later rows, the rows being in order of time.")]
 Test = Annotated[Path | None, typer.Option(help="Score on the rows of this file, which has the target too.")]
 Beside = Annotated[
-    str | None, typer.Option(help="Learners scored too, of ridge,hgb,catboost,constant; else all that are installed.")
+    str | None,
+    typer.Option(
+        help="Learners scored too, of ridge (of classes: logistic),hgb,catboost,constant; else all that are installed."
+    ),
+]
+TaskKind = StrEnum("TaskKind", ["auto", "classification", "regression"])
+TaskOf = Annotated[
+    TaskKind, typer.Option("--task", help="What the target is: classes or a number; auto decides by what it holds.")
 ]

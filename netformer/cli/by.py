@@ -40,6 +40,12 @@ def generate_by(
     if by == target:
         raise InputError(f"--by must be another column than the target {target!r}")
     intake = take_in(table, target, keep=[by], **options)
+    if intake.classes:
+        way = "" if isinstance(intake.classes[0], str) else ", or --task regression takes the target for a number"
+        raise InputError(
+            f"{table}: --by is for targets that are numbers, {target!r} has {len(intake.classes)} classes; leave out "
+            f"--by, {by!r} is then read like any column{way}"
+        )
     X = intake.X.assign(**{by: intake.kept[by]})  # as it stands, for the names of groups
     y, parameters = pd.Series(intake.y, name=target), estimator.get_params()
     train, notes = rows_to_train_on(len(y), parameters["random_state"]), list(intake.notes)

@@ -1,15 +1,23 @@
-"""What a written network looks like: its structure in a line, its weights in tables, its graph in a picture."""
+"""What a written network looks like: its structure in a line, its weights in tables, its graph in a picture; and what
+it answers, with a score where that is known."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from rich.table import Table
 from torch import Tensor
 
 from netformer.cli.console import number
+from netformer.evaluation.comparison import plain_r2
+from netformer.exports.classes import log_loss
+from netformer.exports.groups import Groups
 from netformer.exports.population import Population
 from netformer.networks.specs import ACTIVATIONS, slots
 from netformer.networks.stack import Networks
@@ -17,19 +25,73 @@ from netformer.report.graph import draw_network
 from netformer.report.svg import Drawing, sheet
 
 READ = """Inputs are cut to the range fitted, centred, scaled and squashed, gaps filled;
-networks answer in deviations of the target from its mean. The number beside an
-input is the mean size of the slope along it.
-R2 is what is expected of a network by leave-one-out, a little high."""
+networks answer in {what}. The number beside an
+input is the mean size of the slope along it{more}."""
+NUMBERS = (
+    "deviations of the target from its mean",
+    ".\nR2 is what is expected of a network by leave-one-out, a little high",
+)
+CLASSES = "logits of the classes", " and over the outputs"
 STRONGEST = 6  # inputs of a unit, and of a column, that are shown
 _ROWS = 256  # standard normal rows, in place of the table's, for the influence of inputs
 _GRID = 4  # pictures beside each other
+
+
+def read_of(bundle: Population) -> str:
+    """How to read what `overview_table` shows."""
+    what, more = CLASSES if bundle.classes else NUMBERS
+    return READ.format(what=what, more=more)
+
+
+def outputs_of(bundle: Population) -> list[str]:
+    """Names of the outputs: of two classes the second, of more each; of a number `output`."""
+    labels = bundle.classes[1:] if len(bundle.classes) == 2 else bundle.classes
+    return [f"{bundle.target} {label}" for label in labels] or ["output"]
+
+
+def answers_of(bundle: Population, X: pd.DataFrame, which: int | str, groups: Groups | None = None) -> pd.DataFrame:
+    """What `predict` writes, a row per row: the target, and of classes the probability of each, in a column named by
+    the target and the label. groups: answer in place of the bundle, which is then the one of all."""
+    target = bundle.target
+    if not bundle.classes:
+        return pd.DataFrame({target: bundle.predict(X, which) if groups is None else groups.predict(X)})
+    p = bundle.predict_proba(X, which)
+    every = {f"{target}_{label}": p[:, k] for k, label in enumerate(bundle.classes)}
+    return pd.DataFrame({target: [bundle.classes[k] for k in p.argmax(1)]} | every)
+
+
+def scored(
+    bundle: Population, answer: pd.DataFrame, y: np.ndarray | None, interval: float | None
+) -> tuple[str, dict[str, Any]]:
+    """What answers are worth on the rows that have the target, as words and as facts. answer: see `answers_of`, with
+    the ends of an interval if there is one. y: see `intake.match`, None where no target is known."""
+    if bundle.classes:
+        facts: dict[str, Any] = {"classes": list(bundle.classes), "accuracy": np.nan, "log_loss": np.nan}
+        if y is None:
+            return "", facts
+        rows = y >= 0
+        p = answer.iloc[:, 1:].to_numpy()[rows]
+        facts["accuracy"] = float((p.argmax(1) == y[rows]).mean())
+        facts["log_loss"] = float(log_loss(np.log(np.maximum(p, np.finfo(np.float64).tiny)), y[rows]).mean())
+        score = f"accuracy {number(facts['accuracy'])}, log loss {number(facts['log_loss'])}"
+        return f"; {score} on the {rows.sum()} rows that have the target, too good if some were fitted", facts
+    facts = {"r2": np.nan, "within": np.nan}
+    if y is None:
+        return "", facts
+    rows = np.isfinite(y)
+    facts["r2"] = plain_r2(y[rows], answer[bundle.target].to_numpy()[rows])
+    known = f"; R2 {number(facts['r2'])} on the {rows.sum()} rows that have the target, too high if some were fitted"
+    if interval is not None:
+        facts["within"] = float(((y >= answer.iloc[:, 1]) & (y <= answer.iloc[:, 2]))[rows].mean())
+        known += f"; {facts['within']:.1%} of them within the interval of {interval:g}"
+    return known, facts
 
 
 def structure(networks: Networks, index: int) -> str:
     """Sizes and activations, such as `8-12-1 tanh, skip`; sparse: edges of the dense network are absent."""
     specs = networks.specs[[index]]
     depth = int(specs.depth[0])
-    sizes = [int(specs.n_inputs[0]), *specs.widths[0, :depth].tolist(), 1]
+    sizes = [int(specs.n_inputs[0]), *specs.widths[0, :depth].tolist(), specs.n_outputs]
     names = list(dict.fromkeys(ACTIVATIONS[code] for code in specs.activations[0, :depth].tolist()))
     dense = slots(networks.layout, specs.n_inputs, specs.widths, specs.bias, specs.skip)
     words = ["-".join(map(str, sizes)) + " " + "/".join(names)]
@@ -38,10 +100,11 @@ def structure(networks: Networks, index: int) -> str:
 
 
 def influence(networks: Networks) -> Float[Tensor, "n features"]:
-    """Mean |d output / d input| of each input over standard normal rows: networks read and answer in that scale."""
+    """Mean |d output / d input| of each input over standard normal rows, in whose scale networks read, and outputs."""
     x = _normal_rows(networks).repeat(len(networks), 1, 1).requires_grad_()
-    (slope,) = torch.autograd.grad(networks.predict(x).sum(), x)
-    return slope.abs().mean(1)
+    sums = networks.answers(x).sum((0, 1))
+    slopes = [torch.autograd.grad(one, x, retain_graph=True)[0].abs().mean(1) for one in sums]
+    return torch.stack(slopes).mean(0)
 
 
 def overview(bundle: Population) -> list[dict]:
@@ -61,13 +124,13 @@ def overview(bundle: Population) -> list[dict]:
 def overview_table(facts: Sequence[dict], title: str) -> Table:
     """What `overview` found, for a terminal."""
     shown = Table(title=title)
-    for name in ("network", "R2", "parameters", "structure", "strongest inputs"):
+    known = any(math.isfinite(fact["expected_r2"]) for fact in facts)  # not of classes
+    for name in ("network", *["R2"] * known, "parameters", "structure", "strongest inputs"):
         shown.add_column(name, justify="right" if name in ("R2", "parameters") else "left")
     for fact in facts:
         strongest = ", ".join(_pair(name, f"{value:.2f}") for name, value in list(fact["influence"].items())[:3])
-        shown.add_row(
-            str(fact["network"]), number(fact["expected_r2"]), str(fact["n_params"]), fact["structure"], strongest
-        )
+        cells = [str(fact["network"]), number(fact["expected_r2"]), str(fact["n_params"]), fact["structure"], strongest]
+        shown.add_row(*cells if known else cells[:1] + cells[2:])
     return shown
 
 
@@ -95,30 +158,37 @@ def _pair(name: str, value: str) -> str:
 
 
 def layers(networks: Networks, index: int) -> list[dict]:
-    """Each layer of one network as plain numbers, output last; the output's `skip` is its edges from the inputs."""
+    """Each layer of one network as plain numbers, output last; the output's `skip` is its edges from the inputs, of
+    several outputs those of each."""
     out: list[dict] = [
         {"activation": name, "weight": weight.tolist(), "bias": None if bias is None else bias.tolist()}
         for weight, bias, name in networks.matrices(index)
     ]
     if bool(networks.specs.skip[index]):
-        out[-1]["skip"] = networks.weight[index, -1, 1 : 1 + int(networks.specs.n_inputs[index])].tolist()
+        edges = networks.weight[index, networks.layout.outputs, 1 : 1 + int(networks.specs.n_inputs[index])].tolist()
+        out[-1]["skip"] = edges if len(edges) > 1 else edges[0]
     return out
 
 
-def weight_tables(networks: Networks, index: int, inputs: Sequence[str]) -> list[Table]:
-    """A table per layer: a row is one of its units, with its bias and its largest weights, of edges that exist."""
+def weight_tables(
+    networks: Networks, index: int, inputs: Sequence[str], outputs: Sequence[str] = ("output",)
+) -> list[Table]:
+    """A table per layer: a row is one of its units, with its bias and its largest weights, of edges that exist.
+    inputs, outputs: their names."""
     out, sources = [], list(inputs)
     described = layers(networks, index)
     for level, layer in enumerate(described):
         last = level == len(described) - 1
-        units = ["output"] if last else [f"h{level + 1}.{unit}" for unit in range(len(layer["weight"]))]
+        units = list(outputs) if last else [f"h{level + 1}.{unit}" for unit in range(len(layer["weight"]))]
         table = Table(title="output layer" if last else f"hidden layer {level + 1}, {layer['activation']}")
         table.add_column("unit")
         table.add_column("bias", justify="right")
         table.add_column("strongest weights")
-        for unit, weights, bias in zip(units, layer["weight"], layer["bias"] or [0.0] * len(units), strict=True):
-            edges = list(zip(sources, weights, strict=True))
-            edges += zip(inputs, layer.get("skip", [0.0] * len(inputs)), strict=True)
+        skips = layer.get("skip", [0.0] * len(inputs))
+        skips = skips if last and len(outputs) > 1 and "skip" in layer else [skips] * len(units)
+        biases = layer["bias"] or [0.0] * len(units)
+        for unit, weights, bias, skip in zip(units, layer["weight"], biases, skips, strict=True):
+            edges = list(zip(sources, weights, strict=True)) + list(zip(inputs, skip, strict=True))
             strongest = sorted((edge for edge in edges if edge[1]), key=lambda edge: -abs(edge[1]))
             shown = first([_pair(source, f"{weight:+.3f}") for source, weight in strongest])
             table.add_row(unit, f"{bias:z.3f}", shown)
@@ -127,10 +197,12 @@ def weight_tables(networks: Networks, index: int, inputs: Sequence[str]) -> list
     return out
 
 
-def draw_networks(networks: Networks, which: Sequence[int], inputs: Sequence[str]) -> Drawing:
-    """The graphs of these networks side by side: inputs left, output right, the width of an edge by its |weight|."""
+def draw_networks(
+    networks: Networks, which: Sequence[int], inputs: Sequence[str], outputs: Sequence[str] = ("output",)
+) -> Drawing:
+    """The graphs of these networks side by side: inputs left, outputs right, the width of an edge by its |weight|."""
     x = _normal_rows(networks)
-    return sheet("networks", [draw_network(networks, i, x, inputs, f"network {i}") for i in which], _GRID)
+    return sheet("networks", [draw_network(networks, i, x, inputs, f"network {i}", outputs) for i in which], _GRID)
 
 
 def _normal_rows(networks: Networks) -> Float[Tensor, "rows features"]:

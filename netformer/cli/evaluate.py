@@ -23,6 +23,8 @@ from netformer.cli.arguments import (
     Seed,
     Separator,
     Target,
+    TaskKind,
+    TaskOf,
     Test,
     Times,
 )
@@ -32,6 +34,7 @@ from netformer.cli.console import Talk
 def evaluate(
     tables: Annotated[list[Path], typer.Argument(metavar="TABLE...", help="CSV, TSV, JSON, Parquet or Excel files.")],
     target: Target,
+    task: TaskOf = TaskKind.auto,
     n: Count = 16,
     refine: Refine = 0,
     seed: Seed = 0,
@@ -49,31 +52,35 @@ def evaluate(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Scores of NetFormerRegressor on rows held out, beside other learners: what `generate` prints, for any tables."""
+    """Scores of networks on rows held out, beside other learners: what `generate` prints, for any tables."""
     from netformer import NetFormerRegressor
     from netformer.cli import scores
+    from netformer.generation.classifier import NetFormerClassifier
     from netformer.generation.fitted import netformer_of
     from netformer.model.prompt import check_request
     from netformer.tables.intake import in_file, on_reading, take_in
-    from netformer.tables.reading import read
 
     talk, writer = Talk(json, quiet), netformer_of(model)
     check_request(n, refine)
     wanted = scores.Wanted(groups, times, in_order, test, beside)
     reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep}
-    common: dict[str, Any] = {"columns": columns, "drop": drop, "keep": wanted.columns} | reads
+    common: dict[str, Any] = {"columns": columns, "drop": drop, "keep": wanted.columns, "task": task} | reads
     intakes = [(path, take_in(path, target, **common)) for path in tables]
+    for _, intake in intakes:
+        wanted.learners(bool(intake.classes))
     results: list[dict[str, Any]] = []
     for path, intake in intakes:
         with talk.progress(str(path)) as say:
             with in_file(path):
                 X = scores.features(intake, wanted, target)
-                reading = read(X, intake.y, target=target)[0].written(intake.columns)
-            task = scores.task_of(path, X, intake, wanted, reading, seed, **reads)
-            found = scores.score(task, wanted, NetFormerRegressor(refine, n, seed, model=writer), seed, say)
-        notes, said = intake.notes + on_reading(reading, path) + task.notes, scores.said(found)
+                reading = scores.reading_of(X, intake, target)
+            job = scores.task_of(path, X, intake, wanted, reading, seed, **reads)
+            kind: Any = NetFormerClassifier if intake.classes else NetFormerRegressor
+            found = scores.score(job, wanted, kind(refine, n, seed, model=writer), seed, say)
+        notes, said = intake.notes + on_reading(reading, path) + job.notes, scores.said(found)
         talk.notes(notes)
         talk.show(scores.scores_table(found, f"{path}: {target}" if len(tables) > 1 else target), *said)
         facts = {"table": str(path), "rows": len(intake.y), "columns": reading.described(), "notes": notes}
+        facts["task"] = "classification" if intake.classes else "regression"
         results.append(facts | scores.facts(found) | {"said": said})
     talk.finish({"target": target, "tables": results})

@@ -12,28 +12,33 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from netformer.benchmark.beside import chosen
+from netformer.benchmark.beside import BESIDE, BESIDE_CLASSES, chosen
 from netformer.benchmark.folds import Plan, copies, groups_of, in_folds, in_time, on_test, times_of
-from netformer.benchmark.scoring import ONE, OURS, HeldOut, hold_out
+from netformer.benchmark.held_out import ONE, OURS, HeldOut, HeldOutClasses
+from netformer.benchmark.scoring import hold_out, hold_out_classes
 from netformer.errors import InputError
-from netformer.generation.estimator import NetFormerRegressor
 from netformer.tables.cells import times_of as cells_to_times
 from netformer.tables.columns import Column
 from netformer.tables.intake import Intake, count, in_file, match
-from netformer.tables.reading import Reading
+from netformer.tables.labels import Label
+from netformer.tables.reading import Reading, read, read_classes
 
 if TYPE_CHECKING:
     from netformer.exports.population import Population
 
 FEW = 50  # rows held out, below which scores are rough
 MINUS = "r2_minus"  # R2 of ours minus that of a row
+LOSS_MINUS = "log_loss_minus"  # of classes
+HEADS = ("R2", "MAE", "RMSE", f"{OURS} is, in R2")
+HEADS_CLASSES = ("log loss", "accuracy", "AUC", "calibration error", f"{OURS} is, in log loss")
+Found = HeldOut | HeldOutClasses
 COVERAGE = 0.9  # of the interval that is spoken of
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What scores are to be of, see the options of `generate`. Raises InputError for more than one of groups, time,
-    in_order and test, and for learners that are not known or not installed."""
+    in_order and test."""
 
     groups: str | None = None
     time: str | None = None
@@ -48,13 +53,11 @@ class Wanted:
             raise InputError(f"{' and '.join(said)} each say alone what is scored on; give one of them")
         if self.test is not None and not self.test.exists() and str(self.test) != "-":
             raise FileNotFoundError(f"{self.test}: no such file; give --test the path of a table")
-        self.learners()
 
-    def learners(self) -> list[str]:
-        """Names of those beside ours."""
-        return chosen(
-            None if self.beside is None else [name.strip() for name in self.beside.split(",") if name.strip()]
-        )
+    def learners(self, of_classes: bool) -> list[str]:
+        """Names of those beside ours. Raises InputError for some that are not known or not installed."""
+        named = None if self.beside is None else [name.strip() for name in self.beside.split(",") if name.strip()]
+        return chosen(named, BESIDE_CLASSES if of_classes else BESIDE)
 
     @property
     def columns(self) -> list[str]:
@@ -64,12 +67,14 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A table to fit, and the plan of its scores. X, y: the rows of the table, then those of a test file."""
+    """A table to fit, and the plan of its scores. X, y: the rows of the table, then those of a test file. classes:
+    labels of those that y are the numbers of, none of a target of numbers."""
 
     X: pd.DataFrame
     y: np.ndarray
     plan: Plan
     notes: list[str]
+    classes: tuple[Label, ...] = ()
 
 
 def features(intake: Intake, wanted: Wanted, target: str) -> pd.DataFrame:
@@ -91,7 +96,7 @@ def task_of(
     Raises InputError for a group or a time in all rows, times that are not known in every row, a test file that lacks
     the target or columns.
     """
-    y, rows = intake.y, len(intake.y)
+    y, rows, classes = intake.y, len(intake.y), intake.classes
     if wanted.test is not None:
         more, truth, notes = _test(wanted.test, X, intake, reading, options)
         X, y = pd.concat([X, more], ignore_index=True), np.concatenate([y, truth])
@@ -99,17 +104,18 @@ def task_of(
         again = np.isin(label[rows:], label[:rows])
         if again.any():
             notes.append(f"{wanted.test}: {count(again, 'row')} also in {path}; a score on fitted rows is too good")
-        return Task(X, y, on_test(rows, len(truth), str(wanted.test)), notes)
+        return Task(X, y, on_test(rows, len(truth), str(wanted.test)), notes, classes)
     with in_file(path):
         if wanted.in_order:
             plan = in_time(np.arange(float(rows)))
         elif wanted.time:
             plan = in_time(times_of(wanted.time, intake.kept[wanted.time].reset_index(drop=True)), of=wanted.time)
         elif wanted.groups:
-            plan = in_folds(groups_of(intake.kept[wanted.groups]), seed=seed, of=wanted.groups)
+            labels = groups_of(intake.kept[wanted.groups])
+            plan = in_folds(labels, seed=seed, of=wanted.groups, classes=y if classes else None)
         else:
-            plan = in_folds(copies(X, y), seed=seed)
-    return Task(X, y, plan, [])
+            plan = in_folds(copies(X, y), seed=seed, classes=y if classes else None)
+    return Task(X, y, plan, [], classes)
 
 
 def _test(
@@ -118,12 +124,14 @@ def _test(
     """Features and target of the rows of a test file that have one."""
     table, y, notes = match(path, reading, **options)
     if y is None:
-        raise InputError(f"{path}: a test file must have the target, a column {reading.target!r} with numbers")
-    known = np.isfinite(y)
+        what = "labels of the table" if reading.classes else "numbers"
+        raise InputError(f"{path}: a test file must have the target, a column {reading.target!r} with {what}")
+    known = y >= 0 if reading.classes else np.isfinite(y)
     if known.sum() < 2:
         raise InputError(f"{path}: a test file needs at least 2 rows with a target, found {known.sum()}")
     if not known.all():
-        notes.append(f"{path}: dropped {count(~known, 'row')} without a finite target {reading.target!r}")
+        what = "label of the table as" if reading.classes else "finite"
+        notes.append(f"{path}: dropped {count(~known, 'row')} without a {what} target {reading.target!r}")
     made = {name: _as_fitted(intake.columns.get(name), table[name]) for name in X.columns if name in table.columns}
     return pd.DataFrame(made, index=table.index).reindex(columns=X.columns)[known], y[known], notes
 
@@ -137,9 +145,24 @@ def _as_fitted(column: Column | None, cells: pd.Series) -> pd.Series:
     return pd.Series(column.values(cells), cells.index)
 
 
-def score(task: Task, wanted: Wanted, estimator: NetFormerRegressor, seed: int, say: Callable[[str], Any]) -> HeldOut:
-    """The scores of a task; see `benchmark.scoring.hold_out`."""
-    return hold_out(task.X, task.y, task.plan, estimator, wanted.learners(), seed, say)
+def reading_of(X: pd.DataFrame, intake: Intake, target: str) -> Reading:
+    """How the whole table is read. X: see `features`."""
+    if not intake.classes:
+        return read(X, intake.y, target=target)[0].written(intake.columns)
+    from netformer.generation.classes import MOST_MEANS, class_order, indicators
+
+    order = class_order(intake.y, len(intake.classes))
+    shown = indicators(np.argsort(order)[intake.y], len(intake.classes))[:MOST_MEANS]
+    return read_classes(X, shown, intake.classes, target=target)[0].written(intake.columns)
+
+
+def score(task: Task, wanted: Wanted, estimator: Any, seed: int, say: Callable[[str], Any]) -> Found:
+    """The scores of a task; see `benchmark.scoring.hold_out`. estimator: a NetFormerRegressor or a
+    NetFormerClassifier."""
+    names = wanted.learners(bool(task.classes))
+    if task.classes:
+        return hold_out_classes(task.X, task.y, task.plan, estimator, names, task.classes, seed, say)
+    return hold_out(task.X, task.y, task.plan, estimator, names, seed, say)
 
 
 def plus_minus(value: float, error: float) -> str:
@@ -151,49 +174,67 @@ def plus_minus(value: float, error: float) -> str:
     return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if math.isfinite(error) else "")
 
 
-def of_r2(row: dict[Any, Any], name: str) -> str:
-    """An R2 of a row of `HeldOut.table`, or the difference of two, with its standard error."""
-    value, error, sign = row[name], row[f"{name}_se"], "+" if name == MINUS else ""
+def of_score(row: dict[Any, Any], name: str) -> str:
+    """An R2, a log loss, an area or a share of a row of `HeldOut.table`, or the difference of two, with three digits
+    and its standard error."""
+    value, error, sign = row[name], row[f"{name}_se"], "+" if name in (MINUS, LOSS_MINUS) else ""
     if not math.isfinite(value):
         return "-"
     return f"{value:{sign}.3f}" + (f" ± {error:.3f}" if math.isfinite(error) else "")
 
 
+def heads_of(found: Found) -> tuple[str, ...]:
+    """What the cells of `of_methods` are."""
+    return HEADS if isinstance(found, HeldOut) else HEADS_CLASSES
+
+
 def of_methods(row: dict[Any, Any]) -> list[str]:
-    """R2, MAE, RMSE of a row of `HeldOut.table`, and what ours is beside it, as they are shown."""
-    errors = [plus_minus(row[one], row[f"{one}_se"]) for one in ("mae", "rmse")]
-    return [of_r2(row, "r2"), *errors, f"{row['standing']} {of_r2(row, MINUS)}" if row["standing"] else ""]
+    """The scores of a row of `HeldOut.table`, and what ours is beside it, as they are shown, see `heads_of`."""
+    minus = MINUS if MINUS in row else LOSS_MINUS
+    standing = f"{row['standing']} {of_score(row, minus)}" if row["standing"] else ""
+    if minus == LOSS_MINUS:
+        return [*(of_score(row, one) for one in ("log_loss", "accuracy", "auc", "calibration_error")), standing]
+    return [of_score(row, "r2"), *(plus_minus(row[one], row[f"{one}_se"]) for one in ("mae", "rmse")), standing]
 
 
-def scores_table(found: HeldOut, title: str) -> Table:
+def scores_table(found: Found, title: str) -> Table:
     """The scores for a terminal."""
     shown = Table(title=f"{title}: {found.how}")
-    for name in ("method", "R2", "MAE", "RMSE", f"{OURS} is (R2)"):
+    for name in ("method", *heads_of(found)):
         shown.add_column(name)
     for method, row in found.table().to_dict("index").items():
         shown.add_row(str(method), *of_methods(row), style="bold" if method == OURS else None)
     return shown
 
 
-def conclusions(found: HeldOut) -> list[str]:
+def conclusions(found: Found) -> list[str]:
     """What the scores come to, a sentence each: which is the best, what is level with ours, what is rough."""
     rows = {str(name): row for name, row in found.table().to_dict("index").items()}
-    best, lines = next(iter(rows)), list[str]()
+    best, lines, classes = next(iter(rows)), list[str](), isinstance(found, HeldOutClasses)
+    minus, score = (LOSS_MINUS, "log loss ") if classes else (MINUS, "")
     level = [name for name, row in rows.items() if row["standing"] == "level"]
-    if not math.isfinite(rows[OURS]["r2"]):
+    if not classes and not math.isfinite(rows[OURS]["r2"]):
         lines.append(f"The target is the same in all rows held out: no R2; the smallest RMSE is that of {best}.")
     elif best == OURS:
         lines.append(f"Best here: {OURS}." + f" Level with it: {', '.join(level)}." * bool(level))
     elif best in level:
-        lines.append(f"Best here: {best}; {OURS} is level with it ({of_r2(rows[best], MINUS)}).")
+        lines.append(f"Best here: {best}; {OURS} is level with it ({score}{of_score(rows[best], minus)}).")
     else:
         advice = "" if best == ONE else f"; if predictions are all you need, use {best}"
-        lines.append(f"Best here: {best}; {OURS} is behind it ({of_r2(rows[best], MINUS)}){advice}.")
+        lines.append(f"Best here: {best}; {OURS} is behind it ({score}{of_score(rows[best], minus)}){advice}.")
     if "constant" in rows and rows["constant"]["standing"] in ("level", "behind"):
-        lines.append(f"{OURS} is not ahead of the mean of the target: these columns say nothing sure about it.")
+        known = "shares of the classes" if classes else "mean of the target"
+        lines.append(f"{OURS} is not ahead of the {known}: these columns say nothing sure about it.")
     if len(found.y) < FEW:
         lines.append(f"{len(found.y)} rows are few, these scores are rough.")
     return lines
+
+
+def right_line(found: HeldOutClasses) -> str:
+    """How often the most probable class was right, beside the most frequent one."""
+    row = found.table().to_dict("index")[OURS]
+    right, most = plus_minus(100 * row["accuracy"], 100 * row["accuracy_se"]), np.bincount(found.y).max() / len(found.y)
+    return f"{right} % of these rows have the class called most probable; the most frequent class has {most:.1%}."
 
 
 def interval_line(found: HeldOut) -> str:
@@ -205,21 +246,21 @@ def interval_line(found: HeldOut) -> str:
     )
 
 
-def said(found: HeldOut | None, bundle: Population | None = None) -> list[str]:
+def said(found: Found | None, bundle: Population | None = None) -> list[str]:
     """Sentences below the scores: what they come to, how far off answers are, which networks to use."""
-    lines = [] if found is None else [*conclusions(found), interval_line(found)]
+    lines = [] if found is None else conclusions(found)
+    if found is not None:
+        lines.append(right_line(found) if isinstance(found, HeldOutClasses) else interval_line(found))
     if bundle is None:
         return lines
     many = f"the {len(bundle)} networks merged, mostly better than each alone" if len(bundle) > 1 else "the network"
     return [*lines, f"Use {OURS}: {many}; the one written is fitted on all {bundle.about['rows']} rows."]
 
 
-def facts(found: HeldOut) -> dict[str, Any]:
+def facts(found: Found) -> dict[str, Any]:
     """Scores for JSON and for the folder of the networks."""
-    return {
-        "how": found.how,
-        "rows": len(found.y),
-        "methods": found.table().reset_index(),
-        "intervals": found.coverage().reset_index(),
-        "best": str(found.table().index[0]),
-    }
+    best = str(found.table().index[0])
+    common = {"how": found.how, "rows": len(found.y), "methods": found.table().reset_index()}
+    if isinstance(found, HeldOutClasses):
+        return common | {"classes": list(found.classes), "confusion": found.confusion().tolist(), "best": best}
+    return common | {"intervals": found.coverage().reset_index(), "best": best}

@@ -13,9 +13,12 @@ import torch
 from jaxtyping import Float, Int
 
 from netformer import __version__
-from netformer.benchmark.scoring import HeldOut
-from netformer.cli import trust
+from netformer.benchmark.held_out import HeldOutClasses
+from netformer.cli import class_report, trust
+from netformer.cli.describe import outputs_of
+from netformer.cli.scores import Found
 from netformer.cli.trust import ends_of, spread_over
+from netformer.exports.classes import probabilities
 from netformer.exports.population import Population
 from netformer.report.charts import Axis, Curve, Points, plane
 from netformer.report.graph import LEGEND, draw_network
@@ -34,38 +37,43 @@ _JITTER = 0.28  # of the rows of a level, so that they do not hide each other
 
 def table_report(
     bundle: Population,
-    found: HeldOut | None,
+    found: Found | None,
     X: pd.DataFrame,
-    y: Float[np.ndarray, " rows"],
+    y: np.ndarray,
     said: Sequence[str] = (),
     notes: Sequence[str] = (),
     command: str = "",
     out: Path | None = None,
 ) -> Report:
     """found: scores, or None; said: what they come to. X, y: the whole table, X indexed by the position of a row in its
-    file. notes: on how it was read. command, out: that made the networks, and where they are."""
+    file, y numbers or labels. notes: on how it was read. command, out: that made the networks, and where they are."""
     z, target = bundle.reading.standardize(X), bundle.target
     effects = {
-        column.name: float(np.ptp(along.answers(bundle, "wide")))
+        column.name: float(np.ptp(along.answers(bundle, "wide"), axis=0).max())
         for column, along in zip(bundle.reading.table, _alongs(bundle, X, z, _EFFECT_ROWS, _EFFECT_GRID), strict=True)
     }
     strongest = sorted(effects, key=lambda name: -effects[name])
     best = np.argsort(-bundle.expected_r2.numpy(), kind="stable")[:DRAWN].tolist()
-    held_out = [] if found is None else [trust.scores(found, target, said), trust.predicted(found, target)]
-    held_out += [] if found is None else [trust.residuals(found, target), trust.intervals(found, target)]
+    held_out = [] if found is None else [trust.scores(found, target, said)]
+    if isinstance(found, HeldOutClasses):
+        held_out += [class_report.confusion(found), class_report.reliability(found), class_report.by_class(found)]
+    elif found is not None:
+        held_out += [trust.predicted(found, target), trust.residuals(found, target), trust.intervals(found, target)]
+    kind = f" of {len(bundle.classes)} classes" if bundle.classes else ""
     return Report(
         f"NetFormer: {target}",
         [
-            f"{len(bundle.networks)} networks for {target!r}, {len(y)} rows and {len(bundle.columns)} columns.",
+            f"{len(bundle.networks)} networks for {target!r}{kind}, {len(y)} rows and {len(bundle.columns)} columns.",
             *([] if found else said),
         ],
         [
             *held_out,
             Section("Columns", [Text(notes), _columns(bundle, strongest, effects)]),
             trust.importances(bundle, X, y),
-            Section("Curves", _curves(bundle, strongest, effects, best, X, y, z), _CURVES),
+            *([class_report.contributions(bundle, X)] if bundle.classes else []),
+            Section("Curves", _curves(bundle, strongest, effects, best, X, y, z), _CURVES_CLASSES if kind else _CURVES),
             trust.units(bundle, X),
-            Section("Single networks", _networks(bundle, best, z), _NOTE),
+            Section("Single networks", _networks(bundle, best, z), f"{_NOTE_CLASSES if kind else _NOTE} {LEGEND}"),
             trust.use(bundle, __version__, command, str(out) if out else None),
         ],
     )
@@ -75,7 +83,12 @@ _CURVES = (
     "Along the columns that move the answer most: the mean over rows of the table whose cells in this column are "
     "replaced. Thick, or a dot: wide."
 )
-_NOTE = f"Those with the best expected R2, reading and answering standardised values. {LEGEND}"
+_CURVES_CLASSES = (
+    "Along the columns that move the answer most: the mean probability over rows of the table whose cells in this "
+    "column are replaced."
+)
+_NOTE = "Those with the best expected R2, reading and answering standardised values."
+_NOTE_CLASSES = "The first of them, reading standardised values and answering logits."
 
 
 def _columns(bundle: Population, strongest: Sequence[str], effects: dict[str, float]) -> DataTable:
@@ -85,8 +98,9 @@ def _columns(bundle: Population, strongest: Sequence[str], effects: dict[str, fl
         [name, str(table.loc[name, "kind"]), effects.get(name), *map(str, table.loc[name, ["note", "inputs"]])]
         for name in order
     ]
+    unit = "as a probability, of the class that it moves most" if bundle.classes else f"in units of {bundle.target}"
     caption = (
-        f"How each column was read, and how far the answer of wide moves along it, in units of {bundle.target}: its "
+        f"How each column was read, and how far the answer of wide moves along it, {unit}: its "
         "highest mean over rows minus its lowest. Of numbers and dates the middle 98 % count."
     )
     return DataTable(["column", "read as", "moves the answer by", "note", "inputs"], rows, caption, (1,), search=True)
@@ -106,12 +120,14 @@ class _Along:
     cells: Float[np.ndarray, "grid own"]
     own: list[int]
 
-    def answers(self, bundle: Population, which: int | str) -> Float[np.ndarray, " grid"]:
-        """The mean answer at each, in units of the target."""
+    def answers(self, bundle: Population, which: int | str) -> Float[np.ndarray, " grid *classes"]:
+        """The mean answer at each, in units of the target; of classes the mean probability of each."""
         points = np.repeat(self.z[None], len(self.at), 0)
         points[:, :, self.own] = self.cells[:, None]
-        found = bundle.standard_answers(points.reshape(-1, points.shape[2]), which)
-        return bundle.reading.answer(found.reshape(len(self.at), -1).mean(1))
+        found = bundle.outputs(points.reshape(-1, points.shape[2]), which)
+        if bundle.classes:
+            return probabilities(found).reshape(len(self.at), len(self.z), -1).mean(1)
+        return bundle.reading.answer(found[:, 0].reshape(len(self.at), -1).mean(1))
 
 
 def _alongs(bundle: Population, X: pd.DataFrame, z: np.ndarray, rows: int, grid: int) -> list[_Along]:
@@ -156,10 +172,15 @@ def _curves(
     drawn = []
     for name in strongest[:COLUMNS]:
         along = alongs[name]
+        caption, category = f"{name}: moves the answer by {effects[name]:.3g}", along.column.kind == "category"
+        if bundle.classes:
+            places, axis = _levels_of(along, X[name])[1:] if category else _scale_of(along, X[name])
+            p = along.answers(bundle, "wide")
+            drawn.append(Picture(class_report.along(name, bundle.classes, p, places, axis, category), caption))
+            continue
         members: list[int | str] = [*best, "wide"]
         answers = {which: along.answers(bundle, which) for which in members}
-        draw = _along_levels if along.column.kind == "category" else _along_values
-        caption = f"{name}: moves the answer by {effects[name]:.3g}"
+        draw = _along_levels if category else _along_values
         drawn.append(Picture(draw(bundle.target, along, answers, X[name], y), caption))
     return drawn
 
@@ -170,15 +191,22 @@ def _label(which: int | str, first: int | str) -> str:
 
 def _along_values(target: str, along: _Along, answers: Answers, cells: pd.Series, y: np.ndarray) -> Drawing:
     rows, values = spread_over(len(y), _POINTS), along.column.values(cells)
-    values, title = _for_people(along.column, values, values[along.at])
-    x, low, high = values[rows], values[along.at[0]], values[along.at[-1]]
+    x = _for_people(along.column, values, values[along.at])[0][rows]
+    places, axis = _scale_of(along, cells)
     parts: list[Points | Curve] = [Points(list(zip(x.tolist(), y[rows].tolist(), strict=True)), "small", 5, "rows")]
     for which, answer in answers.items():
-        pairs = list(zip(values[along.at].tolist(), answer.tolist(), strict=True))
+        pairs = list(zip(places, answer.tolist(), strict=True))
         wide = which == "wide"
         parts.append(Curve(pairs, 0 if wide else 2, wide, _label(which, next(iter(answers)))))
     span = ends_of(np.percentile(y, [2, 98]), answers["wide"])
-    return plane(along.column.name, Axis(title, low, high), Axis(target, *span), parts)
+    return plane(along.column.name, axis, Axis(target, *span), parts)
+
+
+def _scale_of(along: _Along, cells: pd.Series) -> tuple[list[float], Axis]:
+    """Where the walk along a number or a date stops, and the axis of it."""
+    values = along.column.values(cells)[along.at]
+    values, title = _for_people(along.column, values, values)
+    return values.tolist(), Axis(title, float(values[0]), float(values[-1]))
 
 
 def _for_people(column: Column, values: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, str]:
@@ -192,27 +220,35 @@ def _for_people(column: Column, values: np.ndarray, shown: np.ndarray) -> tuple[
 
 def _along_levels(target: str, along: _Along, answers: Answers, cells: pd.Series, y: np.ndarray) -> Drawing:
     column, codes = along.column, along.column.codes(cells)
-    levels = codes[along.at].tolist()
-    place = {level: len(levels) - 1 - i for i, level in enumerate(levels)}  # the first one on top
+    place, places, axis = _levels_of(along, cells)
     rows = [row for row in spread_over(len(y), _POINTS).tolist() if codes[row] in place]
     jitter = np.linspace(-_JITTER, _JITTER, 5)[np.arange(len(rows)) % 5]
     dots = [(float(y[row]), place[codes[row]] + float(off)) for row, off in zip(rows, jitter, strict=True)]
     parts = [Points(dots, "small", 5, "rows")]
     for which, answer in answers.items():
-        pairs = [(value, place[level]) for value, level in zip(answer.tolist(), levels, strict=True)]
+        pairs = list(zip(answer.tolist(), places, strict=True))
         wide = which == "wide"
         shape = "dot" if wide else "ring"
         parts.append(Points(pairs, shape, 0 if wide else 2, _label(which, next(iter(answers)))))
-    names = [short(str(column.levels[level]) or "missing", NAME) for level in reversed(levels)]
     span = ends_of(np.percentile(y, [2, 98]), *answers.values())
-    return plane(column.name, Axis(target, *span), Axis("", -0.6, len(levels) - 0.4, names=names), parts)
+    return plane(column.name, Axis(target, *span), axis, parts)
+
+
+def _levels_of(along: _Along, cells: pd.Series) -> tuple[dict[int, int], list[float], Axis]:
+    """The place of each level of a walk on an axis that goes up, the first one on top; these places; the axis."""
+    column, levels = along.column, along.column.codes(cells)[along.at].tolist()
+    place = {level: len(levels) - 1 - i for i, level in enumerate(levels)}
+    names = [short(str(column.levels[level]) or "missing", NAME) for level in reversed(levels)]
+    return place, [float(place[level]) for level in levels], Axis("", -0.6, len(levels) - 0.4, names=names)
 
 
 def _networks(bundle: Population, best: Sequence[int], z: np.ndarray) -> list[Picture]:
     rows = torch.from_numpy(z[spread_over(len(z), _POINTS)])
     drawn = []
     for index in best:
-        drawing = draw_network(bundle.networks, index, rows, bundle.reading.input_names, f"network {index}")
-        size = int(bundle.networks.specs.n_params[index])
-        drawn.append(Picture(drawing, f"expected R2 {cell(float(bundle.expected_r2[index]))}, {size} parameters"))
+        inputs, outputs = bundle.reading.input_names, outputs_of(bundle)
+        drawing = draw_network(bundle.networks, index, rows, inputs, f"network {index}", outputs)
+        size = f"{int(bundle.networks.specs.n_params[index])} parameters"
+        expected = f"expected R2 {cell(float(bundle.expected_r2[index]))}, {size}"
+        drawn.append(Picture(drawing, size if bundle.classes else expected))
     return drawn

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from netformer.benchmark.beside import BESIDE
-from netformer.benchmark.scoring import ONE, OURS, WHAT, HeldOut
-from netformer.cli.scores import COVERAGE, of_methods, of_r2
+from netformer.benchmark.beside import BESIDE, BESIDE_CLASSES
+from netformer.benchmark.held_out import ONE, OURS, HeldOut, HeldOutClasses
+from netformer.benchmark.scoring import WHAT
+from netformer.cli.scores import COVERAGE, Found, heads_of, of_methods, of_score
 from netformer.exports.formula import ACTIVATE, Formula, formula_of
 from netformer.exports.population import Population
 from netformer.report.charts import WIDTH, Axis, Curve, Points, plane
@@ -34,15 +35,21 @@ def ends_of(*parts: np.ndarray) -> tuple[float, float]:
     return low - 0.04 * (high - low), high + 0.04 * (high - low)
 
 
-def scores(found: HeldOut, target: str, lines: Sequence[str]) -> Section:
+def scores(found: Found, target: str, lines: Sequence[str]) -> Section:
     """Every method with its errors. lines: what it comes to."""
-    what = {**WHAT, **{name: said for name, (_, said) in BESIDE.items()}}
+    classes = isinstance(found, HeldOutClasses)
+    what = {**WHAT, **{name: said for name, (_, said) in (BESIDE_CLASSES if classes else BESIDE).items()}}
     rows: list[list[Cell]] = [
         [str(name), *map(_unbroken, of_methods(row)), what[str(name)]]
         for name, row in found.table().to_dict("index").items()
     ]
-    heads = ["method", "R2", "MAE", "RMSE", f"{OURS} is, in R2", "what it is"]
-    caption = f"On {len(found.y)} rows held out ({found.how}); ± one standard error; MAE and RMSE in units of {target}."
+    heads = ["method", *heads_of(found), "what it is"]
+    unit = f"MAE and RMSE in units of {target}."
+    if classes:
+        unit = (
+            "log loss in nats, the less the better; AUC of each class against the rest; calibration error: see below."
+        )
+    caption = f"On {len(found.y)} rows held out ({found.how}); ± one standard error; {unit}"
     return Section("Scores", [Text(lines), DataTable(heads, rows, caption)])
 
 
@@ -59,7 +66,7 @@ def predicted(found: HeldOut, target: str) -> Section:
     for name in (OURS, *others):
         dots = _dots(y, found.predicted[name][0][some], found.rows[some], y, found.predicted[name][0][some])
         drawing = plane(name, Axis(f"observed {target}", *ends), Axis("predicted", *ends), [dots], diagonal=True)
-        drawn.append(Picture(drawing, f"{name}: R2 {of_r2(table.loc[name].to_dict(), 'r2')}"))
+        drawn.append(Picture(drawing, f"{name}: R2 {of_score(table.loc[name].to_dict(), 'r2')}"))
     return Section("Predicted against observed", drawn, "Rows held out, each by networks that were fitted without it.")
 
 
@@ -124,8 +131,8 @@ def intervals(found: HeldOut, target: str) -> Section:
     return Section("Intervals", blocks, "Of rows held out; intervals know of them their columns alone.")
 
 
-def importances(bundle: Population, X: pd.DataFrame, y: Float[np.ndarray, " rows"]) -> Section:
-    """What columns are worth to the network delivered."""
+def importances(bundle: Population, X: pd.DataFrame, y: np.ndarray) -> Section:
+    """What columns are worth to the network delivered. y: numbers, or labels."""
     found = bundle.importances(X, y).sort_values("importance", ascending=False, kind="stable")[:_BARS]
     worth, error = found["importance"].to_numpy(), found["standard_error"].to_numpy()
     places = np.arange(len(found))[::-1]
@@ -137,10 +144,13 @@ def importances(bundle: Population, X: pd.DataFrame, y: Float[np.ndarray, " rows
     low, high = ends_of(worth - 2 * error, worth + 2 * error, np.zeros(1))
     size = (WIDTH, 90 + _LINE * len(found))
     axis = Axis("", -0.7, len(found) - 0.3, names=names)
-    drawing = plane("importance", Axis("fall of R2 when the column is shuffled", low, high), axis, parts, size=size)
+    score = "rise of log loss" if bundle.classes else "fall of R2"
+    drawing = plane("importance", Axis(f"{score}, the column shuffled", low, high), axis, parts, size=size)
+    much = "log loss rises" if bundle.classes else "R2 falls"
+    unit = ", over the log loss of the shares of classes" if bundle.classes else ""
     note = (
-        "How much R2 falls on the rows fitted when the cells of a column are shuffled: what the network uses, not what "
-        "moves the world. Columns that say the same share their worth. Thin lines: two standard errors."
+        f"How much {much} on the rows fitted when the cells of a column are shuffled{unit}: what the network uses, not "
+        "what moves the world. Columns that say the same share their worth. Thin lines: two standard errors."
     )
     return Section("Importances", [Picture(drawing, f"{len(found)} of {len(bundle.columns)} columns in use.")], note)
 
@@ -148,29 +158,42 @@ def importances(bundle: Population, X: pd.DataFrame, y: Float[np.ndarray, " rows
 def units(bundle: Population, X: pd.DataFrame) -> Section:
     """The wide network as a table of what it adds up: linear terms and hidden units, those that add most first."""
     formula, z = formula_of(bundle.reading, bundle.stack(OURS)), bundle.read(X)
-    scale, names = bundle.reading.target_scale, bundle.reading.input_names
+    scale, names, ends = bundle.reading.target_scale, bundle.reading.input_names, formula.outputs
+    labels = [str(label) for label in (bundle.classes if len(ends) > 1 else bundle.classes[1:])]
     terms: list[tuple[float, list[Cell]]] = []
-    for name, weight, values in zip(names, formula.outputs[0].skip.tolist(), z.T, strict=True):
-        adds = abs(weight) * float(values.std()) * scale
-        terms.append((adds, [name, "linear", f"{name} {weight:+.3g}", adds]))
-    for index, (kind, reads, added) in enumerate(_hidden(formula, z, names)):
-        adds = float(added.std()) * scale
-        terms.append((adds, [f"unit {index + 1}", kind, reads, adds]))
+
+    def term(name: str, kind: str, reads: str, weights: np.ndarray, values: np.ndarray) -> None:
+        adds = np.abs(weights) * float(values.std()) * scale
+        most: list[Cell] = [short(labels[int(adds.argmax())], _NAME)] if len(labels) > 1 else []
+        terms.append((float(adds.mean()), [name, kind, float(adds.mean()), *most, reads]))
+
+    skips = np.stack([one.skip for one in ends])
+    for name, weights, values in zip(names, skips.T, z.T, strict=True):
+        reads = f"{name} {weights[0]:+.3g}" if len(ends) == 1 else name
+        term(name, "linear", reads, weights, values)
+    for index, (kind, reads, weights, values) in enumerate(_hidden(formula, z, names)):
+        term(f"unit {index + 1}", kind, reads, weights, values)
     terms.sort(key=lambda pair: -pair[0])
     rest = len(terms) - _UNITS
+    of = f"units of {bundle.target}"
+    if labels:
+        of = f"the logit of {labels[0]}" if len(ends) == 1 else "logits, the mean over the classes"
     caption = (
-        "What the answer is the sum of: each term's deviation over the rows of the table, in units of "
-        f"{bundle.target}, and the standardised inputs that it reads with the largest weights"
+        "What the answer is the sum of: each term's deviation over the rows of the table, in "
+        f"{of}, and the standardised inputs that it reads with the largest weights"
         + (f"; {rest} terms that add less are not shown." if rest > 0 else ".")
     )
-    heads = ["term", "kind", "adds", "reads"]
-    return Section("The network", [DataTable(heads, [[a, b, d, c] for _, (a, b, c, d) in terms[:_UNITS]], caption)])
+    heads = ["term", "kind", "adds", *["most to"] * (len(labels) > 1), "reads"]
+    return Section("The network", [DataTable(heads, [cells for _, cells in terms[:_UNITS]], caption)])
 
 
-def _hidden(formula: Formula, z: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, np.ndarray]]:
-    """Of each unit of each last hidden layer: activation, what it reads, and what it adds in each row."""
+def _hidden(
+    formula: Formula, z: np.ndarray, names: Sequence[str]
+) -> list[tuple[str, str, Float[np.ndarray, " outputs"], Float[np.ndarray, " rows"]]]:
+    """Of each unit of each last hidden layer: activation, what it reads, its weights, and its value in each row."""
     found = []
-    for body, head in zip(formula.bodies, formula.outputs[0].heads, strict=True):
+    for index, body in enumerate(formula.bodies):
+        heads = np.stack([one.heads[index] for one in formula.outputs], 1)
         h = z
         for layer in body:
             h = ACTIVATE[layer.activation](h @ layer.weight.T + layer.bias)
@@ -178,26 +201,27 @@ def _hidden(formula: Formula, z: np.ndarray, names: Sequence[str]) -> list[tuple
         for layer in body[1:]:
             paths = np.abs(layer.weight) @ paths
         signed = body[0].weight if len(body) == 1 else paths
-        for unit, weight in enumerate(head):
-            if weight == 0:
+        for unit, weights in enumerate(heads):
+            if not weights.any():
                 continue
             order = np.argsort(-paths[unit], kind="stable")[:_READS]
             sign = "+" if len(body) == 1 else ""
             reads = ", ".join(f"{names[i]} {signed[unit, i]:{sign}.2f}" for i in order if paths[unit, i])
             kind = body[-1].activation if len(body) == 1 else f"{body[-1].activation}, {len(body)} layers"
-            found.append((kind, reads, weight * h[:, unit]))
+            found.append((kind, reads, weights, h[:, unit]))
     return found
 
 
 def use(bundle: Population, version: str, command: str, out: str | None) -> Section:
     """How to load it, predict and make it again. out: the folder it was written to."""
     folder = out or "nets"
+    name = "NetFormerClassifier" if bundle.classes else "NetFormerRegressor"
     load = [
-        "from netformer import NetFormerRegressor",
+        f"from netformer import {name}",
         "",
-        f"model = NetFormerRegressor.load({folder!r})",
+        f"model = {name}.load({folder!r})",
         "model.predict(table)  # a DataFrame with these columns, in any order",
-        f"model.predict_interval(table, coverage={COVERAGE})",
+        "model.predict_proba(table)" if bundle.classes else f"model.predict_interval(table, coverage={COVERAGE})",
         "model.explain(table)",
     ]
     shell = [

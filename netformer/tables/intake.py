@@ -15,30 +15,49 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from netformer.errors import InputError
 from netformer.tables.cells import first_of, read_number, times_of
 from netformer.tables.columns import MIN_FREQUENCY, MOST_UNREADABLE, Column, column_of, finite, matched, stand_ins
 from netformer.tables.files import MIN_ROWS, read_raw, require_column
+from netformer.tables.labels import (
+    AUTO,
+    CLASSIFICATION,
+    Label,
+    are_truth_values,
+    check_classes,
+    codes_in,
+    labels_in,
+    task_of,
+    whole_numbers,
+)
 from netformer.tables.reading import Reading
 
 SHOWN = 8  # names in a line
-MOST_CLASSES = 10  # different whole numbers in a target that may be meant as classes
 MANY_COPIES = 0.05  # of the rows, from which on rows that stand more than once are said
 
 
 @dataclass(frozen=True, eq=False)
 class Intake:
-    """X: the features, indexed by the position of their row in the file. y: the target, without gaps. kept: columns
-    that were asked for as they stand, of the same rows. columns: what each feature was read as, by name; not those that
-    nothing can be read from."""
+    """X: the features, indexed by the position of their row in the file. y: the target, without gaps; of classes their
+    numbers, whole. kept: columns that were asked for as they stand, of the same rows. columns: what each feature was
+    read as, by name; not those that nothing can be read from. classes: labels of the target's classes in sorted order,
+    none of a target of numbers."""
 
     X: pd.DataFrame
-    y: Float[np.ndarray, " rows"]
+    y: Float[np.ndarray, " rows"] | Int[np.ndarray, " rows"]
     notes: list[str]
     kept: pd.DataFrame
     columns: dict[str, Column]
+    classes: tuple[Label, ...] = ()
+
+    def target(self, name: str) -> pd.Series:
+        """The target as an estimator takes it: numbers, or labels."""
+        if not self.classes:
+            return pd.Series(self.y, name=name)
+        labels = [self.classes[code] for code in self.y]
+        return pd.Series(labels, name=name, dtype=object if isinstance(self.classes[0], str) else None)
 
 
 @contextmanager
@@ -61,9 +80,10 @@ def take_in(
     encoding: str | None = None,
     separator: str | None = None,
     min_frequency: int = MIN_FREQUENCY,
+    task: str = AUTO,
 ) -> Intake:
     """The table at `path` as features and target. columns: names, with commas between them, of those to use, None for
-    all; drop: of those not to; keep: of those to have beside the features, used or not.
+    all; drop: of those not to; keep: of those to have beside the features, used or not. task: see `labels.task_of`.
 
     header, encoding, separator: see `read_raw`. min_frequency: as in `reading.read`. A target without a value
     drops its row. Raises FileNotFoundError, and InputError with one line that says what would be allowed.
@@ -76,21 +96,33 @@ def take_in(
     for name in (target, *keep):
         require_column(table, name, path)
     kept = table[list(keep)]
-    y, said = _target(target, table[target], path)
-    notes += said
+    if table[target].isna().all():
+        raise InputError(f"{path}: target {target!r} holds no value; choose another column")
+    classes: tuple[Label, ...] = ()
+    if task_of(table[target], task) == CLASSIFICATION:
+        with in_file(path):
+            y, classes = labels_in(target, table[target])
+            known = y >= 0
+    else:
+        y, said = _target(target, table[target], path)
+        notes, known = notes + said, np.isfinite(y)
     X = _chosen(table.drop(columns=target), target, columns, drop, path)
-    (X, read), known = settled(X, path, min_frequency), np.isfinite(y)
+    X, read = settled(X, path, min_frequency)
     if not known.all():
-        notes.append(f"{path}: dropped {count(~known, 'row')} without a finite target {target!r}")
+        what = "" if classes else "finite "
+        notes.append(f"{path}: dropped {count(~known, 'row')} without a {what}target {target!r}")
     if known.sum() < MIN_ROWS:
-        raise InputError(
-            f"{path}: a table needs at least {MIN_ROWS} rows with a target, found {known.sum()}; add rows, or use ridge"
-        )
+        simple = f"add rows, or use {'logistic regression' if classes else 'ridge'}"
+        raise InputError(f"{path}: a table needs at least {MIN_ROWS} rows with a target, found {known.sum()}; {simple}")
+    with in_file(path):
+        if classes:
+            check_classes(target, y, classes)
+        elif np.ptp(y[known]) == 0:
+            raise InputError(f"target {target!r} must vary, found {y[known][0]:g} in all rows; choose another column")
+    notes += _on_classes(target, table[target], classes, path) if classes else _on_target(target, y[known], path)
     X, y = X.loc[known], y[known]
-    if (y == y[0]).all():
-        raise InputError(f"{path}: target {target!r} must vary, found {y[0]:g} in all rows; choose another column")
-    notes += _on_target(target, y, path) + _on_copies(X, y, path)
-    return Intake(X, y, notes, kept.loc[known], read)
+    notes += _on_copies(X, y, path)
+    return Intake(X, y, notes, kept.loc[known], read, classes)
 
 
 def match(
@@ -100,10 +132,11 @@ def match(
     header: bool = True,
     encoding: str | None = None,
     separator: str | None = None,
-) -> tuple[pd.DataFrame, Float[np.ndarray, " rows"] | None, list[str]]:
-    """The features of the table at `path` as networks that carry `reading` take them, its target (gaps nan) if it has
-    one in numbers, and notes: of `read_raw`, on columns that are ignored, on cells of columns of numbers that hold none
-    and stood for no gap in the table that was fitted. A few such cells are gaps here.
+) -> tuple[pd.DataFrame, np.ndarray | None, list[str]]:
+    """The features of the table at `path` as networks that carry `reading` take them, its target if it has one, and
+    notes: of `read_raw`, on columns that are ignored, on cells of columns of numbers that hold none and stood for no
+    gap in the table that was fitted. A few such cells are gaps here. The target is numbers, gaps nan, or numbers of
+    classes, -1 for a gap and for a label that was not fitted.
 
     header, encoding, separator: see `read_raw`. Raises FileNotFoundError, and InputError naming columns that are
     missing.
@@ -124,8 +157,16 @@ def match(
                 notes.append(f"{path}: column {column.name!r}: {first_of(cells, lost)} taken for a gap")
     if ignored := [name for name in extra if name != reading.target]:
         notes.append(f"{path}: ignored {names(list(map(repr, ignored)))}, not in the table that was fitted")
-    y = None
-    if reading.target in table.columns:
+    y: np.ndarray | None = None
+    if reading.target in table.columns and reading.classes:
+        y = codes_in(table[reading.target], reading.classes)
+        other = table[reading.target].notna().to_numpy() & (y < 0)
+        if other.any():
+            notes.append(
+                f"{path}: target {reading.target!r}: {first_of(table[reading.target], other)}: no class fitted"
+            )
+        y = y if (y >= 0).any() else None
+    elif reading.target in table.columns:
         try:
             column, values = _as_number(reading.target, table[reading.target])
             y = values if column.kind == "number" and np.isfinite(values).any() else None
@@ -203,8 +244,6 @@ def _as_number(name: str, cells: pd.Series) -> tuple[Column, np.ndarray]:
 
 def _target(name: str, cells: pd.Series, path: Path) -> tuple[Float[np.ndarray, " rows"], list[str]]:
     """The target, nan where it has no value, and notes on what was assumed."""
-    if cells.isna().all():
-        raise InputError(f"{path}: target {name!r} holds no value; choose another column")
     try:
         column, values = _as_number(name, cells)
         kind = column.kind
@@ -212,24 +251,32 @@ def _target(name: str, cells: pd.Series, path: Path) -> tuple[Float[np.ndarray, 
         kind = "category"
     if kind == "date":
         raise InputError(
-            f"{path}: target {name!r} holds dates; this is regression: write them as a number, such as days"
+            f"{path}: target {name!r} holds dates, neither numbers nor classes: write them as a number, such as days"
         )
     if kind == "category":
         no_number = [known and read_number(cell, "")[1] for cell, known in zip(cells, cells.notna(), strict=True)]
         row = no_number.index(True) if any(no_number) else int(cells.notna().to_numpy().argmax())
         raise InputError(
             f"{path}: target {name!r} must be numeric, found {str(cells.iloc[row])!r} in row {row + 1}; this is "
-            "regression: choose a column of numbers, or write two classes as 0 and 1 (more are not served yet)"
+            "regression: choose a column of numbers, or --task classification"
         )
     return values, [f"{path}: target {name!r}: {column.note}"] * bool(column.note)
 
 
+def _on_classes(name: str, cells: pd.Series, classes: tuple[Label, ...], path: Path) -> list[str]:
+    """What the target was taken for; of text, which can be nothing else, without a way out."""
+    what = f"{path}: target {name!r} is taken for {len(classes)} classes"
+    if isinstance(classes[0], str) and not are_truth_values(cells):
+        return [what]
+    return [f"{what}, {names(list(map(repr, classes)))}; if it is a number: --task regression"]
+
+
 def _on_target(name: str, y: Float[np.ndarray, " rows"], path: Path) -> list[str]:
-    levels = np.unique(y)
-    if len(levels) <= MOST_CLASSES and (levels == np.round(levels)).all():
+    levels = whole_numbers(y)
+    if levels:
         return [
-            f"{path}: target {name!r} holds {len(levels)} whole numbers, {levels[0]:g} to {levels[-1]:g}, and is taken "
-            "for a number; classes are not served yet"
+            f"{path}: target {name!r} holds {len(levels)} whole numbers, {levels[0]} to {levels[-1]}, and is taken for "
+            "a number; if they are classes: --task classification"
         ]
     odd = stand_ins(y)
     shown = ", ".join(f"{value:g}" for value in odd)
@@ -237,7 +284,7 @@ def _on_target(name: str, y: Float[np.ndarray, " rows"], path: Path) -> list[str
     return [f"{path}: target {name!r} is {way_out}"] if odd else []
 
 
-def _on_copies(X: pd.DataFrame, y: Float[np.ndarray, " rows"], path: Path) -> list[str]:
+def _on_copies(X: pd.DataFrame, y: np.ndarray, path: Path) -> list[str]:
     try:
         again = X.set_axis(range(X.shape[1]), axis=1).assign(y=y).duplicated().to_numpy()
     except TypeError:  # lists cannot be compared
