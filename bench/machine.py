@@ -51,6 +51,11 @@ ASKED = {  # mark, and whether more is better
     "train.speedup_vs_edge_sequence": (20, True),
     "sample.networks_per_second": (3000, True),
     "sample.ms_first_16": (50, False),
+    "fit.ms": (60, False),  # 300 x 10
+    "fit.large_ms": (150, False),  # 2,000 x 12
+    "fit.classes_ms": (120, False),  # 300 x 10, 3 classes
+    "fit.many_classes_seconds": (3, False),  # 200 classes, 2,000 rows
+    "fit.groups_seconds": (60, False),  # 1,000 groups of 100 x 6
     "scale.exponent": (1.05, False),
 }
 
@@ -255,6 +260,7 @@ def picture(numbers: dict[str, float]) -> Drawing:
 
 
 def main() -> None:
+    from bench import fit as benchfit
     from bench import model as benchmodel
 
     parser = argparse.ArgumentParser(description="Speed of every part, as ratios measured in one run.")
@@ -271,6 +277,7 @@ def main() -> None:
     numbers |= benchmodel.measure_train(steps=5 if quick else 12)
     numbers |= benchmodel.measure_edge_sequence(networks=64, rounds=2 if quick else 4)
     numbers |= benchmodel.measure_sampling(tasks=64, rounds=3 if quick else 10)
+    numbers |= benchfit.measure_fit(rounds=3 if quick else 10)
     if arguments.out:
         scale = arguments.out.with_name("scale.json")
         if scale.exists():

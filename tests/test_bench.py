@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from bench import fit as benchfit
 from bench import machine as bench
 from bench import model as benchmodel
 from bench.edge_sequence import EdgeSequence
@@ -22,6 +23,7 @@ PIECES = {
         benchmodel.measure_train(steps=2, size=16, **TINY_MODEL)
         | benchmodel.measure_edge_sequence(networks=3, rounds=1, **TINY_MODEL)
     ),
+    "fit": lambda: benchfit.measure_fit(rounds=1, rows=30, many=40, groups=3),
     "sample": lambda: benchmodel.measure_sampling(tasks=2, rounds=1),
 }
 
@@ -87,6 +89,7 @@ def test_the_file_has_the_exponent_of_scale_and_nothing_stale(tmp_path, monkeypa
         monkeypatch.setattr(bench, name, lambda **_: {"zoo.speedup_vs_loop": 2.0, "machine.fp32_gmacs": 3.0})
     for name in ("tokens", "metafeatures", "train", "edge_sequence", "sampling"):
         monkeypatch.setattr(benchmodel, f"measure_{name}", lambda **_: {})
+    monkeypatch.setattr(benchfit, "measure_fit", lambda **_: {})
     out = tmp_path / "bench.json"
     out.write_text(json.dumps({"zoo.stale": 5.0}))
     exponents = {"200_steps": {"seconds": 1.01, "cpu_seconds": 0.9}, "1500_steps": {"seconds": 0.8, "cpu_seconds": 0.7}}
