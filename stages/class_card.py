@@ -25,6 +25,7 @@ from netformer.benchmark.class_tables import ClassTable, class_tables
 from netformer.benchmark.learners import CLASS_METHODS, Answer
 from netformer.benchmark.standing import (
     Answers,
+    WithRandomUnits,
     class_sets,
     class_summary,
     class_table,
@@ -116,12 +117,22 @@ def picture(losses: pd.DataFrame) -> Drawing:
     return plane(title, x, y, parts, size=(760, 90 + 13 * len(order)))
 
 
-def ours(table: ClassTable) -> Answers:
-    """The package's classifier."""
-    from netformer.generation.classifier import NetFormerClassifier
+def single(fitted: WithRandomUnits, X: pd.DataFrame) -> np.ndarray:
+    """Of the first network alone."""
+    return fitted.networks_.predict_proba(X, 0)
 
-    heads = {OURS: NetFormerClassifier.predict_proba}
-    return own_answers(table, partial(NetFormerClassifier, random_state=0), heads)
+
+def random_wide(fitted: WithRandomUnits, X: pd.DataFrame) -> np.ndarray:
+    """Of random hidden units under the same output layer."""
+    return fitted.random_.predict_proba(X, "wide")
+
+
+HEADS = {OURS: WithRandomUnits.predict_proba, "single": single, "random_wide": random_wide}
+
+
+def ours(table: ClassTable) -> Answers:
+    """The package's classifier, and random units in the place of those it writes."""
+    return own_answers(table, partial(WithRandomUnits, random_state=0), HEADS, n_workers())
 
 
 def main(repository: Path = Path()) -> None:
@@ -146,7 +157,7 @@ def write(folder: Path, tables: list[ClassTable], considered: pd.DataFrame, answ
     facts = [(t.name, class_sets(t)[0], len(t.y), t.X.shape[1], len(t.labels), t.target) for t in tables]
     named = pd.DataFrame(facts, columns=["table", "set", "n_rows", "n_columns", "n_classes", "target"])
     named.join(losses, on="table").round(4).to_csv(folder / "tables.csv", index=False)
-    write_json(class_summary(tables, answers, [OURS]), folder / "metrics.json")
+    write_json(class_summary(tables, answers, [OURS, "single"]), folder / "metrics.json")
     real = [table.name for table in tables if table.true is None]
     save(picture(losses.loc[real]), folder / "tables.svg")
 

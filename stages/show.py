@@ -46,6 +46,7 @@ CLASS_SCORES = {  # in words
 }
 CLASS_ROWS = {
     "wide_16": "`NetFormerClassifier()`: 16 networks merged into one",
+    "single": "one of these networks alone",
     "floor": "the true probabilities, where they are known",
     "majority": "how often each class occurs among the rows fitted",
     "logistic": "logistic regression, penalty by cross-validation",

@@ -8,14 +8,16 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 
 from netformer.benchmark import standing
 from netformer.benchmark.class_scores import class_scores
 from netformer.benchmark.class_tables import ClassTable, class_tables, split_classes
 from netformer.benchmark.learners import CLASS_METHODS, Answer, fit_predict_proba
-from netformer.benchmark.standing import class_summary, class_table, own_answers
+from netformer.benchmark.standing import WithRandomUnits, class_summary, class_table, own_answers
 from netformer.errors import InputError
+from netformer.generation.classifier import NetFormerClassifier
 from netformer.tasks.classes import class_tasks, floor
 from netformer.tasks.task import TEST, TRAIN, VALID
 from stages import class_card as stage
@@ -233,6 +235,28 @@ def test_ours_is_given_labels_and_answers_in_the_order_of_the_table():
     found = own_answers(table, Numbers, {"wide_16": Numbers.predict_proba})["wide_16"]
     own = LogisticRegression().fit(Numbers.numbers(table.X[codes != TEST]), table.y[codes != TEST])
     np.testing.assert_allclose(found[1].p, own.predict_proba(Numbers.numbers(table.X[codes == TEST])), atol=1e-6)
+
+
+def test_random_units_take_the_place_of_those_written_and_nothing_else_differs():
+    table = drawn()
+    test = table.splits[0] == TEST
+    labels = np.array(table.labels)[table.y]
+    fitted = WithRandomUnits(n_samples=3, random_state=0).fit(table.X[~test], labels[~test])
+    plain = NetFormerClassifier(n_samples=3, random_state=0).fit(table.X[~test], labels[~test])
+    np.testing.assert_array_equal(fitted.predict_proba(table.X), plain.predict_proba(table.X))
+    made, written = fitted.random_.wide, plain.networks_.networks
+    last = written.specs.widths.gather(1, written.specs.depth.unsqueeze(1) - 1)
+    assert made.specs.widths.tolist() == last.tolist()
+    x = fitted.random_.read(table.X)
+    first = np.random.default_rng(0).standard_normal((int(last.max()), 1 + x.shape[1]))
+    expected = np.tanh(x @ first[:, 1:].T / x.shape[1] ** 0.5 + first[:, 0])
+    hidden = made.last_hidden(torch.from_numpy(x).float().unsqueeze(0))[0]
+    np.testing.assert_allclose(hidden[:, : last[0, 0]], expected[:, : last[0, 0]], atol=1e-5)
+    p = fitted.random_.predict_proba(table.X[test], "wide")
+    assert (
+        class_scores(table.y[test], p)["log_loss"]
+        < 0.8 * class_scores(table.y[test], np.full(p.shape, 1 / 3))["log_loss"]
+    )
 
 
 def test_a_summary_by_hand():

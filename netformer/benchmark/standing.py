@@ -23,8 +23,12 @@ from netformer.benchmark.learners import METHODS, Answer, fit_predict, fit_predi
 from netformer.benchmark.mixed import MixedTable
 from netformer.errors import InputError
 from netformer.evaluation import comparison
+from netformer.exports.population import Population
 from netformer.files import code_digest
+from netformer.generation.classifier import NetFormerClassifier
 from netformer.generation.estimator import NetFormerRegressor
+from netformer.networks.specs import ACTIVATIONS, Specs
+from netformer.networks.stack import Networks
 from netformer.tasks.scores import r2
 from netformer.tasks.task import TEST
 from netformer.workers import map_parallel
@@ -138,6 +142,41 @@ def _own_answers(table: ClassTable, make: Callable[[], Any], heads: Heads, repea
     except InputError as error:
         raise InputError(f"{table.name}: {error}") from None
     return answers
+
+
+class WithRandomUnits(NetFormerClassifier):
+    """The classifier, and `random_`: as many random hidden units, with the output layer solved alike.
+
+    Hidden layers are one of tanh units with weights N(0, 1) / sqrt(inputs) and biases N(0, 1), as many per network as
+    its last hidden layer has; both read the same standardised columns.
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: None = None) -> WithRandomUnits:
+        """As of the classifier, without weights of the rows."""
+        from netformer.generation.classes import solved
+
+        super().fit(X, y)
+        one, codes = self.networks_, np.searchsorted(self.classes_, np.asarray(y, dtype=self.classes_.dtype))
+        x = torch.from_numpy(one.read(self._table(X))).float()
+        stack = random_units(one.networks, 0)
+        alone, wide, _ = solved(stack, x, codes, len(self.classes_), torch.ones(len(x), dtype=torch.float64))
+        self.random_ = Population(one.reading, alone, one.expected_r2, wide)
+        return self
+
+
+def random_units(networks: Networks, seed: int) -> Networks:
+    """Networks of one layer of random tanh units, see `WithRandomUnits`; their output layers are 0."""
+    specs, features = networks.specs, networks.layout.max_features
+    units = specs.widths.gather(1, specs.depth.unsqueeze(1) - 1)
+    width = int(units.max())
+    mask = torch.zeros(len(units), width + 1, 1 + features + width, dtype=torch.bool)
+    mask[:, :width, : 1 + features] = (torch.arange(width) < units).unsqueeze(2)
+    drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal((len(units), width, 1 + features))).float()
+    drawn[:, :, 1:] /= features**0.5
+    weight = torch.zeros(mask.shape)
+    weight[:, :width, : 1 + features] = drawn
+    tanh = torch.full_like(units, ACTIVATIONS.index("tanh"))
+    return Networks(Specs(torch.full_like(units[:, 0], features), units, tanh, mask), weight * mask)
 
 
 def true_answers(table: ClassTable) -> Answers:
