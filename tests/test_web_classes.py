@@ -86,6 +86,14 @@ def test_what_the_page_says_of_its_scores():
     assert "Intervals" not in facts
 
 
+def test_a_class_may_have_the_name_of_the_column_beside_it():
+    population, _ = of_classes("two ints")
+    named = replace(population, reading=replace(population.reading, classes=("other", "value")))
+    curve = named.partial_dependence("size", points=4)
+    assert list(curve.columns) == ["value", "other", "value"]
+    np.testing.assert_array_equal(curve.to_numpy(), population.partial_dependence("size", points=4).to_numpy())
+
+
 def percent(p):
     if p < 5e-4 or p > 0.9995:
         return "<\u202f0.1\u00a0%" if p < 0.5 else ">\u202f99.9\u00a0%"

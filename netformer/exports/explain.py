@@ -280,8 +280,9 @@ def dependence(
         z[:, own] = moved
         answers = formula.inner(z)
         predicted.append((probabilities(answers) if reading.classes else reading.answer(answers)).mean(0))
-    columns = dict(zip(reading.classes or ["prediction"], np.transpose(predicted), strict=True))
-    return pd.DataFrame({"value": cells} | columns)
+    found = pd.DataFrame(np.array(predicted), columns=list(reading.classes) or ["prediction"])
+    found.insert(0, "value", cells, allow_duplicates=True)  # a class may have this label
+    return found
 
 
 def _grid(reading: Reading, index: int, points: int) -> pd.Series:

@@ -20,11 +20,14 @@ formats that take text also in ISO 8601; a category as text, empty for a gap, or
 Of a target of classes every format gives the probability of each class, as `Population.predict_proba`, and the label of
 the most probable one:
 
+    onnx      outputs label (rows,), text or int64, and probabilities double (rows, classes); metadata `classes`
+    torch     logits (rows, classes), as `cross_entropy` reads them; `predict_proba(x)` and `predict(x)` of the module
     sklearn   `predict` and `predict_proba` of a pipeline that ends in an `MLPClassifier` where that can express the
               network and hold the labels, else in a classifier whose class stands in the file
     json      version 3 of the schema: `target.classes`, `outputs`
     c         `int predict(const double x[], double probabilities[])`, the number of one of `classes`
     numpy     `predict(rows)` and `predict_proba(rows)`, in the order of `CLASSES`
+    html      a bar per class; what each column contributed to the logit of the class in focus
 
 Of a target of numbers every format of the wide network also holds its intervals (`exports.intervals`):
 
