@@ -226,6 +226,8 @@ REFUSED = {
     "it looks like names of rows": [f"name{i}" for i in range(30)],
     "looks like a target of numbers; use NetFormerRegressor": np.linspace(0, 1, 30),
     "labels of one type, found int, str": [1, "a"] * 15,
+    "must hold text, whole numbers or truth values, found b'a'": [b"a", b"b"] * 15,
+    "whole numbers or truth values, found .*2020": pd.to_datetime(["2020-01-01", "2021-01-01"] * 15),
     "no gaps, found one in row 3": ["a", "b", None] * 10,
     "no gaps, found one in row 2": [1.0, np.nan, 0.0] * 10,
 }

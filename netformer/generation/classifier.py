@@ -168,6 +168,10 @@ def labels_checked(y: Any) -> np.ndarray:
         if len(kinds) > 1:
             raise InputError(f"y must hold labels of one type, found {', '.join(kinds)}; make all of them text")
         y = np.array(y.tolist(), dtype=object) if kinds == ["str"] else np.array(y.tolist())
+    if y.dtype.kind not in "biufUO" or (y.dtype.kind == "O" and not isinstance(y[0], str)):
+        raise InputError(
+            f"y must hold text, whole numbers or truth values, found {y[:1].tolist()[0]!r}; make text of it"
+        )
     return y
 
 

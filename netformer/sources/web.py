@@ -239,8 +239,8 @@ def _measured(row: dict[str, Any], key: str) -> str:
     value, error = row.get(key), row.get(f"{key}_se")
     if not isinstance(value, float):
         return ""
-    shown = f"{value:.3f}" if key in _WITHOUT_UNIT else f"{value:.3g}"
-    return f"{shown} ± {error:.2g}" if isinstance(error, float) else shown
+    shown, off = (f"{value:.3f}", ".3f") if key in _WITHOUT_UNIT else (f"{value:.3g}", ".2g")
+    return f"{shown} ± {error:{off}}" if isinstance(error, float) else shown
 
 
 def _digest(text: str) -> str:
