@@ -109,6 +109,15 @@ def test_a_class_that_belongs_to_a_group_of_rows_or_to_a_time_is_passed_over(rul
     assert (line["target"], line["passed_over"]) == ("kind", "law: belongs to t")
 
 
+def test_identifiers_are_no_columns_but_say_what_belongs_to_them(ruled):
+    rng = np.random.default_rng(3)
+    line, (kept,) = ruled({"studyid": rng.permutation(N), "Postal Code": rng.integers(0, 99, N), **columns()})
+    assert line["removed"] == "studyid: identifier; Postal Code: identifier"
+    assert list(kept.X.columns) == ["a", "b", "d", "x"]
+    line, _ = ruled({"where": rng.integers(0, 2, 40)[np.arange(N) % 40], "id": np.arange(N) % 40, **columns()})
+    assert line["passed_over"] == "where: belongs to id"
+
+
 def test_long_tables_are_subsampled_within_classes_and_splits_too(ruled):
     line, (kept,) = ruled(columns(), max_rows=100, n_splits=3)
     full = pd.Series(columns()["kind"]).value_counts()

@@ -17,15 +17,14 @@ For evaluation only: nothing may be fitted or chosen on them across tables. Tabl
    `MAX_ERROR` are left when every level (a gap is one), or every of at most K + 1 intervals, answers its own. Also: a
    column that is not zero in rows of one class alone (a dummy of the same question, or the target times another one);
    two whose difference has another sign in each of two classes; and of each class against the rest what
-   `tasks.real.disguises` finds, names not looked at.
+   `tasks.real.disguises` finds, names not looked at. So do numbers of more than two values that are named identifiers.
 5. Out are tables of fewer than `MIN_ROWS` rows or `MIN_INPUTS` columns beside the target, and those that repeat an
    earlier one: as mixed tables do, or with files of as many rows that have as many of every class or share half of the
    names of the one with fewer.
 
-Rules 3 and 4 look at `CHECKED_ROWS` random rows of a longer table.
-
-More than `max_rows` rows are subsampled within the classes. Row splits are random within the classes, also where rows
-are in order of time or repeat a unit: what is measured there is filling in, not forecasting.
+Rules 3 and 4 look at `CHECKED_ROWS` random rows of a longer table. More than `max_rows` rows are subsampled within the
+classes. Row splits are random within the classes, also where rows are in order of time or repeat a unit: what is
+measured there is filling in, not forecasting.
 """
 
 from __future__ import annotations
@@ -174,6 +173,8 @@ def _choose(
         _, codes = np.unique(some[target].astype(str), return_inverse=True)
         y, inputs = pd.Series(codes, some.index), some.drop(columns=target)
         hidden, group = _disguises(inputs, y, counting.loc[some.index])
+        named = {c: words(c) & {"id", "code"} or real.IDENTIFIER.fullmatch(c.lower()) for c in inputs.columns}
+        hidden |= {c: "identifier" for c in named if named[c] and is_number(inputs[c]) and inputs[c].nunique() > 2}
         if group and not stated:
             passed[target] = f"belongs to {group}"
         else:
@@ -320,8 +321,7 @@ def _within(labels: np.ndarray, size: int, rng: np.random.Generator) -> Int[np.n
     from sklearn.model_selection import train_test_split
 
     state = int(rng.integers(2**31))
-    kept, _ = train_test_split(np.arange(len(labels)), train_size=size, stratify=labels, random_state=state)
-    return np.sort(kept)
+    return np.sort(train_test_split(np.arange(len(labels)), train_size=size, stratify=labels, random_state=state)[0])
 
 
 def split_classes(codes: Int[np.ndarray, " rows"], rng: np.random.Generator) -> Int[np.ndarray, " rows"]:
@@ -346,5 +346,5 @@ def _summary(table: Candidate, passed: dict[str, str]) -> tuple:
     shares = table.frame[table.target].value_counts(normalize=True) if table.target else pd.Series([np.nan])
     chosen = (table.target, len(shares) if table.target else 0, round(float(shares.max()), 3))
     said = ["; ".join(f"{column}: {why}" for column, why in part.items()) for part in (passed, table.removed)]
-    facts = (len(table.frame), *counts, missing, *chosen, *said, table.reason)
-    return (table.name, not table.reason, *table.raw_shape, *facts)
+    head = (table.name, not table.reason, *table.raw_shape, len(table.frame))
+    return (*head, *counts, missing, *chosen, *said, table.reason)
