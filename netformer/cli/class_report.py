@@ -23,8 +23,14 @@ _NAME, _ROWS, _EXPLAINED, _LINE = 18, 500, 60, 17  # letters; rows drawn; rows e
 _JITTER = 0.3
 
 
+def _whole(labels: Sequence[Any]) -> list[str]:
+    """Labels as a cell has them."""
+    return [str(label) or "(empty)" for label in labels]
+
+
 def _named(labels: Sequence[Any]) -> list[str]:
-    return [short(str(label) or "(empty)", _NAME) for label in labels]
+    """Labels as heads and axes have them."""
+    return [short(label, _NAME) for label in _whole(labels)]
 
 
 def _most_frequent(y: Int[np.ndarray, " rows"], n_classes: int, most: int) -> list[int]:
@@ -34,7 +40,7 @@ def _most_frequent(y: Int[np.ndarray, " rows"], n_classes: int, most: int) -> li
 
 def confusion(found: HeldOutClasses) -> Section:
     """Which classes are taken for which."""
-    counts, names = found.confusion(), _named(found.classes)
+    counts, names = found.confusion(), _whole(found.classes)
     rows, taken, right = counts.sum(1), counts.sum(0), np.diag(counts)
     recall = [int(one) / int(n) if n else None for one, n in zip(right, rows, strict=True)]
     precision = [int(one) / int(n) if n else None for one, n in zip(right, taken, strict=True)]
@@ -44,7 +50,7 @@ def confusion(found: HeldOutClasses) -> Section:
         cells: list[list[Cell]] = [
             [name, *own.tolist(), n, part, sure] for own, (name, n, part, sure) in zip(counts, facts, strict=True)
         ]
-        heads = ["class", *(f"as {name}" for name in names), "rows", "recall", "precision"]
+        heads = ["class", *(f"as {name}" for name in _named(found.classes)), "rows", "recall", "precision"]
         caption = (
             "Rows of each class, by the class that they were taken for. Recall: the share of its rows that were taken "
             "for it; precision: the share of rows taken for it that were its."
@@ -138,7 +144,7 @@ def by_class(found: HeldOutClasses) -> Section:
     counts = np.bincount(found.y, minlength=len(labels))
     heads = ["class", "rows", "in its rows", "in other rows", "log loss"]
     rows: list[list[Cell]] = []
-    for k, name in enumerate(labels):
+    for k, name in enumerate(_whole(found.classes)):
         own = found.y == k
         means = [float(p[part, k].mean()) if part.any() else None for part in (own, ~own)]
         rows.append([name, int(counts[k]), *means, float(log[own].mean()) if own.any() else None])
@@ -185,5 +191,6 @@ def along(
         pairs = list(zip(p[:, k].tolist(), at, strict=True) if levels else zip(at, p[:, k].tolist(), strict=True))
         shape = ("dot", "square", "triangle", "diamond")[colour]
         parts.append(Points(pairs, shape, colour, labels[k]) if levels else Curve(pairs, colour, True, labels[k]))
-    probability = Axis("probability", 0.0, 1.0)
+    high = min(1.0, 1.1 * float(p[:, first].max()))
+    probability = Axis("probability", -0.04 * high if levels else 0.0, high)  # no mark on the names of levels
     return plane(name, probability, axis, parts) if levels else plane(name, axis, probability, parts)
