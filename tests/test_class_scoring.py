@@ -254,7 +254,7 @@ def test_what_cannot_be_scored_is_refused(table):
     gap = pd.Series(y, dtype="Int64")
     gap[5] = pd.NA
     for call, message in (
-        (lambda: cross_validate(X, ["a"] * N), "must vary, found 'a' in all rows"),
+        (lambda: cross_validate(X, ["a"] * N), "must vary, found one class, 'a' in all rows"),
         (lambda: cross_validate(X, ["a"] + ["b", "c"] * 44 + ["b"]), "'a' of target 'y' stands in row 1 alone"),
         (lambda: cross_validate(X, gap), "y must hold a label in every row, found a gap in row 6"),
         (lambda: cross_validate(X, y, beside=["ridge"]), "must be of logistic, hgb, catboost, constant, got 'ridge'"),

@@ -221,9 +221,9 @@ def test_order_of_classes_and_outputs():
 
 
 REFUSED = {
-    "at least 2 classes, found 1 class: 'a'": (["a"] * 30),
-    "at least 2 rows, found one row of 'c'": ["a"] * 20 + ["b"] * 9 + ["c"],
-    "it looks like names of rows": [f"name{i}" for i in range(30)],
+    "must vary, found one class, 'a' in all rows": (["a"] * 30),
+    "needs at least 2 rows, 'c' of target 'y' stands in row 30 alone": ["a"] * 20 + ["b"] * 9 + ["c"],
+    "holds 30 different values in 30 rows, too many for classes": [f"name{i}" for i in range(30)],
     "looks like a target of numbers; use NetFormerRegressor": np.linspace(0, 1, 30),
     "labels of one type, found int, str": [1, "a"] * 15,
     "must hold text, whole numbers or truth values, found b'a'": [b"a", b"b"] * 15,

@@ -167,7 +167,7 @@ def test_export_writes_the_formats_of_classes(tables, tmp_path):
 @pytest.mark.parametrize(
     ("file", "options", "message"),
     [
-        ("one.csv", (), "one.csv: target 'answer' must vary, found 'no' in all rows; choose another column"),
+        ("one.csv", (), "one.csv: target 'answer' must vary, found one class, 'no' in all rows; choose another column"),
         (
             "alone.csv",
             (),

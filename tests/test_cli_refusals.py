@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("small_package")
         ("endless.csv", "column 'b' must be finite, found inf in row 7; leave the cell empty"),
         ("twice.csv", "column names must be unique, found more than once: 'a'"),
         ("latin.csv", "the text must be UTF-8, found byte 0xf6 in line 1; probably cp1252"),
-        ("text_target.csv", "target 'price' must vary, found 'cheap' in all rows; choose another column"),
+        ("text_target.csv", "target 'price' must vary, found one class, 'cheap' in all rows; choose another column"),
         ("mixed_target.csv", "target 'price' holds 91 different values in 120 rows, too many for classes: '0', '1'"),
         (
             "unique_target.csv",

@@ -91,7 +91,7 @@ def test_cells_that_are_no_labels_are_one_line(cells, message):
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        (["a"] * 9, "target 'y' must vary, found 'a' in all rows; choose another column"),
+        (["a"] * 9, "target 'y' must vary, found one class, 'a' in all rows; choose another column"),
         (list("abcde") + ["a"] * 3, "holds 5 different values in 8 rows, too many for classes: 'a', 'b', 'c', 'd', .."),
         (
             ["a", "b", "b", "c", "b", "a", "a"],

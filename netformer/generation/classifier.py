@@ -19,12 +19,12 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from netformer.errors import InputError
 from netformer.generation.fitted import NUMBERS, Fitted, at_least_one, netformer_of, seed_of
 from netformer.tables.columns import MIN_FREQUENCY, is_frame
+from netformer.tables.labels import check_classes
 
 if TYPE_CHECKING:
     from netformer.exports.population import Population
     from netformer.generation.generator import NetFormer
 
-LEAST_ROWS = 2  # of a class
 SHOWN = 5  # labels in an error
 
 
@@ -80,7 +80,7 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetFormerClassifier:
         """X, sample_weight: as in `NetFormerRegressor.fit`. y: (rows,) labels: text, whole numbers, truth values; each
-        class at least `LEAST_ROWS` rows. Raises InputError, one line, for gaps, labels of several types, numbers that
+        class at least 2 rows. Raises InputError, one line, for gaps, labels of several types, numbers that
         look like a target of regression, one class, a class of one row, and as `NetFormerRegressor.fit` does.
         """
         from netformer.generation.classes import deliver_classes
@@ -96,7 +96,7 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
             )
         X, labels = self._repeated(X, labels, sample_weight)
         classes, codes = np.unique(labels, return_inverse=True)
-        check_classes(classes, codes)
+        check_classes("y" if name is None else str(name), codes, tuple(classes.tolist()))
         if not is_frame(X):
             order = order_of_rows(X, codes, len(classes))
             X, codes = X[order], codes[order]
@@ -173,25 +173,6 @@ def labels_checked(y: Any) -> np.ndarray:
             f"y must hold text, whole numbers or truth values, found {y[:1].tolist()[0]!r}; make text of it"
         )
     return y
-
-
-def check_classes(classes: np.ndarray, codes: Int[np.ndarray, " rows"]) -> None:
-    """Raises InputError for one class, and for classes of fewer than `LEAST_ROWS` rows."""
-    if len(classes) < 2:
-        raise InputError(f"y must hold at least 2 classes, found 1 class: {classes.tolist()[0]!r}")
-    count = np.bincount(codes)
-    rare = [repr(label) for label in classes[count < LEAST_ROWS].tolist()]
-    if len(rare) > len(classes) / 2:
-        raise InputError(
-            f"y holds {len(classes)} classes in {len(codes)} rows, {len(rare)} of them in one row alone: it looks like "
-            "names of rows or a target of numbers, for which there is NetFormerRegressor"
-        )
-    if rare:
-        more = f" and {len(rare) - SHOWN} more" if len(rare) > SHOWN else ""
-        raise InputError(
-            f"a class must have at least {LEAST_ROWS} rows, found one row of {', '.join(rare[:SHOWN])}{more}; drop "
-            "these rows or merge their classes"
-        )
 
 
 def weights_of(class_weight: Any, classes: np.ndarray, codes: Int[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:

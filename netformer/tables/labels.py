@@ -141,7 +141,7 @@ def check_classes(name: str, codes: Int[np.ndarray, " rows"], labels: Sequence[L
     two, one in a single row, nearly as many as rows. codes: -1 for a gap. name: of the target."""
     known, counts = int((codes >= 0).sum()), np.bincount(codes[codes >= 0], minlength=len(labels))
     if len(labels) < 2:
-        found = f"{labels[0]!r} in all rows" if labels else "none"
+        found = f"one class, {labels[0]!r} in all rows" if labels else "none"
         raise InputError(f"target {name!r} must vary, found {found}; choose another column")
     if len(labels) > max(2, MOST_NEW * known):
         shown = ", ".join(map(repr, labels[:SHOWN]))
