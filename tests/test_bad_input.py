@@ -161,7 +161,7 @@ def test_tokens_that_are_no_network(
     frame = {"task_id": ids} | {name: [0.0, 1.0] for name in NAMES}
     write_parquet(pa.table(frame), root / "data" / "metafeatures.parquet")
     line = refusal("train", capsys)
-    assert "an edge must run to the next layer or from an input to the output" in line
+    assert "an edge must run to the next layer or from an input to an output" in line
     assert found in line
     assert "in row 1" in line
     assert not (root / "models").exists()

@@ -58,8 +58,8 @@ def of(reading, part):
 
 HUGE = int("9" * 400)
 DAMAGE = {
-    "reading must be an object of given, inputs, left_out, notes, table, target": lambda r: r.update(more=1),
-    "reading must be an object of given, inputs": lambda r: r.pop("notes"),
+    "reading must be an object of classes, given, inputs, left_out, notes, table, target": lambda r: r.update(more=1),
+    "reading must be an object of classes, given, inputs": lambda r: r.pop("notes"),
     "table must be a list, found": lambda r: r.update(table={}),
     "table must be columns, found": lambda r: r["table"].append(1),
     "table must be columns, found {": lambda r: r["table"][0].pop("fill"),

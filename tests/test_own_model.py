@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from netformer import InputError, NetFormer, NetFormerRegressor
 from netformer.cli.app import app
-from netformer.generation import estimator
+from netformer.generation import fitted as home
 from netformer.model.store import save_model
 from netformer.model.vae import TransformerVAE
 from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
@@ -49,7 +49,7 @@ def no_package(monkeypatch):
     def refuse():
         raise AssertionError("the weights of the package were read")
 
-    monkeypatch.setattr(estimator, "_package", refuse)
+    monkeypatch.setattr(home, "_package", refuse)
 
 
 @pytest.mark.usefixtures("no_package")

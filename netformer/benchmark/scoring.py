@@ -24,11 +24,11 @@ from netformer.benchmark.folds import FOLDS, Plan, copies, groups_of, in_folds, 
 from netformer.benchmark.held_out import ONE, OURS, HeldOut, HeldOutClasses
 from netformer.errors import InputError
 from netformer.exports.classes import labels_of
-from netformer.generation.classifier import LEAST_ROWS, NetFormerClassifier
+from netformer.generation.classifier import NetFormerClassifier
 from netformer.generation.estimator import NetFormerRegressor, numeric_target
 from netformer.tables.columns import MIN_FREQUENCY, cells_of
 from netformer.tables.intake import settled
-from netformer.tables.labels import CLASSIFICATION, Label, check_classes, labels_in, task_of
+from netformer.tables.labels import CLASSIFICATION, LEAST_ROWS, Label, check_classes, labels_in, task_of
 from netformer.tables.reading import read
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from netformer.tables.columns import column_of
 AUTO, CLASSIFICATION, REGRESSION = TASKS = ("auto", "classification", "regression")
 MOST_CODES = 10  # different whole numbers in a target that may be meant as classes
 MOST_NEW = 0.5  # share of classes to rows above which a target tells rows apart and has no classes
+LEAST_ROWS = 2  # of a class
 SHOWN = 4  # classes in a line
 
 Label = str | int | float | bool
@@ -149,11 +150,11 @@ def check_classes(name: str, codes: Int[np.ndarray, " rows"], labels: Sequence[L
             f"target {name!r} holds {len(labels)} different values in {known} rows, too many for classes: {shown}, ..; "
             "it looks like an identifier, or a number with cells that are none; choose another column, or clean it"
         )
-    if (counts < 2).any():
-        alone = np.flatnonzero(counts < 2)
+    if (counts < LEAST_ROWS).any():
+        alone = np.flatnonzero(counts < LEAST_ROWS)
         row, more = int((codes == alone[0]).argmax()) + 1, len(alone) - 1
         others = f", and {more} more class{'es' * (more > 1)} in one each" if more else ""
         raise InputError(
-            f"a class needs at least 2 rows, {labels[alone[0]]!r} of target {name!r} stands in row {row} alone{others}"
+            f"a class needs at least {LEAST_ROWS} rows, {labels[alone[0]]!r} of target {name!r} stands in row {row} alone{others}"
             "; drop such rows, or join classes"
         )
