@@ -80,8 +80,8 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetFormerClassifier:
         """X, sample_weight: as in `NetFormerRegressor.fit`. y: (rows,) labels: text, whole numbers, truth values; each
-        class at least `labels.LEAST_ROWS` rows. Raises InputError, one line, for gaps, labels of several types, numbers that
-        look like a target of regression, one class, a class of one row, and as `NetFormerRegressor.fit` does.
+        class at least `labels.LEAST_ROWS` rows. Raises InputError, one line, for gaps, labels of several types, numbers
+        that look like a target of regression, one class, a class of one row, and as `NetFormerRegressor.fit` does.
         """
         from netformer.generation.classes import deliver_classes
 

@@ -155,6 +155,6 @@ def check_classes(name: str, codes: Int[np.ndarray, " rows"], labels: Sequence[L
         row, more = int((codes == alone[0]).argmax()) + 1, len(alone) - 1
         others = f", and {more} more class{'es' * (more > 1)} in one each" if more else ""
         raise InputError(
-            f"a class needs at least {LEAST_ROWS} rows, {labels[alone[0]]!r} of target {name!r} stands in row {row} alone{others}"
-            "; drop such rows, or join classes"
+            f"a class needs at least {LEAST_ROWS} rows, {labels[alone[0]]!r} of target {name!r} stands in row {row} "
+            f"alone{others}; drop such rows, or join classes"
         )
