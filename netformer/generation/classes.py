@@ -18,7 +18,7 @@ with outputs permuted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,9 +27,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netformer.exports.classes import n_outputs_of
+from netformer.exports.groups import own_units
 from netformer.exports.population import Population
 from netformer.generation.calibration import along_eigenvectors
-from netformer.generation.delivery import written_for
+from netformer.generation.delivery import split_evenly, written_for
 from netformer.generation.generator import NetFormer
 from netformer.generation.merging import prior_scale
 from netformer.model.prompt import FREE, Prompt
@@ -62,7 +63,6 @@ def deliver_classes(
     seed: int = 0,
     prompt: Prompt = FREE,
     refine_steps: int = 0,
-    columns: Sequence[str] | None = None,
     target: str = "y",
     min_frequency: int = MIN_FREQUENCY,
 ) -> Population:
@@ -75,7 +75,7 @@ def deliver_classes(
     order = class_order(codes, len(classes))
     place = np.argsort(order)[codes]  # of each row's class in that order
     shown = indicators(place, len(classes))
-    reading, z = read_classes(X, shown[:MOST_MEANS], classes, columns, target, min_frequency)
+    reading, z = read_classes(X, shown[:MOST_MEANS], classes, target=target, min_frequency=min_frequency)
     k = n_outputs_of(len(classes))
     if not z.any():
         nothing, least = constant_network(z.shape[1], k), LEAST_OF_ROW * weight.sum()
@@ -84,7 +84,7 @@ def deliver_classes(
         return Population(reading, nothing, torch.full((1,), torch.nan), nothing, {"groups": 1, "rows": len(codes)})
     model, written = load(), []
     targets = shown if len(shown) <= n_samples else np.concatenate([directions(z, place, n_samples), shown])[:n_samples]
-    for number, (t, count) in enumerate(zip(targets, _shares(n_samples, len(targets)), strict=True)):
+    for number, (t, count) in enumerate(zip(targets, split_evenly(n_samples, len(targets)), strict=True)):
         own = seed + number * n_samples
         networks, _, groups = written_for(
             model, reading, X, t, z, t, count, prompt=prompt, refine_steps=refine_steps, seed=own
@@ -126,10 +126,6 @@ def directions(
     return (rows - rows.mean(1, keepdims=True)) / rows.std(1, keepdims=True)
 
 
-def _shares(total: int, parts: int) -> list[int]:
-    return [len(part) for part in np.array_split(np.arange(total), parts)]
-
-
 class _Design(NamedTuple):
     """[x, hidden units] about its mean, each part in its prior scale, along the eigenvectors of its Gram matrix under
     the weights of the rows; of one network or of several alike."""
@@ -161,8 +157,7 @@ def solved(
     step = -(-len(x) // SOLVED_ROWS)
     x, codes, weight = x[::step], codes[::step], weight[::step].double() / weight[::step].double().mean()
     weight = weight.clamp(min=LEAST_OF_ROW)
-    last = networks.specs.widths.gather(1, networks.specs.depth.unsqueeze(1) - 1)
-    units = torch.arange(networks.layout.max_width) < last
+    units = own_units(networks)
     hidden, target = networks.last_hidden(x.unsqueeze(0)), _target(codes, n_classes)
     design = _joint_design(torch.cat([x, hidden.permute(1, 0, 2)[:, units]], 1), x.shape[1], weight)
     share, loss = _penalty_shares(design, target, codes, weight)
@@ -172,7 +167,7 @@ def solved(
     wide = design.outputs(*((part * values).sum(0) for values in each))
     step = -(-len(x) // FOLD_ROWS)
     x, hidden, target, weight = x[::step], hidden[:, ::step] * units.unsqueeze(1), target[::step], weight[::step]
-    own = _own_designs(x, hidden, last[:, 0], weight)
+    own = _own_designs(x, hidden, units.sum(1), weight)
     penalty = torch.exp(share @ PENALTIES.log()).expand(len(networks))
     alone = own.outputs(*logistic(own.rotated, own.size, target, weight.expand(len(networks), -1), penalty))
     return _with_outputs(networks, units, alone), _with_outputs(networks, units, _spread(wide, units)), loss

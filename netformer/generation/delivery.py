@@ -162,11 +162,12 @@ def input_groups(
     relevant = _filled([block for strength, block in blocks if strength > least], size)
     able = 0 < len(relevant) <= (FEWER * len(groups[0]) if narrow else size)
     alone = int(n_samples * ALONE["narrow" if narrow else "wide"]) if able else 0
-    shares = [(relevant, alone), *zip(groups, _shares(n_samples - alone, len(groups)), strict=True)]
+    shares = [(relevant, alone), *zip(groups, split_evenly(n_samples - alone, len(groups)), strict=True)]
     return [(group, count) for group, count in shares if count]
 
 
-def _shares(total: int, parts: int) -> list[int]:
+def split_evenly(total: int, parts: int) -> list[int]:
+    """So many as equal parts of a number, the first the larger ones."""
     return [len(part) for part in np.array_split(np.arange(total), parts)]
 
 
