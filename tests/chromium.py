@@ -34,6 +34,7 @@ def opened(browser, population, folder, width=1280):
     browser.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600)
     url = path.resolve().as_uri()
     browser.open(url)
+    settled(browser)
     return url
 
 
