@@ -16,6 +16,7 @@ Prior = Literal["learned", "normal"]
 CONDITIONS: tuple[str, ...] = get_args(Condition)
 PRIORS: tuple[str, ...] = get_args(Prior)
 LEAST_ROWS = 5  # of a fresh task
+NETWORKS_PER_CLASS_TASK = 3  # that training writes for a fresh task with classes
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ class LossWeights:
     type, number, parent: cross-entropies of the structure. weight: squared error of the weights times sensitivity.
     function: of predictions, decoded against original. beta_structure, beta: KL of the latents of the structure and of
     the others. prior_raw, prior_solved: networks written from the prior against y, as written and with the output
-    layer solved. Every part is logged apart, without its weight.
+    layer solved. classes: networks written for fresh tasks with classes, by the log loss. Every part is logged apart,
+    without its weight.
 
     Raises InputError for a negative weight.
     """
@@ -136,6 +138,7 @@ class LossWeights:
     beta: float = 1e-4
     prior_raw: float = 2.0
     prior_solved: float = 2.0
+    classes: float = 2.0
 
     def __post_init__(self) -> None:
         require(self, vars(self), low=0)
@@ -151,6 +154,8 @@ class BatchOptions:
     does first, with the mode of the prior, in the canonical orientation. condition_dropout: chance that a channel of
     the condition is withheld. metafeature_noise: deviation of what is added to the meta-features of the zoo, in units
     of theirs, lest its tasks be known by heart. tables: what the columns of fresh tasks hold beside numbers.
+    class_share: share of the networks for fresh tasks that are written for tasks with classes, for each of them
+    `NETWORKS_PER_CLASS_TASK`.
 
     Raises InputError for a value out of range.
     """
@@ -165,6 +170,7 @@ class BatchOptions:
     condition_dropout: float
     metafeature_noise: float
     tables: TablePrior = TablePrior()
+    class_share: float = 0.0
 
     def __post_init__(self) -> None:
         require(self, ["zoo_tasks", "networks_per_task", "stream_tasks"], low=1)
@@ -173,6 +179,22 @@ class BatchOptions:
         require(self, ["metafeature_noise"], low=0)
         if self.min_rows > self.max_rows:
             raise InputError(f"min_rows must be at most max_rows, got {self.min_rows} > {self.max_rows}")
+        require(self, ["class_share"], low=0, high=1)
+        if self.class_share and not (self.class_tasks and self.number_tasks):
+            raise InputError(
+                f"class_share must be 0, or leave tasks of both kinds among {self.stream_tasks} stream_tasks "
+                f"({NETWORKS_PER_CLASS_TASK} of them make a task with classes), got {self.class_share}"
+            )
+
+    @property
+    def class_tasks(self) -> int:
+        """Fresh tasks of a step with classes."""
+        return round(self.class_share * self.stream_tasks / NETWORKS_PER_CLASS_TASK)
+
+    @property
+    def number_tasks(self) -> int:
+        """Fresh tasks of a step whose target is a number; each takes one network."""
+        return max(self.stream_tasks - NETWORKS_PER_CLASS_TASK * self.class_tasks, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 PENALTIES = torch.logspace(-3, 3, 13, dtype=torch.float64)
+PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
 
 
 def ridge_path(
@@ -57,3 +58,11 @@ def trust(error: Float[Tensor, "*n candidates"]) -> Float[Tensor, "*n candidates
     error: sums of squared leave-one-out errors over the sum of squares about the mean.
     """
     return torch.softmax(-TRUST * error, -1)
+
+
+def prior_scale(variance: Float[Tensor, " slots"], features: int, units: int | None = None) -> Float[Tensor, " slots"]:
+    """What inputs and hidden units are multiplied by, so that one penalty fits all: 1 for an input. units: how many
+    there are, None: all slots behind the inputs."""
+    units = len(variance) - features if units is None else units
+    scale = PRIOR_SCALE / max(units, 1) ** 0.5 / variance[features:].sqrt().clamp(min=1e-4)
+    return torch.cat([torch.ones(features, dtype=scale.dtype), scale])

@@ -19,7 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from test_estimator import CHECKS, ROOT
 
 from netformer import InputError, NetFormerClassifier, NetFormerRegressor, Population
-from netformer.generation.classes import class_order, directions, logistic, relabelled, stratified
+from netformer.generation.classes import class_order, directions, relabelled, stratified
+from netformer.model.class_head import logistic
 from netformer.networks.specs import Layout, draw_specs
 from netformer.networks.stack import Networks
 

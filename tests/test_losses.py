@@ -26,7 +26,7 @@ from netformer.tasks.task import PAD, TEST, TRAIN, VALID
 from netformer.tasks.view import TaskStack, stack_tasks
 from netformer.training.batches import Batch, Corpus, draw_batch
 from netformer.training.losses import (
-    PARTS,
+    CLASS_PARTS,
     Objective,
     prior_terms,
     shares,
@@ -211,10 +211,10 @@ def test_the_structure_loss_is_cross_entropy_and_of_parents_of_present_vertices_
 
 
 def test_every_part_counts_by_its_own_weight() -> None:
-    losses = {name: torch.tensor(float(2**k)) for k, name in enumerate(PARTS[:-1])}
+    losses = {name: torch.tensor(float(2**k)) for k, name in enumerate(CLASS_PARTS[:-1])}
     none = LossWeights(**{field.name: 0.0 for field in fields(LossWeights)})
     assert float(total_loss(losses, none)) == 0
-    own = {"beta": ("kl",), "beta_structure": ("kl_structure",)}
+    own = {"classes": ("stream_classes",), "beta": ("kl",), "beta_structure": ("kl_structure",)}
     for field in fields(LossWeights):
         found = float(total_loss(losses, replace(none, **{field.name: 3.0})))
         if field.name.startswith("prior"):

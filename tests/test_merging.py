@@ -7,10 +7,10 @@ from drawn import draw
 from sklearn.linear_model import Ridge
 
 from netformer.generation import merging
-from netformer.generation.merging import PRIOR_SCALE, UNIT_ROWS, widen
+from netformer.generation.merging import UNIT_ROWS, widen
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks
-from netformer.ridge import PENALTIES, TRUST
+from netformer.ridge import PENALTIES, PRIOR_SCALE, TRUST
 from netformer.tasks.task import PAD, TEST, TRAIN
 from netformer.tasks.view import TaskStack, canonicalize_tasks
 

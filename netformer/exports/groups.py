@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -69,7 +69,7 @@ class Groups:
     def __post_init__(self) -> None:
         if self.whole.wide is None or self.whole.intervals is None:
             raise InputError("the population of the whole table must have a wide network and intervals")
-        n, slots = len(self.names), 1 + len(self.whole.reading.inputs) + int(own_units(self.whole.wide).sum())
+        n, slots = len(self.names), 1 + len(self.whole.reading.inputs) + int(self.whole.wide.specs.last_units.sum())
         if len(set(self.names)) < n or len(self.rows) != n or self.scale.shape != (n,):
             raise InputError(f"each of {n} groups must have a name of its own, a number of rows and a scale")
         if self.output.shape != (n, slots) or self.output.dtype != torch.float32:
@@ -233,30 +233,24 @@ def without_group(X: Any, by: str) -> tuple[pd.DataFrame, np.ndarray]:
     return table.drop(columns=by), texts_of(table[by].astype(object))
 
 
-def own_units(wide: Networks) -> Bool[Tensor, "n width"]:
-    """The last hidden units of each network."""
-    last = wide.specs.widths.gather(1, wide.specs.depth.unsqueeze(1) - 1)
-    return torch.arange(wide.layout.max_width) < last
-
-
 def design(wide: Networks, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows slots"]:
     """[1, z, hidden units of all networks] in float64, which the output layer of a wide network reads."""
     network = Networks(wide.specs, wide.weight.double())
-    hidden = network.hidden(z.double().unsqueeze(0))[-1].permute(1, 0, 2)[:, own_units(wide)]
+    hidden = network.hidden(z.double().unsqueeze(0))[-1].permute(1, 0, 2)[:, wide.specs.last_units]
     return torch.cat([torch.ones(len(z), 1, dtype=torch.float64), z.double(), hidden], 1)
 
 
 def output_layer(wide: Networks) -> Float[Tensor, " slots"]:
     """The output layer of a wide network as weights of `design`."""
     last, f = wide.weight[:, -1].double(), wide.layout.max_features
-    return torch.cat([last[:, : 1 + f].mean(0), last[:, 1 + f :][own_units(wide)] / len(wide)])
+    return torch.cat([last[:, : 1 + f].mean(0), last[:, 1 + f :][wide.specs.last_units] / len(wide)])
 
 
 def _with_output(wide: Networks, slots: Float[Tensor, " slots"]) -> Networks:
     """A wide network under another output layer."""
     f, last = wide.layout.max_features, torch.zeros_like(wide.weight[:, -1])
     last[:, : 1 + f] = slots[: 1 + f].to(last.dtype)
-    last[:, 1 + f :][own_units(wide)] = len(wide) * slots[1 + f :].to(last.dtype)
+    last[:, 1 + f :][wide.specs.last_units] = len(wide) * slots[1 + f :].to(last.dtype)
     last = torch.where(wide.specs.mask[:, -1], last, 0.0)
     return Networks(wide.specs, torch.cat([wide.weight[:, :-1], last.unsqueeze(1)], 1))
 

@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from netformer.exports.intervals import LEVELS, Intervals, between
-from netformer.generation.merging import UNIT_ROWS, _gram, own_fits, prior_scale
+from netformer.generation.merging import UNIT_ROWS, _gram, own_fits
 from netformer.networks.stack import Networks
-from netformer.ridge import PENALTIES, TRUST, trust
+from netformer.ridge import PENALTIES, TRUST, prior_scale, trust
 from netformer.tables.reading import CUT
 
 ROWS = 2048  # left out one at a time at most: of more rows every second, third, ..

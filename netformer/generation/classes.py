@@ -7,10 +7,7 @@ output layer is a multinomial logistic regression on [x, hidden units of all net
     minimise  -sum_i w_i log p_i(class of row i) + penalty / 2 |weights|^2        p: softmax, of two classes a sigmoid
 
 under several `PENALTIES`, whose logits are averaged with weights by their log loss on rows left out (`FOLDS` folds).
-All these problems are solved at once along the eigenvectors of the Gram matrix, where a step divides by one diagonal:
-the curvature of the loss is taken for so many times the Gram matrix as it is at the start, more after a step uphill, at
-most `BOUND` (Boehning 1992). Nesterov's momentum, restarted where it points uphill (O'Donoghue and Candes 2015), speeds
-it up. The few steps are part of the fit: more of them are no better.
+All these problems are solved at once along the eigenvectors of the Gram matrix (`model.class_head.logistic`).
 
 Classes have an order of their own (`class_order`), which their labels do not enter: other labels give the same networks
 with outputs permuted.
@@ -27,22 +24,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netformer.exports.classes import n_outputs_of
-from netformer.exports.groups import own_units
 from netformer.exports.population import Population
 from netformer.generation.calibration import along_eigenvectors
 from netformer.generation.delivery import split_evenly, written_for
 from netformer.generation.generator import NetFormer
-from netformer.generation.merging import prior_scale
+from netformer.model.class_head import log_loss, logistic, times
 from netformer.model.prompt import FREE, Prompt
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks, concatenate, constant_network
+from netformer.ridge import prior_scale
 from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.reading import CUT, read_classes
 
 PENALTIES = torch.logspace(-1, 2, 7, dtype=torch.float64)
-FOLDS, STEPS = 5, 16
-STEEPER = 2.0  # times the curvature, after a step uphill
-BOUND = {True: 0.25, False: 0.5}  # of the curvature of the loss: of one output, of several
+FOLDS = 5
 SHARP = 1.0  # how sharply penalties are weighed, which is by likelihood
 MOST_WORK = 8e8  # rows times columns times outputs of all problems solved at once to choose among penalties
 LEAST_WEIGHT = 1e-3  # of a penalty that is solved on all rows
@@ -157,7 +152,7 @@ def solved(
     step = -(-len(x) // SOLVED_ROWS)
     x, codes, weight = x[::step], codes[::step], weight[::step].double() / weight[::step].double().mean()
     weight = weight.clamp(min=LEAST_OF_ROW)
-    units = own_units(networks)
+    units = networks.specs.last_units
     hidden, target = networks.last_hidden(x.unsqueeze(0)), _target(codes, n_classes)
     design = _joint_design(torch.cat([x, hidden.permute(1, 0, 2)[:, units]], 1), x.shape[1], weight)
     share, loss = _penalty_shares(design, target, codes, weight)
@@ -207,59 +202,10 @@ def _penalty_shares(
     fold = torch.from_numpy(stratified(codes[::step])) == torch.arange(folds).unsqueeze(1)
     left = fold.repeat_interleave(len(tried), 0)
     weights, bias = logistic(rotated, design.size / step, target, ~left * weight, tried.repeat(folds))
-    loss = torch.where(left, _log_loss(_times(rotated, weights) + bias, target), 0.0) @ weight
+    loss = torch.where(left, log_loss(times(rotated, weights) + bias, target), 0.0) @ weight
     total, share = loss.view(folds, -1).sum(0), torch.zeros_like(PENALTIES)
     share[::stride] = torch.softmax(-SHARP * FOLDS / folds * total, 0)
     return share, float(share[::stride] @ total / (weight @ fold.any(0).double()))
-
-
-def logistic(
-    rotated: Float[Tensor, "*p rows r"],
-    size: Float[Tensor, "*p r"],
-    target: Float[Tensor, "rows k"],
-    weight: Float[Tensor, "p rows"],
-    penalties: Float[Tensor, " p"],
-    steps: int = STEPS,
-) -> tuple[Float[Tensor, "p r k"], Float[Tensor, "p 1 k"]]:
-    """p logistic regressions of the same rows, see the module. rotated: columns, one set for all or one for each, whose
-    products are `size` under the weights of all rows, and 0 between two. target: 1 for the class of a row; of one
-    output for the second class. weight: of the rows in each. penalties: of each; of one output they count half, as if
-    there were two."""
-    rotated, size, target, weight, penalties = (part.float() for part in (rotated, size, target, weight, penalties))
-    one, total = target.shape[1] == 1, weight.sum(1).view(-1, 1, 1)
-    share = ((weight @ target).unsqueeze(1) / total).clamp(1e-6, 1 - 1e-6)
-    penalty, size = (penalties * (0.5 if one else 1.0)).view(-1, 1, 1), size.unsqueeze(-1)
-    curve = (share * (1 - share)).sum(2, keepdim=True) / max(1, target.shape[1] - 1)  # that of the loss at the start
-    mass, limit = weight.amax() * len(target), torch.full_like(total, torch.inf)
-    at_w = rotated.new_zeros(len(weight), rotated.shape[-1], target.shape[1])
-    at_b = torch.logit(share) if one else share.log()
-    ahead_w, ahead_b, rate = at_w, at_b, torch.ones_like(total)
-    for _ in range(steps):
-        logits = _times(rotated, ahead_w) + ahead_b
-        answer = torch.sigmoid(logits) if one else torch.softmax(logits, 2)
-        height = (_log_loss(logits, target) * weight).sum(1).view(-1, 1, 1)
-        height = height + penalty / 2 * ahead_w.square().sum((1, 2), keepdim=True)
-        back = height > limit
-        curve = torch.where(back, (STEEPER * curve).clamp(max=BOUND[one]), curve)
-        off, down = (target - answer) * weight.unsqueeze(2), curve * size + penalty
-        new_w = ahead_w + (_times(rotated.mT, off) - penalty * ahead_w) / down
-        new_b = ahead_b + off.sum(1, keepdim=True) / (curve * mass)
-        uphill = ((ahead_w - new_w) * (new_w - at_w) * down).sum((1, 2), keepdim=True) > 0
-        rate = torch.where(uphill, 1.0, rate)
-        following = (1 + torch.sqrt(1 + 4 * rate.square())) / 2
-        moved = (new + (rate - 1) / following * (new - at) for new, at in ((new_w, at_w), (new_b, at_b)))
-        ahead_w, ahead_b = (torch.where(back, at, ahead) for at, ahead in zip((at_w, at_b), moved, strict=True))
-        at_w, at_b = torch.where(back, at_w, new_w), torch.where(back, at_b, new_b)
-        rate, limit = torch.where(back, 1.0, following), torch.where(back, torch.inf, height)
-    return at_w.double(), at_b.double()
-
-
-def _times(a: Float[Tensor, "*p i j"], b: Float[Tensor, "p j k"]) -> Float[Tensor, "p i k"]:
-    """a @ b; of one a for all as one product, not one for each."""
-    if a.ndim == 3:
-        return a @ b
-    every = a @ b.transpose(0, 1).reshape(a.shape[1], -1)
-    return every.view(len(a), len(b), -1).transpose(0, 1)
 
 
 def stratified(codes: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
@@ -274,12 +220,6 @@ def stratified(codes: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
 def _target(codes: Int[np.ndarray, " rows"], n_classes: int) -> Float[Tensor, "rows k"]:
     every = torch.from_numpy(codes).unsqueeze(1) == torch.arange(n_classes)
     return (every[:, 1:] if n_classes == 2 else every).double()
-
-
-def _log_loss(logits: Float[Tensor, "p rows k"], target: Float[Tensor, "rows k"]) -> Float[Tensor, "p rows"]:
-    if target.shape[1] == 1:
-        return torch.nn.functional.softplus((1 - 2 * target[:, 0]) * logits[:, :, 0])
-    return -(torch.log_softmax(logits, 2) * target).sum(2)
 
 
 def _spread(wide: Float[Tensor, "all_slots k"], units: Bool[Tensor, "n width"]) -> Float[Tensor, "n own_slots k"]:

@@ -18,10 +18,9 @@ from torch import Tensor
 from netformer.errors import InputError
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks
-from netformer.ridge import PENALTIES, leave_one_out, ridge_path, trust
+from netformer.ridge import PENALTIES, leave_one_out, prior_scale, ridge_path, trust
 from netformer.tasks.view import TaskStack
 
-PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
 BLOCK = 8192  # rows whose hidden units are in memory at once
 TRUST_ROWS = 2048  # that say which networks to trust, at most
 MOST_UNITS = 2048  # under one solved output layer, of a table with more rows; more are solved in parts
@@ -138,14 +137,6 @@ def _joint_head(
         error = residual / (1 - (1 + (size.unsqueeze(1) * inverse).sum(0)) / m).square()
     w = scale * (basis @ (moment @ trust(error / squares.clamp(min=1e-12))))
     return y_mean - centre @ w, w[:f], w[f:]
-
-
-def prior_scale(variance: Float[Tensor, " slots"], features: int, units: int | None = None) -> Float[Tensor, " slots"]:
-    """What inputs and hidden units are multiplied by, so that one penalty fits all: 1 for an input. units: how many
-    there are, None: all slots behind the inputs."""
-    units = len(variance) - features if units is None else units
-    scale = PRIOR_SCALE / max(units, 1) ** 0.5 / variance[features:].sqrt().clamp(min=1e-4)
-    return torch.cat([torch.ones(features, dtype=scale.dtype), scale])
 
 
 def _designs(

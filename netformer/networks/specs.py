@@ -119,6 +119,11 @@ class Specs:
         return torch.arange(self.layout.max_width) < self.widths.unsqueeze(2)
 
     @property
+    def last_units(self) -> Bool[Tensor, "n width"]:
+        """Units of the last hidden layer that exist."""
+        return torch.arange(self.layout.max_width) < self.widths.gather(1, self.depth.unsqueeze(1) - 1)
+
+    @property
     def patch_mask(self) -> Bool[Tensor, "n patches"]:
         """Hidden and output vertices that exist."""
         return torch.cat([self.unit_mask.flatten(1), torch.ones(len(self), self.n_outputs, dtype=torch.bool)], 1)

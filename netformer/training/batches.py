@@ -24,6 +24,7 @@ from netformer.networks.stack import Networks
 from netformer.options import BatchOptions, TaskPrior
 from netformer.tasks.stream import stream_batch
 from netformer.tasks.view import TaskStack
+from netformer.training.class_batches import ClassBatch, draw_class_batch
 
 T = TypeVar("T")
 STEP_WORD = 77  # between seed and step: a training step shares no random numbers with a batch of the stream
@@ -49,7 +50,7 @@ class Batch:
 
     metafeatures: of the t tasks, noise added. keep_*: which channels of the condition are given. eps, prior_eps,
     fresh_eps: normal noise of the posterior, of the prior on the zoo's tasks, and of the prior on fresh ones.
-    budget: constraints on the networks written for fresh tasks.
+    budget: constraints on the networks written for fresh tasks. classes: fresh tasks with classes, if there are any.
     """
 
     networks: Networks
@@ -64,6 +65,7 @@ class Batch:
     keep_fresh: Bool[Tensor, " s"]
     fresh_eps: Float[Tensor, "s z"]
     budget: Prompt
+    classes: ClassBatch | None = None
 
     @property
     def per_task(self) -> int:
@@ -89,6 +91,7 @@ class Batch:
             self.keep_fresh[fresh],
             self.fresh_eps[fresh],
             self.budget,
+            None if self.classes is None else self.classes.part(rank, world),
         )
 
     @property
@@ -104,6 +107,7 @@ class Batch:
             "zoo_prior_solved": zoo,
             "stream_prior_raw": stream,
             "stream_prior_solved": stream,
+            **({} if self.classes is None else {"stream_classes": len(self.classes)}),
         }
 
 
@@ -121,13 +125,14 @@ def draw_batch(
     eps = torch.randn(n, d_latent, generator=g)
     known = known + o.metafeature_noise * torch.randn(known.shape, generator=g)
     prior_eps = torch.randn(t, d_latent, generator=g)
-    keep_fresh = torch.rand(o.stream_tasks, generator=g) >= o.condition_dropout * FRESH_DROPOUT
-    mode = torch.rand(o.stream_tasks, generator=g) < o.mode_share
-    fresh_eps = torch.randn(o.stream_tasks, d_latent, generator=g) * ~mode.unsqueeze(1)
+    withheld = o.condition_dropout * FRESH_DROPOUT
+    keep_fresh = torch.rand(o.number_tasks, generator=g) >= withheld
+    mode = torch.rand(o.number_tasks, generator=g) < o.mode_share
+    fresh_eps = torch.randn(o.number_tasks, d_latent, generator=g) * ~mode.unsqueeze(1)
     budget = _budget(layout, o.budget_share, g)
     fresh = stream_batch(
         step,
-        o.stream_tasks,
+        o.number_tasks,
         seed=seed,
         max_features=layout.max_features,
         min_rows=o.min_rows,
@@ -136,6 +141,19 @@ def draw_batch(
         tables=o.tables,
     )
     orientations = draw_orientations(fresh.n_features, layout.max_features, order_noise, g).canonical(mode)
+    classes = None
+    if o.class_tasks:
+        classes = draw_class_batch(
+            step,
+            o,
+            seed=seed,
+            max_features=layout.max_features,
+            d_latent=d_latent,
+            order_noise=order_noise,
+            prior=prior,
+            keep_share=1 - withheld,
+            generator=g,
+        )
     return Batch(
         networks=corpus.networks[at],
         sensitivity=corpus.sensitivity[at],
@@ -149,6 +167,7 @@ def draw_batch(
         keep_fresh=keep_fresh,
         fresh_eps=fresh_eps,
         budget=budget,
+        classes=classes,
     )
 
 

@@ -22,15 +22,14 @@ from netformer.errors import InputError
 from netformer.files import replacing
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import weight_scale
-from netformer.options import ModelOptions, TaskPrior, TrainOptions
+from netformer.options import BatchOptions, ModelOptions, TaskPrior, TrainOptions
 from netformer.tasks.families import DEFAULT
 from netformer.training.batches import Corpus, ahead, draw_batch
-from netformer.training.losses import PARTS, Objective, shares
+from netformer.training.losses import CLASS_PARTS, PARTS, Objective, shares
 from netformer.training.processes import mean_over, processes, shared
 from netformer.zoo.schedule import learning_rate
 
 Log = Callable[[int, dict[str, float]], None]
-CURVE = (*PARTS, "skipped")  # skipped: 1 for a step whose gradient was not finite, which moved nothing
 CLIP = 1.0  # the norm of the gradient is at most that
 WARMUP_SHARE, WARMUP_STEPS = 0.1, 100  # of the learning rate: the shorter of the two
 BETAS = (0.9, 0.98)  # of AdamW
@@ -38,28 +37,33 @@ NARROWEST, WIDEST = 16, 1024  # matrices between them are orthogonalised: wider 
 
 
 class LossCurve:
-    """Numbers of every step so far (`CURVE`), logged as means of `every` steps and of what is left at the end.
+    """Numbers of every step so far (`names`), logged as means of `every` steps and of what is left at the end.
 
     They are stored with a checkpoint and added again when training resumes from it: whoever listens hears of every
     step, in the same words as without the interruption.
     """
 
-    def __init__(self, log: Log | None, every: int, steps: int) -> None:
-        self.log, self.every, self.steps = log, every, steps
+    def __init__(self, names: tuple[str, ...], log: Log | None, every: int, steps: int) -> None:
+        self.names, self.log, self.every, self.steps = names, log, every, steps
         self.rows: list[list[float]] = []
-        self._sums = dict.fromkeys(CURVE, 0.0)
+        self._sums = dict.fromkeys(names, 0.0)
 
     def add(self, row: list[float]) -> None:
         """The numbers of the next step."""
         self.rows.append(row)
-        for name, value in zip(CURVE, row, strict=True):
+        for name, value in zip(self.names, row, strict=True):
             self._sums[name] += value
         step = len(self.rows)
         if step % self.every == 0 or step == self.steps:
             since = (step - 1) % self.every + 1
             if self.log is not None:
                 self.log(step, {name: total / since for name, total in self._sums.items()})
-            self._sums = dict.fromkeys(CURVE, 0.0)
+            self._sums = dict.fromkeys(self.names, 0.0)
+
+
+def curve_names(options: BatchOptions) -> tuple[str, ...]:
+    """Numbers of a step: parts of the loss, and `skipped`, 1 if its gradient was not finite and moved nothing."""
+    return (*(CLASS_PARTS if options.class_tasks else PARTS), "skipped")
 
 
 @sdpa_kernel(SDPBackend.MATH)  # flash attention is slow backward on a few dozen tokens
@@ -83,7 +87,7 @@ def train(
     step, with a precision of its own; every one calls this with the same arguments and gets the same weights, up to
     rounding those of one process. checkpoint: a file that process 0 writes every `checkpoint_every` steps and all
     resume from when it exists; the caller keys its name by everything that matters. log: called in process 0 with a
-    step and the mean of each number of `CURVE` since the last call; a resumed training begins with the calls of the
+    step and the mean of each of `curve_names` since the last call; a resumed training begins with the calls of the
     steps before its checkpoint.
 
     Raises InputError when a process would have no task, OSError when one does not see the checkpoint.
@@ -91,9 +95,10 @@ def train(
     o = options
     fabric = fabric or processes(precision=o.precision)
     rank, world = fabric.global_rank, fabric.world_size
-    least = min(o.zoo_tasks, o.stream_tasks, len(corpus.task_index.unique()))
+    fresh = min(o.number_tasks, o.class_tasks or o.number_tasks)
+    least = min(o.zoo_tasks, fresh, len(corpus.task_index.unique()))
     if least < world:
-        raise InputError(f"zoo_tasks and stream_tasks must be at least the {world} processes, got {least}")
+        raise InputError(f"zoo_tasks and fresh tasks of each kind must be at least the {world} processes, got {least}")
     with torch.random.fork_rng():
         torch.manual_seed(o.seed)
         model = TransformerVAE(corpus.networks.layout, corpus.metafeatures.shape[1], model_options)
@@ -102,7 +107,7 @@ def train(
     else:
         model.load_state_dict(model.state_dict() | initial.state_dict())
     optimizers = _optimizers(model, o.lr, o.weight_decay)
-    curve = LossCurve(log if rank == 0 else None, log_every, o.steps)
+    curve = LossCurve(curve_names(o), log if rank == 0 else None, log_every, o.steps)
     if checkpoint is not None and checkpoint.exists():
         _resume(checkpoint, model, optimizers, curve)
     start = len(curve.rows)

@@ -2,7 +2,7 @@
 
 The *zoo path* encodes trained networks under the condition of their task, decodes them and compares structure, weights
 and function. The *prior path* draws z from p(z | condition), writes networks and scores them on the task itself; its
-tasks are the zoo's and fresh ones.
+tasks are the zoo's and fresh ones, whose target may be a class.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from netformer.model.class_head import class_logits, log_loss
 from netformer.model.grammar import Structure, read_structure
 from netformer.model.head import solve_head
 from netformer.model.latent import Gaussian
@@ -22,16 +23,20 @@ from netformer.model.prompt import FREE, Prompt
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Specs, patch_numbers, patch_types
 from netformer.networks.stack import Networks
-from netformer.options import LossWeights
+from netformer.options import NETWORKS_PER_CLASS_TASK, LossWeights
+from netformer.tasks.classes import floor
 from netformer.tasks.task import PAD, TRAIN
 from netformer.tasks.view import TaskStack
 from netformer.training.batches import Batch
+from netformer.training.class_batches import ClassBatch
 
 ZOO = ("type", "number", "parent", "weight", "function", "kl_structure", "kl", "zoo_prior_raw", "zoo_prior_solved")
 FUNCTION_ROWS = 96  # rows of a task on which decoded and original predictions are compared, the first ones
 ZOO_SHARE = 0.5  # of the prior path on the zoo's tasks, beside that on the stream
 LEAST_DEVIATION = 0.05  # of a network's predictions: what counts as constant
-PARTS = (*ZOO, "stream_prior_raw", "stream_prior_solved", "total")  # in the order of logs and checkpoints
+STREAM = ("stream_prior_raw", "stream_prior_solved")
+PARTS = (*ZOO, *STREAM, "total")  # in the order of logs and checkpoints
+CLASS_PARTS = (*ZOO, *STREAM, "stream_classes", "total")  # the same where fresh tasks have classes
 
 
 class Objective(nn.Module):
@@ -45,13 +50,17 @@ class Objective(nn.Module):
         self.model, self.weights, self.autocast = model, weights, autocast
 
     def forward(self, batch: Batch, shares: dict[str, float]) -> tuple[Float[Tensor, ""], Float[Tensor, " parts"]]:
-        """The weighted sum, and `PARTS` without gradients; a part counts as `shares` say of it, or of "network"."""
+        """The weighted sum, and `PARTS` or `CLASS_PARTS` without gradients; a part counts as `shares` say of it, or of
+        "network"."""
         losses = zoo_terms(self.model, batch, self.autocast)
         losses |= {f"stream_{name}": value for name, value in stream_terms(self.model, batch, self.autocast).items()}
+        if batch.classes is not None:
+            losses["stream_classes"] = class_loss(self.model, batch.classes, self.autocast, batch.budget)
         losses = {name: value * shares.get(name, shares["network"]) for name, value in losses.items()}
         value = total_loss(losses, self.weights)
         losses["total"] = value
-        return value, torch.stack([losses[name].detach() for name in PARTS])
+        parts = PARTS if batch.classes is None else CLASS_PARTS
+        return value, torch.stack([losses[name].detach() for name in parts])
 
 
 def shares(batch: Batch, rank: int, world: int) -> tuple[Batch, dict[str, float]]:
@@ -102,12 +111,7 @@ def prior_terms(
 ) -> tuple[dict[str, Tensor], Gaussian]:
     """Loss of networks written for `tasks` from the prior: every weight written, and with the output layer solved."""
     with autocast():
-        prior = model.prior_of(c)
-        z = model.draw(prior, eps)
-        with torch.no_grad():
-            logits = model.structure_logits(z, c)
-        specs = read_structure(logits, tasks.n_features.clamp(min=1), model.layout, prompt)
-        written = model.write(z, c, specs)
+        written, prior = _write(model, tasks, c, eps, prompt)
         penalties = model.penalties(c)
     keep = _query(tasks)
     solved = solve_head(written, tasks, penalties)
@@ -117,11 +121,39 @@ def prior_terms(
     }, prior
 
 
+def _write(
+    model: TransformerVAE, tasks: TaskStack, c: Tensor, eps: Tensor, prompt: Prompt
+) -> tuple[Networks, Gaussian]:
+    """A network for each task, and the prior it is drawn from."""
+    prior = model.prior_of(c)
+    z = model.draw(prior, eps)
+    with torch.no_grad():
+        logits = model.structure_logits(z, c)
+    specs = read_structure(logits, tasks.n_features.clamp(min=1), model.layout, prompt)
+    return model.write(z, c, specs), prior
+
+
 def stream_terms(model: TransformerVAE, batch: Batch, autocast: Callable[[], Any]) -> dict[str, Tensor]:
     """Loss of the prior path on fresh tasks, whose meta-features nobody knows."""
     with autocast():
         c = model.embed(len(batch.fresh), batch.fresh, None, batch.keep_fresh, None)
     return prior_terms(model, batch.fresh, c, batch.fresh_eps, autocast, batch.budget)[0]
+
+
+def class_loss(
+    model: TransformerVAE, batch: ClassBatch, autocast: Callable[[], Any], prompt: Prompt = FREE
+) -> Float[Tensor, ""]:
+    """Expected log loss on query rows, in nats above the floor, of the output layer solved on the hidden units of all
+    networks of a task; mean over rows, then tasks."""
+    tasks, each = batch.tasks, NETWORKS_PER_CLASS_TASK
+    with autocast():
+        c = model.embed(len(tasks), tasks, None, batch.keep, None)
+        written, _ = _write(model, tasks, c, batch.eps, prompt)
+    hidden = written.last_hidden(tasks.x).unflatten(0, (-1, each)).transpose(1, 2).flatten(2)
+    own = written.specs.last_units.unflatten(0, (-1, each)).flatten(1)
+    logits, asked = class_logits(hidden, own, tasks.x[::each], batch.target, batch.fitted), ~batch.fitted
+    loss = (log_loss(logits, batch.target) * asked).sum(1) / asked.sum(1)
+    return (loss - floor(batch.target, asked)).mean()
 
 
 def zoo_terms(model: TransformerVAE, batch: Batch, autocast: Callable[[], Any]) -> dict[str, Tensor]:
@@ -150,7 +182,7 @@ def zoo_terms(model: TransformerVAE, batch: Batch, autocast: Callable[[], Any]) 
 def total_loss(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
     """The weighted sum. The prior path on the zoo's tasks counts `ZOO_SHARE` of that on the stream."""
     w = weights
-    return (
+    value = (
         w.type * losses["type"]
         + w.number * losses["number"]
         + w.parent * losses["parent"]
@@ -161,6 +193,7 @@ def total_loss(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
         + w.prior_raw * (losses["stream_prior_raw"] + ZOO_SHARE * losses["zoo_prior_raw"])
         + w.prior_solved * (losses["stream_prior_solved"] + ZOO_SHARE * losses["zoo_prior_solved"])
     )
+    return value + w.classes * losses["stream_classes"] if "stream_classes" in losses else value
 
 
 def structure_loss(logits: Structure, specs: Specs) -> dict[str, Float[Tensor, ""]]:
