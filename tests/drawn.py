@@ -11,6 +11,7 @@ from netformer.networks.symmetry import _walk
 from netformer.tables.columns import Column
 from netformer.tables.inputs import Input
 from netformer.tables.reading import Reading
+from netformer.tables.scaling import Target
 
 
 def draw(n, seed=0, layout=None, dtype=torch.float32, inputs=None, **options):
@@ -49,4 +50,4 @@ def reading_of(center, scale, columns=None, target="y", units=(0.0, 1.0), reach=
     shift, spread = np.full_like(center, 0.1), np.full_like(center, 0.9)
     maps = np.stack([center - reach * scale, center + reach * scale, center, scale, shift, spread])
     inputs = tuple(Input(i, "value") for i in range(len(table)))
-    return Reading(table, inputs, maps, target, *units, given=tuple(names))
+    return Reading(table, inputs, maps, (Target(target, *units),), given=tuple(names))

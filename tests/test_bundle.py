@@ -130,8 +130,8 @@ DAMAGE = {
     r"finite float64, got float64 \(6, 10\)": lambda d: reseal(d, maps=torch.full((6, F), torch.inf).double()),
     r"expected_r2 must be one number per network, got \(3,\)": lambda d: reseal(d, expected_r2=torch.zeros(3)),
     r"scale and spread must be above 0": lambda d: reseal(d, maps=torch.zeros(6, F).double()),
-    r"target_scale must be above 0 and finite": lambda d: reseal(d, target=torch.tensor([0.0, torch.inf]).double()),
-    r"target must be center and scale, found shape \(3,\)": lambda d: reseal(d, target=torch.ones(3).double()),
+    r"the scale of a target must be above 0": lambda d: reseal(d, target=torch.tensor([0.0, torch.inf]).double()),
+    r"target must be center and scale of each, found shape \(3,\)": lambda d: reseal(d, target=torch.ones(3).double()),
     r"networks.weight must be a tensor of torch.float32 .* found torch.int64": lambda d: reseal(
         d, **{"networks.weight": torch.zeros(1, 1, 1).long()}
     ),

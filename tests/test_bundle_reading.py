@@ -29,7 +29,7 @@ def kept(tmp_path_factory):
 def test_every_part_of_the_reading_comes_back(kept):
     population, _, folder = kept
     again, reading = Bundle.load(folder), population.reading
-    for name in ("table", "inputs", "target", "target_center", "target_scale", "given", "left_out", "notes"):
+    for name in ("table", "inputs", "targets", "given", "left_out", "notes"):
         assert getattr(again.reading, name) == getattr(reading, name), name
     np.testing.assert_array_equal(again.reading.maps, reading.maps)
     assert again.reading.described().equals(reading.described())
@@ -101,7 +101,7 @@ DAMAGE = {
     "values of an input must be finite numbers": lambda r: of(r, "rank")["values"].append("1"),
     "period of 'sold' must be one of 31556952.0, 604800.0, 86400.0, found 7.0": lambda r: of(r, "sin").update(period=7),
     "period of 'size' must be one of 0.0, found 86400.0": lambda r: of(r, "value").update(period=86400.0),
-    "target must be a name, found 3": lambda r: r.update(target=3),
+    "target must be a name, or a list of several, found 3": lambda r: r.update(target=3),
     "given must be a list of text, found": lambda r: r.update(given=[1]),
     "given must be the columns in use and those left out, found": lambda r: r["given"].pop(),
     "left_out must be pairs of a column and a reason, found": lambda r: r["left_out"][0].append("more"),

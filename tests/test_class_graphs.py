@@ -18,13 +18,14 @@ from netformer import export
 from netformer.errors import InputError
 from netformer.exports.onnx import onnx_model
 from netformer.sources.libraries import torch_source
+from netformer.tables.scaling import Target
 
 WHICH = ["wide", "mean", 0, 3]
 
 
 def with_classes(population, classes):
     """The same networks, of which an answer is the logit of the second of two classes."""
-    reading = replace(population.reading, classes=classes, target_center=0.0, target_scale=1.0)
+    reading = replace(population.reading, classes=classes, targets=(Target(population.target),))
     return replace(population, reading=reading)
 
 

@@ -16,6 +16,7 @@ from netformer import Population
 from netformer.errors import InputError
 from netformer.exports import explain
 from netformer.exports.formula import typical_row
+from netformer.tables.scaling import Target
 
 FEW = ("size", "age, in years", "stand", "firm", "grade", "seen", "far", "open")  # left out: three columns stay
 
@@ -334,7 +335,7 @@ def test_data_are_the_cells_and_the_forms_are_short():
     np.testing.assert_array_equal(plain.explain(X[:4]).data, X[:4])
     assert "5 columns, exact" in repr(plain.explain(X[:4]))
     assert repr(plain.explain(X[:0])) == "Explanation of 'price': 0 rows, 5 columns, exact"
-    page = replace(plain, reading=replace(plain.reading, target="<i>"))._repr_html_()
+    page = replace(plain, reading=replace(plain.reading, targets=(Target("<i>"),)))._repr_html_()
     assert page.count("<tr>") == 1 + len(plain)
     assert "<i>" not in page
     assert torch.isfinite(plain.expected_r2).all()

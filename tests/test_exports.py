@@ -58,7 +58,7 @@ def disagreement(bundle, which, format, folder, X):
     X = told_apart(format, X)
     path = folder / f"net_{which}_{format}.{SUFFIX.get(format, 'py')}"
     export(bundle, which, path, format, overwrite=True)
-    difference = np.abs(ANSWERS[format](path, X) - bundle.predict(X, which)).max() / bundle.reading.target_scale
+    difference = np.abs(ANSWERS[format](path, X) - bundle.predict(X, which)).max() / bundle.reading.targets[0].scale
     return difference, path.stat().st_size
 
 

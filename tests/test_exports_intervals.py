@@ -75,7 +75,7 @@ def from_program(path, population, table, coverage):
     header, *lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert header == "price,price_low,price_high"
     found = np.array([line.split(",") for line in lines], np.float64)
-    np.testing.assert_allclose(found[:, 0], population.predict(table), atol=1e-5 * population.reading.target_scale)
+    np.testing.assert_allclose(found[:, 0], population.predict(table), atol=1e-5 * population.reading.targets[0].scale)
     return found[:, 1:]
 
 
@@ -102,7 +102,7 @@ def test_every_format_has_the_intervals_of_the_population(tmp_path, population, 
     for coverage in COVERAGES:
         expected = population.predict_interval(rows, coverage)
         assert len(np.unique(np.diff(expected).round(6))) > 50
-        off = np.abs(answers(path, population, rows, coverage) - expected).max() / population.reading.target_scale
+        off = np.abs(answers(path, population, rows, coverage) - expected).max() / population.reading.targets[0].scale
         assert off < 1e-6, (coverage, off)
 
 
@@ -114,7 +114,7 @@ def test_onnx_with_single_inputs_has_them_too(tmp_path, rows):
     for coverage in COVERAGES[:-1]:
         found = from_onnx(tmp_path / "net.onnx", population, table, coverage, np.float32)
         expected = population.predict_interval(table, coverage)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * population.reading.target_scale)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * population.reading.targets[0].scale)
 
 
 def test_the_coverage_of_onnx_need_not_be_given(tmp_path, population, rows):
@@ -134,7 +134,7 @@ def test_the_coverage_of_onnx_need_not_be_given(tmp_path, population, rows):
 def test_objects_answer_with_quantiles(population, rows):
     quantiles = [0.001, 0.05, 0.5, 0.97]
     expected = population.predict_quantiles(rows, quantiles)
-    scale = population.reading.target_scale
+    scale = population.reading.targets[0].scale
     module = population.to_torch("wide")
     with torch.no_grad():
         x = module.encode(rows)

@@ -75,7 +75,7 @@ def test_every_format_agrees_with_the_bundle(tmp_path, rows, format):
         path = tmp_path / f"net_{which}.{suffix}"
         export(population, which, path, "c" if format == "program" else format)
         difference = np.abs(answers(path, population, shuffled) - population.predict(rows, which))
-        assert difference.max() < 1e-5 * population.reading.target_scale, which
+        assert difference.max() < 1e-5 * population.reading.targets[0].scale, which
 
 
 def test_the_reading_of_the_table_has_every_part():
@@ -108,7 +108,7 @@ def test_words_that_stood_for_a_gap_do_so_in_every_export_that_reads_text(tmp_pa
         answers = imported(path).load().predict(some)
     else:
         answers = READERS[format][1](path, population, some.assign(more="x"))
-    np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 * population.reading.target_scale)
+    np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 * population.reading.targets[0].scale)
 
 
 def test_sklearn_agrees(tmp_path, rows):
@@ -118,7 +118,7 @@ def test_sklearn_agrees(tmp_path, rows):
         expected = population.predict(rows, which)
         for pipeline in (imported(tmp_path / f"net{which}.py").load(), population.to_sklearn(which)):
             answers = pipeline.predict(rows[rows.columns[::-1]])
-            np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 * population.reading.target_scale)
+            np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 * population.reading.targets[0].scale)
 
 
 def test_onnx_reads_single_precision(tmp_path, rows):
@@ -132,7 +132,7 @@ def test_onnx_reads_single_precision(tmp_path, rows):
         export(population, which, tmp_path / f"net{which}.onnx", "onnx32")
         expected = population.predict(pd.DataFrame(table), which)
         answers = answers_of_onnx(tmp_path / f"net{which}.onnx", held)
-        np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 * population.reading.target_scale)
+        np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 * population.reading.targets[0].scale)
 
 
 def test_what_single_precision_blurs_is_refused(tmp_path):
@@ -218,7 +218,7 @@ def test_python_rows_may_be_lists_dicts_or_text(tmp_path, rows):
     population, some = mixed(), rows[:50]
     export(population, 0, tmp_path / "net.py", "numpy")
     module, expected = imported(tmp_path / "net.py"), population.predict(some, 0)
-    near = {"rtol": 0, "atol": 1e-5 * population.reading.target_scale}
+    near = {"rtol": 0, "atol": 1e-5 * population.reading.targets[0].scale}
     np.testing.assert_allclose(module.predict(some[list(population.columns)].values.tolist()), expected, **near)
     some.to_csv(tmp_path / "rows.csv", index=False)
     with (tmp_path / "rows.csv").open(newline="") as file:

@@ -12,7 +12,7 @@ from netformer.networks.stack import constant_network
 from netformer.tables.columns import Column
 from netformer.tables.inputs import Input
 from netformer.tables.reading import CUT, Reading, read
-from netformer.tables.scaling import SQUASH, squash
+from netformer.tables.scaling import SQUASH, Target, squash
 
 GRID = 2.0**-20  # deviations: multiples of it stay exact 1e8 deviations away from 0
 FAR, SMALL, LARGE = 2.0**27, 2.0**-40, 2.0**40  # 1.3e8 deviations, units of 9e-13 and 1.1e12
@@ -74,7 +74,7 @@ def test_columns_are_standardised_and_answers_undone():
     s = r / np.sqrt(1 + (r / SQUASH) ** 2)
     np.testing.assert_allclose(z, (s - s.mean(0)) / s.std(0), rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(t, (y - y.mean()) / y.std())
-    np.testing.assert_allclose(reading.answer(t), y)
+    np.testing.assert_allclose(reading.answers(t[:, None])[:, 0], y)
     assert (reading.columns, reading.target) == (("a", "b", "c", "d"), "e")
     assert reading.input_names == reading.columns
     assert read(X, y)[0].columns == ("x0", "x1", "x2", "x3")
@@ -154,7 +154,7 @@ def test_what_does_not_vary_is_zero(value):
     assert not z[:, 0].any()
     assert z[:, 1].std() == pytest.approx(1)
     assert not t.any()
-    assert np.array_equal(reading.answer(t), y)
+    assert np.array_equal(reading.answers(t[:, None])[:, 0], y)
     assert not reading.standardize(X)[:, 0].any()
 
 
@@ -212,7 +212,7 @@ MAPS = np.array([[-3.0, -3.0], [3.0, 3.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [
             {"inputs": (Input(0, "value"), Input(1, "mean", (1.0, 2.0)))},
             "one value for each level of its column and one",
         ),
-        ({"target_scale": np.inf}, "target_scale must be above 0 and finite"),
+        ({"targets": (Target("y", 0.0, np.inf),)}, "the scale of a target must be above 0 and finite"),
     ],
 )
 def test_parts_that_do_not_belong_together_are_named(change, text):

@@ -69,8 +69,8 @@ def test_the_page_of_a_table_lists_its_columns_and_how_far_each_moves_the_answer
     assert set(rows) == set(X.columns)
     z = reading.standardize(X)
     oil = z[:, at[1]]
-    assert rows["heat"][1] == cell(0.25 * reading.target_scale * float(np.ptp(oil)))
-    built = float(rows["built"][1]) / reading.target_scale / 0.5
+    assert rows["heat"][1] == cell(0.25 * reading.targets[0].scale * float(np.ptp(oil)))
+    built = float(rows["built"][1]) / reading.targets[0].scale / 0.5
     assert 0.9 * np.ptp(z[:, at[0]]) < built <= np.ptp(z[:, at[0]])
     assert [rows[name][1] for name in ("town", "since", "share")] == ["0.000"] * 3
     assert rows["id"][:3] == ["left out", "–", "a row number or an id"]
@@ -183,7 +183,7 @@ def test_the_table_of_units_adds_up_to_the_answer(scored):
         weight = stack.weight.clone()
         weight[:, -1, 1 + index] = 0
         without = replace(bundle, wide=Networks(stack.specs, weight)).predict(X, "wide")
-        assert adds[name] == pytest.approx(float((whole - without).std()), abs=1e-4 * bundle.reading.target_scale)
+        assert adds[name] == pytest.approx(float((whole - without).std()), abs=1e-4 * bundle.reading.targets[0].scale)
     hidden = [value for name, value in adds.items() if name.startswith("unit")]
     assert hidden
     assert len(z) == 60

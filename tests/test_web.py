@@ -27,7 +27,7 @@ TABLES = ("numbers", "mixed", "texts", "flats")
 @pytest.mark.parametrize("name", TABLES)
 def test_the_script_answers_as_python_does(name):
     population, rows = table(name)
-    near = {"rtol": 0, "atol": 1e-9 * population.reading.target_scale}
+    near = {"rtol": 0, "atol": 1e-9 * population.reading.targets[0].scale}
     formula = formula_of(population.reading, population.wide, population.intervals)
     page = page_data(formula, range(len(population.columns)))
     coverages = [0.02, 0.5, 0.9, 0.999]
@@ -54,7 +54,7 @@ def test_contributions_are_those_of_explain(which):
         positions(population, rows),
     )
     expected = population.explain(rows, which=which)
-    near = {"rtol": 0, "atol": 1e-9 * population.reading.target_scale}
+    near = {"rtol": 0, "atol": 1e-9 * population.reading.targets[0].scale}
     np.testing.assert_allclose(values, expected.values, **near)
     np.testing.assert_allclose(base, expected.base_values, **near)
     np.testing.assert_allclose(base + values.sum(1), population.predict(rows, which), **near)
@@ -72,14 +72,14 @@ def test_contributions_of_more_columns_add_up_and_are_near():
     fill = typical_row(population.reading).to_numpy()[0]
     rows[0], rows[1, 4:] = fill, fill[4:]
     base, values, errors = contributions(page, rows)
-    near = {"rtol": 0, "atol": 1e-9 * population.reading.target_scale}
+    near = {"rtol": 0, "atol": 1e-9 * population.reading.targets[0].scale}
     np.testing.assert_allclose(base + values.sum(1), population.predict(rows), **near)
     assert (values[0] == 0).all()
     assert (errors[:2] == 0).all()
     assert (errors[2:].max(1) > 0).all()
     exact = contributions(page | {"exact": 14}, rows)[1]
     np.testing.assert_allclose(values[1], exact[1], **near)
-    off = (values[2:] - exact[2:]) / np.maximum(errors[2:], 1e-12 * population.reading.target_scale)
+    off = (values[2:] - exact[2:]) / np.maximum(errors[2:], 1e-12 * population.reading.targets[0].scale)
     assert 0.5 < np.sqrt(np.square(off).mean()) < 1.5  # as far off as they say
     assert np.abs(off).max() < 5
 
@@ -92,7 +92,7 @@ def test_columns_without_a_field_stay_typical():
     (found,) = in_node(call, [page], positions(population, rows)[:, shown])
     held = pd.concat([typical_row(population.reading)] * len(rows), ignore_index=True)
     held = held.assign(street=rows["street"], size=rows["size"])
-    np.testing.assert_allclose(found, population.predict(held), atol=1e-9 * population.reading.target_scale)
+    np.testing.assert_allclose(found, population.predict(held), atol=1e-9 * population.reading.targets[0].scale)
     hidden = {step.column for step in formula_of(population.reading, population.wide).steps} - set(shown)
     assert hidden
     assert len(page["columns"]) == 2

@@ -24,7 +24,7 @@ def test_what_is_typed_is_answered_as_python_does(browser, tmp_path, name):
         assert population.reading.table[1].words == ("to ask",)
         assert "to ask" in list(rows.iloc[:10, 1])
     url = opened(browser, population, tmp_path)
-    near = {"rtol": 0, "atol": 1e-6 * population.reading.target_scale}
+    near = {"rtol": 0, "atol": 1e-6 * population.reading.targets[0].scale}
     np.testing.assert_allclose(
         browser.evaluate(SAID)[0], population.predict(typical_row(population.reading))[0], **near
     )
@@ -75,7 +75,7 @@ def test_cells_that_are_none_are_named_and_a_gap_is_a_gap(browser, tmp_path):
         typed(browser, stand, population.reading.table[stand], cell or None)
         assert remark in browser.evaluate(f"fields[{stand}].said.textContent").replace("−", "-")
         known = population.predict(typical.assign(stand=float(cell) if cell else np.nan))[0]
-        np.testing.assert_allclose(browser.evaluate(SAID)[0], known, atol=1e-6 * population.reading.target_scale)
+        np.testing.assert_allclose(browser.evaluate(SAID)[0], known, atol=1e-6 * population.reading.targets[0].scale)
         assert browser.evaluate(f"fields[{stand}].unknown.checked") == (cell != "1e6")
     browser.evaluate(f"fields[{stand}].unknown.click()")
     assert browser.evaluate(f"[row[{stand}], fields[{stand}].said.textContent]")[1] == ""
@@ -102,7 +102,7 @@ def test_the_curve_is_the_prediction_along_the_column_in_focus(browser, tmp_path
         if column.kind == "date":
             values = [pd.Timestamp(v).timestamp() for v in expected["value"]]
         found = browser.evaluate(f"{json.dumps(values)}.map(x => along(x).y)")
-        np.testing.assert_allclose(found, expected["prediction"], atol=1e-6 * population.reading.target_scale)
+        np.testing.assert_allclose(found, expected["prediction"], atol=1e-6 * population.reading.targets[0].scale)
 
 
 def test_of_many_levels_the_most_frequent_are_drawn(browser, tmp_path):

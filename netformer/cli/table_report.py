@@ -127,7 +127,7 @@ class _Along:
         found = bundle.outputs(points.reshape(-1, points.shape[2]), which)
         if bundle.classes:
             return probabilities(found).reshape(len(self.at), len(self.z), -1).mean(1)
-        return bundle.reading.answer(found[:, 0].reshape(len(self.at), -1).mean(1))
+        return bundle.reading.answers(found[:, :1].reshape(len(self.at), -1).mean(1)[:, None])[:, 0]
 
 
 def _alongs(bundle: Population, X: pd.DataFrame, z: np.ndarray, rows: int, grid: int) -> list[_Along]:

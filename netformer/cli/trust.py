@@ -158,7 +158,7 @@ def importances(bundle: Population, X: pd.DataFrame, y: np.ndarray) -> Section:
 def units(bundle: Population, X: pd.DataFrame) -> Section:
     """The wide network as a table of what it adds up: linear terms and hidden units, those that add most first."""
     formula, z = formula_of(bundle.reading, bundle.stack(OURS)), bundle.read(X)
-    scale, names, ends = bundle.reading.target_scale, bundle.reading.input_names, formula.outputs
+    scale, names, ends = bundle.reading.targets[0].scale, bundle.reading.input_names, formula.outputs
     labels = [str(label) for label in (bundle.classes if len(ends) > 1 else bundle.classes[1:])]
     terms: list[tuple[float, list[Cell]]] = []
 

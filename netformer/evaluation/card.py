@@ -120,7 +120,8 @@ def _target_prompts(netformer: NetFormer, tasks: Sequence[Task], seed: int) -> d
             made = netformer.generate(task.X[train], task.y[train], 4, target_r2=asked, random_state=seed)
             # In the standardised view, which R2 does not see: how a population answers in units of y decides nothing.
             x = torch.from_numpy(made.reading.standardize(task.X[test].astype(np.float64)))
-            y = torch.from_numpy(made.reading.standardize_target(task.y[test].astype(np.float64))).expand(4, -1)
+            t = made.reading.standardize_targets(task.y[test].astype(np.float64)[:, None])
+            y = torch.from_numpy(t[:, 0]).expand(4, -1)
             networks = Networks(made.networks.specs, made.networks.weight.double())
             score = r2(y, networks.predict(x[None]), torch.ones(y.shape, dtype=torch.bool))
             able = (made.expected_r2 - asked).abs() < 0.05

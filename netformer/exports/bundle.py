@@ -22,7 +22,6 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from netformer.errors import InputError
-from netformer.exports.classes import n_outputs_of
 from netformer.exports.intervals import LEVELS, Intervals
 from netformer.files import replacing
 from netformer.networks.specs import Specs
@@ -31,6 +30,7 @@ from netformer.tables.cells import DATE_FORMATS
 from netformer.tables.columns import Column
 from netformer.tables.inputs import PERIODS, Input
 from netformer.tables.reading import Reading
+from netformer.tables.scaling import Target
 
 FORMAT = 6  # 6: classes
 _SHOWN = 200  # characters of a value that is wrong
@@ -63,7 +63,7 @@ def write_folder(
         raise InputError(f"{folder} must be a new or an empty folder; remove it or choose another name")
     tensors = {
         "maps": torch.from_numpy(reading.maps.copy()),
-        "target": torch.tensor([reading.target_center, reading.target_scale], dtype=torch.float64),
+        "target": _several(torch.from_numpy(np.stack([reading.centers, reading.scales], 1))),
         "expected_r2": expected_r2.float(),
     }
     for name, stack in (("networks", networks), ("wide", wide)):
@@ -84,6 +84,11 @@ def write_folder(
         partial.mkdir()
         (partial / _TENSORS).write_bytes(data)
         (partial / _JSON).write_text(text + "\n", encoding="utf-8")
+
+
+def _several(parts: Tensor) -> Tensor:
+    """What is kept of each target: of one alone without that dimension, the first."""
+    return parts[0] if len(parts) == 1 else parts
 
 
 def is_groups(folder: str | Path) -> bool:
@@ -112,11 +117,9 @@ def read_folder(
     except SafetensorError as error:
         raise InputError(f"{folder / _TENSORS} must be a safetensors file, found: {error}") from None
     try:
-        maps, target = (_tensor(tensors, name, torch.float64, dims) for name, dims in (("maps", 2), ("target", 1)))
-        if target.shape != (2,):
-            raise InputError(f"target must be center and scale, found shape {tuple(target.shape)}")
-        reading = _reading_of(described["reading"], maps.numpy(), float(target[0]), float(target[1]))
-        outputs = n_outputs_of(len(reading.classes))
+        maps = _tensor(tensors, "maps", torch.float64, 2)
+        reading = _reading_of(described["reading"], maps.numpy(), tensors)
+        outputs = reading.n_outputs
         wide = _stack_of(tensors, "wide", outputs) if any(name.startswith("wide.") for name in tensors) else None
         expected = _tensor(tensors, "expected_r2", torch.float32, 1)
         networks = _stack_of(tensors, "networks", outputs)
@@ -144,7 +147,7 @@ def _described(reading: Reading) -> dict[str, Any]:
     return {
         "table": [asdict(column) for column in reading.table],
         "inputs": [asdict(one) for one in reading.inputs],
-        "target": reading.target,
+        "target": reading.targets[0].name if len(reading.targets) == 1 else [one.name for one in reading.targets],
         "given": list(reading.given),
         "left_out": [list(pair) for pair in reading.left_out],
         "notes": list(reading.notes),
@@ -152,7 +155,18 @@ def _described(reading: Reading) -> dict[str, Any]:
     }
 
 
-def _reading_of(described: dict[str, Any], maps: np.ndarray, center: float, scale: float) -> Reading:
+def _targets_of(names: Any, tensors: Mapping[str, Tensor]) -> tuple[Target, ...]:
+    """The targets under these names: one, or a list of several."""
+    one = isinstance(names, str)
+    _require(one or (isinstance(names, list) and len(names) > 1), "target", "a name, or a list of several", names)
+    units = _tensor(tensors, "target", torch.float64, 1 if one else 2)
+    listed = (names,) if one else _texts(names, "target")
+    if units.shape != ((2,) if one else (len(listed), 2)):
+        raise InputError(f"target must be center and scale of each, found shape {tuple(units.shape)}")
+    return tuple(Target(name, *unit) for name, unit in zip(listed, units.view(-1, 2).tolist(), strict=True))
+
+
+def _reading_of(described: dict[str, Any], maps: np.ndarray, tensors: Mapping[str, Tensor]) -> Reading:
     """The reading of `_described`. Raises InputError for values that no reading has."""
     _require(set(described) == _READING, "reading", f"an object of {', '.join(sorted(_READING))}", described)
     table = tuple(_column(one) for one in _list(described["table"], "table"))
@@ -161,9 +175,9 @@ def _reading_of(described: dict[str, Any], maps: np.ndarray, center: float, scal
     pairs = [_texts(pair, "left_out") for pair in _list(described["left_out"], "left_out")]
     _require(all(len(pair) == 2 for pair in pairs), "left_out", "pairs of a column and a reason", pairs)
     left_out = tuple((name, reason) for name, reason in pairs)
-    _require(isinstance(described["target"], str), "target", "a name", described["target"])
+    targets = _targets_of(described["target"], tensors)
     classes = _labels(described["classes"])
-    reading = Reading(table, inputs, maps, described["target"], center, scale, given, left_out, notes, classes)
+    reading = Reading(table, inputs, maps, targets, given, left_out, notes, classes)
     crossed = reading.low > reading.high
     _require(not crossed.any(), "low of an input", "at most high", list(np.array(reading.input_names)[crossed]))
     names = [*reading.columns, *(name for name, _ in left_out)]

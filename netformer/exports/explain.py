@@ -131,8 +131,8 @@ def explained(
             some, variance = _body_values(body, head, z, reference, [owns[index] for index in read], design)
             values[:, read] += some
             variances[:, read] += variance
-    base = np.repeat(reading.answer(formula.inner(reference)).mean(0)[None], len(z), 0)
-    values, error = values * reading.target_scale, np.sqrt(variances) * reading.target_scale
+    base = np.repeat(reading.answers(formula.inner(reference)).mean(0)[None], len(z), 0)
+    values, error = values * reading.scales, np.sqrt(variances) * reading.scales
     if base.shape[1] == 1:
         values, error, base = values[:, :, 0], error[:, :, 0], base[:, 0]
     cells, names = _cells(reading, X), list(reading.columns)
@@ -244,7 +244,7 @@ def _errors(reading: Reading, y: Any, count: int) -> tuple[Callable[[np.ndarray]
             raise InputError(f"y must be a label per row of X, of at least 2 rows and classes, got {len(codes)}")
         share = np.bincount(codes) / len(codes)
         return (lambda logits: log_loss(logits, codes)), float(-np.log(share[codes]).mean())
-    t = reading.standardize_target(_target(y, count))
+    t = reading.standardize_targets(_target(y, count)[:, None])[:, 0]
     return (lambda answers: np.square(t - answers[:, 0])), float(t.var())
 
 
@@ -279,7 +279,7 @@ def dependence(
         z = reference.copy()
         z[:, own] = moved
         answers = formula.inner(z)
-        predicted.append((probabilities(answers) if reading.classes else reading.answer(answers)).mean(0))
+        predicted.append((probabilities(answers) if reading.classes else reading.answers(answers)).mean(0))
     found = pd.DataFrame(np.array(predicted), columns=list(reading.classes) or ["prediction"])
     found.insert(0, "value", cells, allow_duplicates=True)  # a class may have this label
     return found

@@ -136,7 +136,7 @@ class Groups:
         column, and as `Population.predict` does.
         """
         group, z = self._read(X)
-        return self.whole.reading.answer(self._answers(group, z))
+        return self.whole.reading.answers(self._answers(group, z)[:, None])[:, 0]
 
     def predict_quantiles(self, X: Any, quantiles: Any) -> Float[np.ndarray, "rows q"]:
         """Quantiles of the target for each row, in its units, from the errors of each group's rows left out. X: as in
@@ -150,7 +150,9 @@ class Groups:
         scale = np.exp(np.clip(logs, *spread.bounds)) * np.append(self.scale, 1.0)[group]
         known = replace(spread, scores=self.scores).scores_at(wanted), spread.scores_at(wanted)
         scores = np.where((group < len(self))[:, None], *known)
-        return self.whole.reading.answer(self._answers(group, z)[:, None] + scale[:, None] * scores)
+        return self.whole.reading.answers((self._answers(group, z)[:, None] + scale[:, None] * scores)[..., None])[
+            ..., 0
+        ]
 
     def predict_interval(self, X: Any, coverage: Any = 0.9) -> Float[np.ndarray, "rows 2"]:
         """The least and the largest target of each row that are to be expected, as in `Population.predict_interval`."""

@@ -131,6 +131,9 @@ class DeliveredNetwork(nn.Module):
     `predict_quantiles` and `predict_interval`; scales: the same hidden layers, with the output layers of the scale.
     """
 
+    unit: Tensor  # scale of each target
+    center: Tensor
+
     def __init__(self, reading: Reading, stack: Networks, intervals: Intervals | None = None) -> None:
         super().__init__()
         double = Networks(stack.specs, stack.weight.double())
@@ -146,6 +149,8 @@ class DeliveredNetwork(nn.Module):
         self.inputs = Inputs(fills_of(reading), gaps_of(reading), steps_of(reading))
         self.classes = Classes(reading.classes) if reading.classes else None
         self.reading = reading
+        for name, values in (("unit", reading.scales), ("center", reading.centers)):
+            self.register_buffer(name, torch.from_numpy(values), persistent=False)
         self.levels = {column.name: column.levels for column in reading.table if column.kind == "category"}
 
     def encode(self, X: Any) -> Float[Tensor, "rows columns"]:
@@ -164,7 +169,7 @@ class DeliveredNetwork(nn.Module):
     def _answer(self, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows answers"]:
         if self.classes is not None:
             return self.classes(_mean(self.networks, z))
-        return _mean(self.networks, z) * self.reading.target_scale + self.reading.target_center
+        return _mean(self.networks, z) * self.unit + self.center
 
     def predict_proba(self, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows classes"]:
         """The probability of each class in every row. Raises InputError for a target of numbers."""
@@ -187,7 +192,7 @@ class DeliveredNetwork(nn.Module):
             raise InputError("there are no intervals here: they belong to the wide network of a fitted table")
         z = self.inputs(x)
         off = self.quantiles(_mean(self.scales, z)[:, 0], quantiles)
-        return self._answer(z) + off * self.reading.target_scale
+        return self._answer(z) + off * self.unit
 
     def predict_interval(self, x: Float[Tensor, "rows columns"], coverage: float = COVERAGE) -> Float[Tensor, "rows 2"]:
         """The least and the largest target to be expected of each row: it lies between them with this probability."""

@@ -67,9 +67,9 @@ def onnx_model(formula: Formula, single: bool = False) -> Any:
     if reading.classes:
         found = _classified(graph, y, reading.classes, (_free("label", names), _free("probabilities", names)))
     else:
-        y = graph.node("Mul", y, graph.constant(reading.target_scale))
+        y = graph.node("Mul", y, graph.constant(reading.scales))
         outputs = [_free("y", names)]
-        graph.node("Add", y, graph.constant(reading.target_center), output=outputs[0])
+        graph.node("Add", y, graph.constant(reading.centers), output=outputs[0])
         found = [helper.make_tensor_value_info(outputs[0], TensorProto.DOUBLE, ["rows", 1])]
     if formula.spread is not None:
         coverage, low, high = (_free(name, names) for name in ("coverage", "low", "high"))
@@ -138,7 +138,7 @@ def _interval(graph: _Graph, formula: Formula, joined: str, answer: str, coverag
     assert spread is not None
     least, largest = map(graph.constant, spread.bounds)
     log = graph.node("Min", graph.node("Max", _answer(graph, joined, [spread]), least), largest)
-    scale = graph.node("Mul", graph.node("Exp", log), graph.constant(formula.reading.target_scale))
+    scale = graph.node("Mul", graph.node("Exp", log), graph.constant(formula.reading.scales))
     share = graph.node("Cast", coverage, to=TensorProto.DOUBLE)
     one = graph.constant(1.0)
     odds = graph.node("Div", graph.node("Add", one, share), graph.node("Sub", one, share))

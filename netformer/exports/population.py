@@ -19,7 +19,7 @@ from torch import Tensor
 
 from netformer.errors import InputError
 from netformer.exports.bundle import read_folder, write_folder
-from netformer.exports.classes import labels_of, most_probable, n_outputs_of, probabilities
+from netformer.exports.classes import labels_of, most_probable, probabilities
 from netformer.exports.explain import Explanation, dependence, explained, importances
 from netformer.exports.formula import Formula, formula_of
 from netformer.exports.intervals import Intervals, ends_of, quantiles_of
@@ -60,7 +60,7 @@ class Population:
         n = len(self.networks)
         if n < 1:
             raise InputError("networks must hold at least 1 network, got 0")
-        outputs = n_outputs_of(len(self.classes))
+        outputs = self.reading.n_outputs
         for name, stack in (("networks", self.networks), ("wide", self.wide)):
             if stack is not None:
                 _check_stack(name, stack, len(self.reading.inputs))
@@ -152,7 +152,8 @@ class Population:
         """
         if self.classes:
             return labels_of(self.classes)[most_probable(self.outputs(self.read(X), which))]
-        return self.reading.answer(self.standard_answers(self.read(X), which))
+        answers = self.reading.answers(self.outputs(self.read(X), which))
+        return answers if len(self.reading.targets) > 1 else answers[..., 0]
 
     def predict_proba(self, X: Any, which: int | str | None = None) -> Float[np.ndarray, "*n rows classes"]:
         """The probability of each of `classes` in every row. X, which: as in `predict`. Raises InputError for a target
@@ -196,7 +197,7 @@ class Population:
         logs = replace(self, wide=self.intervals.scale_of(self.wide), intervals=None).standard_answers(z, "wide")
         scale = np.exp(np.clip(logs, *self.intervals.bounds))
         t = self.standard_answers(z, "wide")[:, None] + scale[:, None] * self.intervals.scores_at(wanted)
-        return self.reading.answer(t)
+        return self.reading.answers(t[..., None])[..., 0]
 
     def predict_interval(self, X: Any, coverage: Any = 0.9) -> Float[np.ndarray, "rows 2"]:
         """The least and the largest target of each row that are to be expected: a new row lies between them with
@@ -312,7 +313,8 @@ class Population:
 
     def named(self, columns: Sequence[str] | None = None, target: str | None = None, **about: Any) -> Population:
         """The same under other names (None: as they are), with more in `about`."""
-        reading = self.reading.named(columns or self.columns, self.target if target is None else target)
+        names = [one.name for one in self.reading.targets] if target is None else [target]
+        reading = self.reading.named(columns or self.columns, names)
         return replace(self, reading=reading, about=self.about | about)
 
     def save(self, folder: str | Path) -> None:

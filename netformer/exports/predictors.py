@@ -6,6 +6,7 @@ from dataclasses import astuple
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -119,8 +120,9 @@ def predictor_of(reading: Reading, stack: Networks, intervals: Intervals | None 
     if reading.classes:
         return sklearn_classifier(layers, reading.classes)
     weight, bias, activation = layers[-1]
-    bias = weight.new_zeros(1) if bias is None else bias
-    layers[-1] = (weight * reading.target_scale, bias * reading.target_scale + reading.target_center, activation)
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    scales, centers = torch.from_numpy(reading.scales), torch.from_numpy(reading.centers)
+    layers[-1] = (weight * scales.unsqueeze(1), bias * scales + centers, activation)
     return sklearn_regressor(layers)
 
 
@@ -141,7 +143,7 @@ def expressible(stack: Networks) -> bool:
 
 def _network_regressor(formula: Formula) -> NetworkRegressor:
     bodies = _bodies(formula)
-    units, spread = (formula.reading.target_center, formula.reading.target_scale), formula.spread
+    units, spread = (formula.reading.targets[0].center, formula.reading.targets[0].scale), formula.spread
     if spread is None:
         return NetworkRegressor(bodies, _last(formula.outputs[0]), units)
     return NetworkRegressor(

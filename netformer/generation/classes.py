@@ -34,7 +34,7 @@ from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks, concatenate, constant_network
 from netformer.ridge import prior_scale
 from netformer.tables.columns import MIN_FREQUENCY
-from netformer.tables.reading import CUT, read_classes
+from netformer.tables.reading import CUT, MOST_MEANS, read_classes
 
 PENALTIES = torch.logspace(-1, 2, 7, dtype=torch.float64)
 FOLDS = 5
@@ -44,7 +44,6 @@ LEAST_WEIGHT = 1e-3  # of a penalty that is solved on all rows
 FOLD_ROWS = 2048  # that choose among penalties, at most
 SOLVED_ROWS = 65_536  # that the output layer is solved on, at most
 LEAST_OF_ROW = 1e-6  # of the mean weight: what a row counts at least
-MOST_MEANS = 6  # classes whose shares among its rows a level of many levels is read as
 
 
 def deliver_classes(

@@ -144,7 +144,8 @@ class NetFormerRegressor(RegressorMixin, Fitted):
     def _keep(self, population: Population) -> None:
         super()._keep(population)
         self.noise_ = float(population.about.get("noise", 0.0))
-        self.target_center_, self.target_scale_ = population.reading.target_center, population.reading.target_scale
+        (units,) = population.reading.targets
+        self.target_center_, self.target_scale_ = units.center, units.scale
 
     def predict(
         self, X: Any, return_std: bool = False, quantiles: Any = None

@@ -186,7 +186,7 @@ def _outputs(formula: Formula, read: str) -> tuple[list[str], str, str]:
     array, and the one that answers. Of two classes the logit of the first is 0."""
     reading, count = formula.reading, len(formula.reading.classes)
     if not count:
-        answer = f"y * {double_text(reading.target_scale)} + {double_text(reading.target_center)}"
+        answer = f"y * {double_text(reading.targets[0].scale)} + {double_text(reading.targets[0].center)}"
         return (
             [f"    double y = {read.format('0')};", "    int p = 1;"],
             "    p = dot(p, {}, {}, &y);",
@@ -202,7 +202,7 @@ def _spread(formula: Formula) -> tuple[list[str], list[str]]:
     if (spread := formula.spread) is None:
         return [], []
     logits = [math.log(level / (1 - level)) for level in LEVELS]
-    scales = [spread.bias, *spread.bounds, formula.reading.target_scale]
+    scales = [spread.bias, *spread.bounds, formula.reading.targets[0].scale]
     lines = [
         "/* for intervals: the output layer of the logarithm of the scale, scores; its bias and bounds, the unit */"
     ]

@@ -146,7 +146,7 @@ def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]
         described["target"] |= {"classes": list(reading.classes)}
         described["outputs"] = [_output(one) for one in outputs]
     else:
-        described["target"] |= {"center": reading.target_center, "scale": reading.target_scale}
+        described["target"] |= {"center": reading.targets[0].center, "scale": reading.targets[0].scale}
         for body, head in zip(bodies, outputs[0].heads, strict=True):
             body["head"] = _numbers(head)
         described |= {"skip": _numbers(outputs[0].skip), "bias": float(f"{outputs[0].bias:.9g}")}

@@ -197,7 +197,8 @@ def _form(form: str) -> str:
 
 def unit_lines(reading: Reading) -> list[str]:
     """Center and scale of the target."""
-    return [f"TARGET_CENTER, TARGET_SCALE = {reading.target_center!r}, {reading.target_scale!r}"]
+    (one,) = reading.targets
+    return [f"TARGET_CENTER, TARGET_SCALE = {one.center!r}, {one.scale!r}"]
 
 
 def step_lines(reading: Reading) -> list[str]:

@@ -96,6 +96,7 @@ def page_data(formula: Formula, shown: Sequence[int]) -> dict[str, Any]:
             [layer.activation, _coded(weight), _coded(layer.bias)] for layer, weight in zip(body, weights, strict=True)
         ]
         bodies.append({"reads": reads.tolist(), "layers": layers})
+    (one,) = reading.targets
     data = {
         "columns": [_field(reading, index, typical) for index in shown],
         "inputs": steps,
@@ -103,7 +104,7 @@ def page_data(formula: Formula, shown: Sequence[int]) -> dict[str, Any]:
         "squash": SQUASH,
         "bodies": bodies,
         "outputs": [_output(one) for one in formula.outputs],
-        "target": {"name": reading.target, "center": reading.target_center, "scale": reading.target_scale},
+        "target": {"name": one.name, "center": one.center, "scale": one.scale},
         "exact": MOST_EXACT,
         "sets": SETS,
         "least_pairs": LEAST_PAIRS,

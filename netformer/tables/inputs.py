@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from netformer.tables.columns import MIN_FREQUENCY, Column, stand_ins, together
+from netformer.tables.scaling import center_and_scale, standard
 
 MOST_SHOWN = 10  # levels of a category that get an input each
 LEAST_ROWS = 3  # of a level that gets one
@@ -31,6 +32,7 @@ CODES = 2.0  # standard errors by which codes must be better than a smooth curve
 FOLDS = 5
 KINDS = ("value", "level", "mean", "missing", "other")  # of inputs, as the model hears of them
 PERIODS = {"year": 365.2425 * 86400.0, "week": 7 * 86400.0, "day": 86400.0}
+TELLING = 0.999  # R2 by leave-one-out of one column alone, above which it looks like the target itself
 LEAST_PERIODS = {"year": 0.5, "week": 2.0, "day": 2.0}  # that the dates must span
 
 
@@ -260,3 +262,28 @@ def left_out(inputs: Sequence[np.ndarray], t: Float[np.ndarray, " rows"]) -> Flo
     leverage = np.square(basis).sum(1) + 1 / len(t)
     residual = t - t.mean() - basis @ (basis.T @ t)
     return np.square(residual / np.maximum(1 - leverage, 1e-12))
+
+
+def telling(
+    columns: Sequence[str],
+    inputs: Sequence[Input],
+    numbers: Float[np.ndarray, "rows inputs"],
+    targets: Sequence[Float[np.ndarray, " rows"]],
+    what: str,
+) -> tuple[str, ...]:
+    """A sentence for each column whose value is a target in disguise, as it stands in the table: not squashed.
+
+    columns: names of those that inputs are of. targets: standardised. what: they are, in words.
+    """
+    found = []
+    center, scale, _ = center_and_scale(numbers)
+    varying = [t for t in targets if t.any()]
+    for i, one in enumerate(inputs):
+        column = [standard(numbers[:, i], center[i], scale[i])]
+        r2 = max((1 - left_out(column, t).mean() for t in varying), default=0.0) if one.part == "value" else 0.0
+        if r2 > TELLING:
+            found.append(
+                f"{columns[one.column]!r} alone predicts {what} with an R2 of {r2:.4f}; drop it if "
+                "it is not known before the target is"
+            )
+    return tuple(found)

@@ -9,7 +9,7 @@ Columns give inputs (`inputs`), and each input x becomes
 so that one wrong cell moves no other row, and a row beyond what was seen is read as one at the edge. Columns without
 tails are 1,000 times nearer to 0, where the squash is straight (`scaling.LIGHT`): it would cost them a little.
 
-    answer = t * target_scale + target_center
+    answer = t * scale + center        of each target
 
 All in float64, the center first: a column may lie 1e8 deviations away from 0. What is written for a table carries this.
 """
@@ -36,33 +36,30 @@ from netformer.tables.columns import (
     together,
     usable,
 )
-from netformer.tables.inputs import Input, inputs_of, kinds_of, left_out
-from netformer.tables.scaling import center_and_scale, maps_of, squash, standard
+from netformer.tables.inputs import Input, inputs_of, kinds_of, telling
+from netformer.tables.scaling import Target, center_and_scale, directions, maps_of, squash, standard
 
 CUT = 6.0  # of a standardised input
-TELLING = 0.999  # R2 by leave-one-out of one column alone, above which it looks like the target itself
 SHOWN = 6  # names in a line of what a reading says of itself
+MOST_MEANS = 6  # targets, or classes, whose means among its rows a level of many levels is read as
 MAPS = ("low", "high", "center", "scale", "shift", "spread")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reading:
-    """The columns a network reads, its inputs, and the units of the target.
+    """The columns a network reads, its inputs, and the units of the targets.
 
     table: the columns in use. inputs: what is made of them. maps: (6, inputs) finite float64, in the order of MAPS;
-    scale and spread above 0. target: its name. target_center, target_scale: in units of the target. given: names of all
-    columns of the table that was fitted, in its order; empty for those of `table`. left_out: name and reason of each
-    column that is not in use. notes: sentences on what looked wrong. classes: labels of the target's classes in order,
-    with center 0 and scale 1; none of a target of numbers. Raises InputError for parts that do not belong
-    together.
+    scale and spread above 0. targets: one or more, in the order of the outputs. given: names of all columns of the
+    table that was fitted, in its order; empty for those of `table`. left_out: name and reason of each column that is
+    not in use. notes: sentences on what looked wrong. classes: labels of the classes of the one target in order, with
+    center 0 and scale 1; none of numbers. Raises InputError for parts that do not belong together.
     """
 
     table: tuple[Column, ...]
     inputs: tuple[Input, ...]
     maps: Float[np.ndarray, "6 inputs"]
-    target: str = "y"
-    target_center: float = 0.0
-    target_scale: float = 1.0
+    targets: tuple[Target, ...] = (Target("y"),)
     given: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -80,9 +77,9 @@ class Reading:
             raise InputError(f"maps must be {(len(MAPS), f)} finite float64, got {self.maps.dtype} {self.maps.shape}")
         if not ((self.scale > 0).all() and (self.spread > 0).all()):
             raise InputError("scale and spread must be above 0")
-        if not (0 < self.target_scale < np.inf and np.isfinite(self.target_center)):
-            raise InputError("target_scale must be above 0 and finite, target_center finite")
-        if self.classes and (len(set(self.classes)) < max(2, len(self.classes)) or self.target_scale != 1):
+        if not self.targets or not all(0 < one.scale < np.inf and np.isfinite(one.center) for one in self.targets):
+            raise InputError("the scale of a target must be above 0 and finite, its center finite")
+        if self.classes and (len(set(self.classes)) < max(2, len(self.classes)) or (self.scales != [1.0]).any()):
             raise InputError(f"classes must be at least two, none of them twice, got {self.classes!r}")
 
     def __repr__(self) -> str:
@@ -98,6 +95,26 @@ class Reading:
     def columns(self) -> tuple[str, ...]:
         """Names of the columns in use, in the order in which they are read."""
         return tuple(column.name for column in self.table)
+
+    @property
+    def target(self) -> str:
+        """The name of the target; of several all, with commas between them."""
+        return ", ".join(one.name for one in self.targets)
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of a network: one per target; of two classes 1, of more one per class."""
+        return len(self.targets) if len(self.classes) <= 2 else len(self.classes)
+
+    @property
+    def centers(self) -> Float[np.ndarray, " targets"]:
+        """The center of each target."""
+        return np.array([one.center for one in self.targets])
+
+    @property
+    def scales(self) -> Float[np.ndarray, " targets"]:
+        """The scale of each target."""
+        return np.array([one.scale for one in self.targets])
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -172,13 +189,13 @@ class Reading:
             self.spread
         )
 
-    def standardize_target(self, y: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
-        """(y - target_center) / target_scale."""
-        return standard(y, self.target_center, self.target_scale)
+    def standardize_targets(self, y: Float[np.ndarray, "rows targets"]) -> Float[np.ndarray, "rows targets"]:
+        """(y - center) / scale, of each target."""
+        return standard(y, self.centers, self.scales)
 
-    def answer(self, t: Float[np.ndarray, "*n rows"]) -> Float[np.ndarray, "*n rows"]:
-        """Standardised answers in units of the target."""
-        return t * self.target_scale + self.target_center
+    def answers(self, t: Float[np.ndarray, "*n targets"]) -> Float[np.ndarray, "*n targets"]:
+        """Standardised answers in units of the targets."""
+        return t * self.scales + self.centers
 
     def outside(self, X: Any) -> dict[str, int]:
         """Columns of a table with cells beyond what was fitted, and how many: numbers out of range, levels that
@@ -216,43 +233,52 @@ class Reading:
         )
         return replace(self, table=tuple(known))
 
-    def named(self, columns: Sequence[str], target: str) -> Reading:
-        """The same under other names. columns: of those in use."""
+    def named(self, columns: Sequence[str], targets: Sequence[str]) -> Reading:
+        """The same under other names. columns: of those in use. Raises InputError for another number of targets."""
+        if len(targets) != len(self.targets):
+            raise InputError(f"target must be a name for each of {len(self.targets)} targets, got {len(targets)}")
+        ends = tuple(replace(one, name=str(name)) for one, name in zip(self.targets, targets, strict=True))
         pairs = zip(self.table, columns, strict=True)
         given = dict(zip(self.columns, columns, strict=True))
         table = tuple(replace(column, name=str(name)) for column, name in pairs)
-        return replace(self, table=table, target=target, given=tuple(given.get(name, name) for name in self.given))
+        return replace(self, table=table, targets=ends, given=tuple(given.get(name, name) for name in self.given))
 
 
 def read(
     X: Any,
     y: Any,
     columns: Sequence[str] | None = None,
-    target: str = "y",
+    target: str | Sequence[str] = "y",
     min_frequency: int = MIN_FREQUENCY,
-) -> tuple[Reading, Float[np.ndarray, "rows inputs"], Float[np.ndarray, " rows"]]:
-    """The reading of a table, its inputs and its target in it: mean 0 and deviation 1, not cut.
+) -> tuple[Reading, Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows ..."]]:
+    """The reading of a table, its inputs and its target in it: mean 0 and deviation 1, not cut, in the shape of y.
 
-    X: a DataFrame of pandas, polars or pyarrow, or an array (rows, columns); gaps are None or nan. y: (rows,), numbers.
-    columns: names of an array's columns, None for x0, x1, ... Of a DataFrame, columns that say nothing (constant, row
-    numbers, text that differs in every row, copies) are left out; an array keeps them, and what does not vary (`FLAT`)
-    is 0, as is such a target. min_frequency: rows of a level that is kept (`inputs.frequent`), at least 1.
+    X: a DataFrame of pandas, polars or pyarrow, or an array (rows, columns); gaps are None or nan. y: (rows,), numbers,
+    or (rows, targets). columns: names of an array's columns, None for x0, x1, ... Of a DataFrame, columns that say
+    nothing (constant, row numbers, text that differs in every row, copies) are left out; an array keeps them, and what
+    does not vary (`FLAT`) is 0, as is such a target. target: its name, or one for each; of several y stands for y0, y1,
+    .. min_frequency: rows of a level that is kept (`inputs.frequent`), at least 1.
     Raises InputError for other shapes, fewer than 2 rows, infinite values, a target with gaps, and a table of which no
     column can be used.
     """
     y = np.asarray(y, np.float64)
     names, cells = cells_of(X, columns)
-    if not cells or y.ndim != 1 or any(len(cell) != len(y) for cell in cells) or len(y) < 2:
+    if not cells or not 1 <= y.ndim <= 2 or not y.size or any(len(cell) != len(y) for cell in cells) or len(y) < 2:
         rows = len(cells[0]) if cells else 0
         raise InputError(
             f"X must be (rows, features) and y (rows,) with at least 2 rows, got {(rows, len(cells))}, {y.shape}"
         )
     if not np.isfinite(y).all():
         raise InputError("y must be finite; drop the rows without a target first")
-    (center,), (scale,), (flat,) = center_and_scale(y[:, None])
-    t = standard(y, center, scale) * (not flat)
-    units = {"target": target, "target_center": float(center), "target_scale": float(scale)}
-    return *_read(names, cells, is_frame(X), [t], min_frequency, **units), t
+    every = y.reshape(len(y), -1)
+    named = [target] if isinstance(target, str) else list(target)
+    if len(named) < every.shape[1]:
+        named = [f"{named[0]}{k}" for k in range(every.shape[1])]
+    center, scale, flat = center_and_scale(every)
+    t = standard(every, center, scale) * ~flat
+    ends = tuple(map(Target, named, center.tolist(), scale.tolist()))
+    shown = [np.ascontiguousarray(one) for one in directions(t, MOST_MEANS).T]
+    return *_read(names, cells, is_frame(X), shown, min_frequency, ends), t.reshape(y.shape)
 
 
 def read_classes(
@@ -269,7 +295,7 @@ def read_classes(
     names, cells = cells_of(X, columns)
     if not cells or any(len(cell) != targets.shape[1] for cell in cells) or targets.shape[1] < 2:
         raise InputError(f"X must be (rows, features) with a label per row, of at least 2, got {targets.shape[1]}")
-    return _read(names, cells, is_frame(X), list(targets), min_frequency, target=target, classes=classes)
+    return _read(names, cells, is_frame(X), list(targets), min_frequency, (Target(target),), classes)
 
 
 def _read(
@@ -278,9 +304,10 @@ def _read(
     framed: bool,
     targets: Sequence[Float[np.ndarray, " rows"]],
     min_frequency: int,
-    **units: Any,
+    ends: tuple[Target, ...],
+    classes: tuple[Any, ...] = (),
 ) -> tuple[Reading, Float[np.ndarray, "rows inputs"]]:
-    """The reading and its inputs. units: fields of `Reading` on the target."""
+    """The reading and its inputs. targets: by which inputs are decided, standardised. ends, classes: those read."""
     used, reasons = usable(names, cells, framed, min_frequency)
     if not used:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4])
@@ -302,9 +329,12 @@ def _read(
     order = sorted(range(len(inputs)), key=lambda i: _is_extra(table, inputs[i]))
     inputs, made = [inputs[i] for i in order], np.stack([fitted[i] for i in order], 1)
     maps, flat = maps_of(made, [one.values for one in inputs])
-    reading = Reading(tuple(table), tuple(inputs), maps, given=names, left_out=tuple(reasons.items()), **units)
+    reading = Reading(tuple(table), tuple(inputs), maps, ends, names, tuple(reasons.items()), classes=classes)
     z = np.where(flat, 0.0, reading.scaled(made))
-    return replace(reading, notes=_telling(reading, made, targets)) if framed else reading, z
+    if not framed:
+        return reading, z
+    what = "a class of " * bool(classes) + " or ".join(repr(one.name) for one in ends)
+    return replace(reading, notes=telling(reading.columns, inputs, made, targets, what)), z
 
 
 def _first(names: Sequence[str]) -> str:
@@ -314,22 +344,3 @@ def _first(names: Sequence[str]) -> str:
 
 def _is_extra(table: Sequence[Column], one: Input) -> bool:
     return one.part != "value" and table[one.column].kind != "category"
-
-
-def _telling(
-    reading: Reading, numbers: Float[np.ndarray, "rows inputs"], targets: Sequence[Float[np.ndarray, " rows"]]
-) -> tuple[str, ...]:
-    """A sentence for each column whose value is the target in disguise, as it stands in the table: not squashed."""
-    found = []
-    center, scale, _ = center_and_scale(numbers)
-    varying = [t for t in targets if t.any()]
-    for i, one in enumerate(reading.inputs):
-        column = [standard(numbers[:, i], center[i], scale[i])]
-        r2 = max((1 - left_out(column, t).mean() for t in varying), default=0.0) if one.part == "value" else 0.0
-        if r2 > TELLING:
-            what = f"a class of {reading.target!r}" if reading.classes else repr(reading.target)
-            found.append(
-                f"{reading.columns[one.column]!r} alone predicts {what} with an R2 of {r2:.4f}; drop it if "
-                "it is not known before the target is"
-            )
-    return tuple(found)

@@ -1,8 +1,10 @@
-"""Scaling: center and scale of columns, plain or robust, and the squash that bounds what one cell is worth."""
+"""Scaling: center and scale of columns and targets, plain or robust, and the squash that bounds what one cell is
+worth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -13,6 +15,16 @@ STRAIGHT = 1000.0  # times the scale of such a column, so that the squash bends 
 FARTHEST = 1e9  # robust deviations from which on the squash is SQUASH in float64, and whose square does not overflow
 NORMAL_IQR = 1.3489795003921634  # interquartile range of a standard normal
 FLAT = 1e-13  # deviation over size, below which a column holds one value and what rounding makes of it
+LEAST_DIRECTION = 1e-6  # of the first singular value, below which a direction of targets is rounding
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target: its name, and center and scale, in its units: answer = t * scale + center. Of classes 0 and 1."""
+
+    name: str
+    center: float = 0.0
+    scale: float = 1.0
 
 
 def squash(r: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
@@ -68,3 +80,14 @@ def maps_of(
     squashed = squash(standard(numbers, center, scale))
     spread = squashed.std(0)
     return np.stack([low, high, center, scale, squashed.mean(0) * ~flat, np.where(flat, 1.0, spread)]), flat
+
+
+def directions(t: Float[np.ndarray, "rows k"], most: int) -> Float[np.ndarray, "rows few"]:
+    """At most `most` standardised targets that say most of many: the columns of t themselves, where these are few; else
+    their leading principal components (Pearson 1901), the largest first."""
+    if t.shape[1] <= most:
+        return t
+    left, size, _ = np.linalg.svd(t - t.mean(0), full_matrices=False)
+    some = left[:, :most][:, size[:most] > LEAST_DIRECTION * size[0]]
+    turned = some * np.sign((some**3).sum(0) + 1e-300)  # a direction of its own, whatever the signs of the vectors are
+    return turned / turned.std(0)
