@@ -27,16 +27,16 @@ def draw(n, seed=0, layout=None, dtype=torch.float32, inputs=None, **options):
 
 
 def orbit_sample(networks, generator):
-    """A random equivalent of each network: units permuted, tanh and sigmoid units reflected with probability 1/2, ReLU
-    units scaled by a factor log-uniform in (1/4, 4)."""
-    relu, tanh = (ACTIVATIONS.index(name) for name in ("relu", "tanh"))
+    """A random equivalent of each network: units permuted, tanh, sigmoid and step units reflected with probability 1/2,
+    ReLU and step units scaled by a factor log-uniform in (1/4, 4)."""
+    relu, tanh, step = (ACTIVATIONS.index(name) for name in ("relu", "tanh", "step"))
 
     def decide(rows, code, exists, reflectable):
         draws = torch.rand(3, *exists.shape, generator=generator, dtype=torch.float64)
         order = torch.where(exists, draws[0], 2.0).argsort(dim=1, stable=True)
         scale = torch.exp((2 * draws[1] - 1) * math.log(4.0))
         negative = (draws[2] < 0.5) & ((code == tanh) | reflectable)
-        return torch.where(code == relu, scale, 1.0) * torch.where(negative, -1.0, 1.0), order
+        return torch.where((code == relu) | (code == step), scale, 1.0) * torch.where(negative, -1.0, 1.0), order
 
     return _walk(networks, decide)
 

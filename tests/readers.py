@@ -24,6 +24,7 @@ FUNCTIONS = {
     "tanh": np.tanh,
     "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
     "gelu": lambda a: 0.5 * a * (1 + np.vectorize(math.erf)(a / math.sqrt(2))),
+    "step": lambda a: (a > 0) * 1.0,
 }
 
 

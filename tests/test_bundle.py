@@ -139,7 +139,7 @@ DAMAGE = {
     r"wide: all parts must describe the same networks": lambda d: reseal(d, **{"wide.n_inputs": torch.tensor([F])}),
     r"networks: n_inputs must be 10, one per column": lambda d: reseal(d, **{"networks.n_inputs": torch.arange(4) + 8}),
     r"networks: widths must be 1 to 8": lambda d: reseal(d, **{"networks.widths": torch.full((4, 3), 9)}),
-    r"networks: activations must be 0 to 4": lambda d: reseal(d, **{"networks.activations": torch.full((4, 3), 5)}),
+    r"networks: activations must be 0 to 5": lambda d: reseal(d, **{"networks.activations": torch.full((4, 3), 6)}),
     r"networks: mask must hold no edge": lambda d: reseal(d, **{"networks.mask": torch.ones(4, 25, 19).bool()}),
     r"networks: weight must be finite, and 0 where": lambda d: reseal(d, **{"networks.weight": torch.ones(4, 25, 19)}),
 }

@@ -68,8 +68,9 @@ def test_every_format_has_a_reader_here():
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_agrees_with_the_bundle(tmp_path, format):
-    networks = scaled(draw(12, 3, inputs=F, sparse_share=0.5, skip_share=0.5, bias_share=0.5, min_width=1))
-    wide = scaled(draw(16, 4, inputs=F, skip_share=1.0))
+    shares = {"sparse_share": 0.5, "skip_share": 0.5, "bias_share": 0.5}
+    networks = scaled(draw(12, 3, inputs=F, min_width=1, activations=ACTIVATIONS, **shares))
+    wide = scaled(draw(16, 4, inputs=F, skip_share=1.0, activations=ACTIVATIONS))
     assert set(networks.specs.activations.flatten().tolist()) == set(range(len(ACTIVATIONS)))
     bundle = bundled(networks, wide)
     X = rows(bundle)

@@ -9,7 +9,7 @@ import torch
 from netformer.evaluation.metrics import validity
 from netformer.model.grammar import SHAPES, Structure, best_widths, dense_params, listed_widths, read_structure, shapes
 from netformer.model.prompt import Prompt
-from netformer.networks.specs import ACTIVATIONS, Layout, draw_specs, patch_numbers, patch_types, slots
+from netformer.networks.specs import WRITTEN, Layout, draw_specs, patch_numbers, patch_types, slots
 from netformer.zoo.build import initialize
 
 LAYOUT = Layout()
@@ -18,7 +18,7 @@ LAYOUT = Layout()
 def random_logits(n, seed=0):
     g = torch.Generator().manual_seed(seed)
     p, numbers = LAYOUT.n_patches, 11 + LAYOUT.n_patches
-    parts = (torch.randn(n, p, k, generator=g) * 3 for k in (len(ACTIVATIONS) + 2, numbers, LAYOUT.n_slots))
+    parts = (torch.randn(n, p, k, generator=g) * 3 for k in (len(WRITTEN) + 2, numbers, LAYOUT.n_slots))
     return Structure(*parts)
 
 
@@ -61,7 +61,7 @@ def test_shapes_come_in_parts_of_a_bounded_size(rows):
 def test_the_largest_layout_of_params_is_read_in_little_memory(max_params):
     """4 layers of up to 64 units have 17 million shapes: an enumeration takes 17 GB."""
     layout, g = Layout(10, 4, 64), torch.Generator().manual_seed(0)
-    kinds = (len(ACTIVATIONS) + 2, layout.n_numbers, layout.n_slots)
+    kinds = (len(WRITTEN) + 2, layout.n_numbers, layout.n_slots)
     logits = Structure(*(torch.randn(3, layout.n_patches, k, generator=g) for k in kinds))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     specs = read_structure(logits, torch.tensor([10, 5, 1]), layout, Prompt(max_params))
@@ -102,10 +102,10 @@ def test_every_feasible_bound_on_parameters_holds(max_params):
     assert torch.equal(specs.mask, free.mask) == bool(fits)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_one_allowed_activation_is_the_only_one(name):
     specs = read_structure(random_logits(500), torch.arange(500) % 10 + 1, LAYOUT, Prompt(activations=(name,)))
-    assert set(specs.activations[specs.widths > 0].tolist()) == {ACTIVATIONS.index(name)}
+    assert set(specs.activations[specs.widths > 0].tolist()) == {WRITTEN.index(name)}
 
 
 def test_perfect_logits_are_read_back():
@@ -113,7 +113,7 @@ def test_perfect_logits_are_read_back():
     specs = draw_specs(n_inputs, layout=LAYOUT, generator=torch.Generator().manual_seed(0), sparse_share=0.5)
     one_hot = torch.nn.functional.one_hot
     logits = Structure(
-        10.0 * one_hot(patch_types(specs), len(ACTIVATIONS) + 2),
+        10.0 * one_hot(patch_types(specs), len(WRITTEN) + 2),
         10.0 * one_hot(patch_numbers(specs), 11 + LAYOUT.n_patches),
         torch.where(specs.mask, 10.0, -10.0),
     )
@@ -130,7 +130,7 @@ def test_constraints_always_hold():
     )
     assert int(specs.n_params.max()) <= 60
     assert int(specs.depth.max()) <= 2
-    names = {ACTIVATIONS[int(code)] for code in specs.activations[specs.widths > 0]}
+    names = {WRITTEN[int(code)] for code in specs.activations[specs.widths > 0]}
     assert names <= {"tanh", "gelu"}
 
 

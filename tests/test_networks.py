@@ -25,6 +25,7 @@ FUNCTIONS = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "gelu": torch.nn.functional.gelu,
+    "step": lambda a: torch.heaviside(a, torch.zeros_like(a)),
 }
 
 
@@ -35,7 +36,13 @@ def seeded(seed):
 def mixed(n=100, seed=0, layout=LAYOUT, dtype=torch.float64, **options):
     g = seeded(seed)
     n_inputs = torch.randint(1, layout.max_features + 1, (n,), generator=g)
-    shares = {"bias_share": 0.6, "skip_share": 0.5, "sparse_share": 0.5, "min_width": 1} | options
+    shares = {
+        "bias_share": 0.6,
+        "skip_share": 0.5,
+        "sparse_share": 0.5,
+        "min_width": 1,
+        "activations": ACTIVATIONS,
+    } | options
     specs = draw_specs(n_inputs, layout=layout, generator=g, **shares)
     weight = torch.randn(specs.mask.shape, generator=g, dtype=dtype) * specs.mask
     return Networks(specs, weight), torch.randn(n, 17, layout.max_features, generator=g, dtype=dtype)
@@ -130,7 +137,7 @@ def test_concatenation_and_slicing_are_inverse():
     assert [joined.specs.key(i) for i in range(9)] == [networks.specs.key(i) for i in range(9)]
 
 
-@pytest.mark.parametrize("codes", [[3] * 6, [4, 0, 2, 2, 1, 3], [1, 0, 1, 0, 1, 0]])
+@pytest.mark.parametrize("codes", [[3] * 6, [5] * 6, [4, 0, 2, 5, 1, 3], [1, 0, 1, 0, 1, 0]])
 def test_each_network_gets_its_own_activation(codes):
     a = torch.randn(6, 5, 4, generator=seeded(0))
     expected = torch.stack([FUNCTIONS[ACTIVATIONS[code]](row) for code, row in zip(codes, a, strict=True)])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from netformer.model.grammar import Structure, read_structure
 from netformer.model.prompt import FREE
-from netformer.networks.specs import ACTIVATIONS, Layout
+from netformer.networks.specs import WRITTEN, Layout
 from netformer.networks.symmetry import canonicalize
 from netformer.options import LossWeights, ModelOptions, TaskPrior, TrainOptions
 from netformer.tasks.stream import synthetic_tasks
@@ -163,10 +163,10 @@ def test_a_share_of_the_steps_asks_for_networks_under_bounds_that_can_be_met(cor
     asked = [budget for budget in budgets if budget != FREE]
     assert 20 <= len(asked) <= 40  # of 60, at a share of a half
     assert {budget.max_hidden_layers for budget in asked} == set(range(1, LAYOUT.max_hidden_layers + 1))
-    assert {name for budget in asked for name in budget.activations} == set(ACTIVATIONS)
+    assert {name for budget in asked for name in budget.activations} == set(WRITTEN)
     n_inputs = torch.arange(1, LAYOUT.max_features + 1)
     g, patches = torch.Generator().manual_seed(0), LAYOUT.n_patches
-    shapes = (len(ACTIVATIONS) + 2, 1 + LAYOUT.max_features + patches, LAYOUT.n_slots)
+    shapes = (len(WRITTEN) + 2, 1 + LAYOUT.max_features + patches, LAYOUT.n_slots)
     logits = Structure(*(torch.randn(len(n_inputs), patches, k, generator=g) for k in shapes))
     for budget in asked:
         specs = read_structure(logits, n_inputs, LAYOUT, budget)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from netformer.errors import InputError
 from netformer.networks import sensitivity as module
 from netformer.networks.sensitivity import sensitivity
 from netformer.networks.specs import Layout, Specs, draw_specs
@@ -50,6 +51,11 @@ def test_an_output_has_its_share_and_padding_zero(n_outputs):
     found = sensitivity(networks, rows_of(1))
     assert bool((found[:, -n_outputs:] == 1 / n_outputs).all())
     assert bool((found[~networks.specs.patch_mask] == 0).all())
+
+
+def test_steps_are_refused():
+    with pytest.raises(InputError, match="activations with a slope, found networks with step units"):
+        sensitivity(draw(5, activations=("tanh", "step")), rows_of(1))
 
 
 @pytest.mark.parametrize("m", [1, 20])

@@ -14,15 +14,15 @@ LAYOUT, OUTPUTS = Layout(), (1, 2, 5)
 
 
 def drawn(n, n_outputs, **options):
-    return draw(n, layout=Layout(n_outputs=n_outputs), **options)
+    return draw(n, layout=Layout(n_outputs=n_outputs), **{"activations": ACTIVATIONS} | options)
 
 
 def untied(networks):
-    """Without the nets in which two ReLU units of a layer have one edge each: scaled to norm 1 they tie exactly."""
-    layout, relu = networks.layout, ACTIVATIONS.index("relu")
+    """Without the nets in which two ReLU or two step units of a layer have one edge each: scaled to norm 1 they tie."""
+    layout, scaled = networks.layout, torch.tensor([ACTIVATIONS.index(name) for name in ("relu", "step")])
     hidden = slice(0, layout.outputs.start)
     lonely = (networks.specs.mask.sum(2) == 1)[:, hidden].unflatten(1, (layout.max_hidden_layers, layout.max_width))
-    return networks[~((lonely.sum(2) > 1) & (networks.specs.activations == relu)).any(1)]
+    return networks[~((lonely.sum(2) > 1) & torch.isin(networks.specs.activations, scaled)).any(1)]
 
 
 def same_function(a, b, tolerance):
@@ -110,16 +110,18 @@ def test_one_representative_an_orbit(sparse_share, n_outputs):
 
 
 def test_the_representative_is_the_documented_one():
-    networks = canonicalize(draw(500, sparse_share=0.0))
+    networks = canonicalize(drawn(500, 1, sparse_share=0.0))
     for layer in range(LAYOUT.max_hidden_layers):
         rows, exists = networks.weight[:, LAYOUT.layer(layer)], networks.specs.unit_mask[:, layer]
         code = networks.specs.activations[:, layer].unsqueeze(1).expand_as(exists)
-        norm = rows.norm(dim=2)[exists & (code == ACTIVATIONS.index("relu"))]
+        step = exists & (code == ACTIVATIONS.index("step"))
+        norm = rows.norm(dim=2)[step | exists & (code == ACTIVATIONS.index("relu"))]
         torch.testing.assert_close(norm, torch.ones_like(norm))
         strongest = rows[:, :, 1:].abs().argmax(2)
         value = rows[:, :, 1:].gather(2, strongest.unsqueeze(2)).squeeze(2)
         signed = exists & (code == ACTIVATIONS.index("tanh"))
         signed |= exists & (code == ACTIVATIONS.index("sigmoid")) & networks.specs.bias.unsqueeze(1)
+        signed |= step & networks.specs.bias.unsqueeze(1)
         assert bool((value[signed] > 0).all())
         assert bool(signed.any())
         both = exists[:, 1:]
@@ -147,6 +149,8 @@ def one_unit(activation, bias, incoming, outgoing, reader_bias=True):
         ("sigmoid", False, [[[3.0, -4.0, 0.0], [0.0, 0.0, 2.0]]]),  # 1 - sigma(a) has no bias to go to
         ("relu", False, [[[0.6, -0.8, 0.0], [0.0, 0.0, 10.0]]]),
         ("gelu", True, [[[3.0, -4.0, 0.0], [0.0, 0.0, 2.0]]]),
+        ("step", True, [[[-0.6, 0.8, 0.0], [2.0, 0.0, -2.0]]]),
+        ("step", False, [[[0.6, -0.8, 0.0], [0.0, 0.0, 2.0]]]),
         ("identity", True, [[[3.0, -4.0, 0.0], [0.0, 0.0, 2.0]]]),
     ],
 )
@@ -169,9 +173,18 @@ def test_a_reflected_sigmoid_moves_the_bias_of_every_output_that_reads_it():
     assert torch.equal(canonicalize(Networks(specs, weight)).weight, weight)
 
 
-def test_a_dead_relu_unit_stays():
-    network = one_unit("relu", None, 0.0, 2.0)
+@pytest.mark.parametrize("activation", ["relu", "step"])
+def test_a_dead_unit_stays(activation):
+    network = one_unit(activation, None, 0.0, 2.0)
     assert torch.equal(canonicalize(network).weight, network.weight)
+
+
+def test_a_step_unit_without_a_bias_is_not_reflected():
+    """Where its input is 0, as behind other steps, step(-a) is not 1 - step(a)."""
+    network = one_unit("step", None, -4.0, 2.0)
+    done = canonicalize(network)
+    assert done.weight[0, 0].tolist() == [0.0, -1.0, 0.0]
+    assert torch.equal(done.weight[0, 1], network.weight[0, 1])
 
 
 def test_a_network_does_not_affect_its_neighbours_nor_is_the_input_changed():

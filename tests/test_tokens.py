@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 from torch import nn
 
-from netformer.networks.convert import SkipNetwork
+from netformer.networks.convert import SkipNetwork, Step
 from netformer.networks.specs import ACTIVATIONS, Layout
 from netformer.networks.stack import Networks
 from netformer.networks.token_tables import (
@@ -66,7 +66,7 @@ def edges(*rows, n_inputs=2, n_outputs=1):
 @pytest.mark.parametrize("n_outputs", [1, 2, 5])
 def test_a_thousand_random_networks_round_trip_exactly(n_outputs, tmp_path):
     layout = replace(LAYOUT, n_outputs=n_outputs)
-    networks = draw(1000, layout=layout, min_width=1, sparse_share=0.5)
+    networks = draw(1000, layout=layout, min_width=1, sparse_share=0.5, activations=ACTIVATIONS)
     networks.weight[networks.specs.mask & (torch.rand(networks.weight.shape) < 0.05)] = -0.0
     sensitivity = torch.where(networks.specs.patch_mask, torch.rand(1000, layout.n_patches), 0.0)
     pq.write_table(tokenize_networks(networks, sensitivity), tmp_path / "tokens.parquet")
@@ -138,7 +138,7 @@ def test_sparse_rows_become_the_layered_network_with_zeros(n_outputs):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("activation", [None, nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU])
+@pytest.mark.parametrize("activation", [None, nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, Step])
 @pytest.mark.parametrize("bias", [True, False])
 def test_sequential_round_trips_bit_for_bit(dtype, activation, bias):
     for output, n_outputs in ((None, 1), (nn.Tanh, 3)):
@@ -206,7 +206,7 @@ def test_an_acyclic_network_without_layers_runs_and_round_trips():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([(1, 3, 9), (3, 4, 0)], r"type must be 0\.\.4 \(identity, .*\), got 9 at edge 0"),
+        ([(1, 3, 9), (3, 4, 0)], r"type must be 0\.\.5 \(identity, .*\), got 9 at edge 0"),
         ([(1, 3, 1), (4, 3, 1), (3, 4, 0)], "parent must be lower than its vertex, and at least 0, got 4 at edge 1"),
         ([(3, 3, 1), (3, 4, 0)], "parent must be lower than its vertex, and at least 0, got 3 at edge 0"),
         ([(1, 3, 1), (4, 5, 0)], "parent must have an incoming edge itself, got 4 at edge 1"),
@@ -258,6 +258,7 @@ def test_networks_that_are_no_tokens_are_refused(net, message):
     ("net", "message"),
     [
         (sequential(nn.GELU), "activations are identity, relu, tanh, sigmoid, got gelu"),
+        (sequential(Step), "activations are identity, relu, tanh, sigmoid, got step"),
         (nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1)), "one activation"),
         (sequential(nn.ReLU, output=nn.Tanh), "identity output, got tanh"),
         (sequential(nn.ReLU, dtype=torch.bfloat16), "float32 or float64, got torch.bfloat16"),
@@ -291,7 +292,7 @@ def test_tables_that_are_no_stack_are_refused():
         ("weight", lambda row: row[:-1], "weight must have one entry .* row 1"),
         ("n_inputs", lambda row: 11, r"n_inputs must be 1\.\.10; row 1"),
         ("widths", lambda row: [9] * len(row), r"widths: 1\.\.8; row 1"),
-        ("activations", lambda row: [5] * len(row), "activations must be known types; row 1"),
+        ("activations", lambda row: [len(ACTIVATIONS)] * len(row), "activations must be known types; row 1"),
     ]
     for name, change, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from netformer.errors import InputError
-from netformer.networks.specs import ACTIVATIONS, Layout, activate, draw_specs
+from netformer.networks.specs import WRITTEN, Layout, activate, draw_specs
 from netformer.networks.stack import Networks
 from netformer.tasks.scores import scores
 from netformer.tasks.stream import synthetic_tasks
@@ -114,7 +114,13 @@ def test_inputs_are_left_alone_and_missing_edges_stay_zero(tasks):
     assert not bool(done.weight[~specs.mask].any() | torch.signbit(done.weight[~specs.mask]).any())
 
 
-@pytest.mark.parametrize(("code", "name"), list(enumerate(ACTIVATIONS)))
+def test_units_without_a_slope_are_refused(tasks):
+    specs, at = draw(3, tasks, activations=("tanh", "step"))
+    with pytest.raises(InputError, match="activations of identity, relu, tanh, sigmoid, gelu, found step units"):
+        train_networks(initialize(specs, torch.arange(3)), tasks, at, steps=1, lr=0.1)
+
+
+@pytest.mark.parametrize(("code", "name"), list(enumerate(WRITTEN)))
 def test_compiled_activations_and_slopes_are_those_of_torch(code, name):
     """Absolute tolerance 2e-6 on values and derivatives, relative 2e-6 where values are large."""
     a = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e4, -50.0, 50.0, 1e4])])

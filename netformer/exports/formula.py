@@ -56,6 +56,7 @@ ACTIVATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "sigmoid": expit,
     "gelu": lambda a: 0.5 * a * (1 + erf(a * 0.5**0.5)),
+    "step": lambda a: np.where(a > 0, 1.0, 0.0),
 }
 
 
@@ -251,8 +252,11 @@ def _typical(reading: Reading, index: int) -> float | str:
 def fewest_digits(formula: Formula) -> tuple[int, bool]:
     """Significant decimal digits the weights need, and whether float32 can hold them.
 
-    The fewest, from 4 on, that move no output by more than TOLERANCE on 1,000 rows twice as wide as the table.
+    The fewest, from 4 on, that move no output by more than TOLERANCE on 1,000 rows twice as wide as the table. Where
+    units jump, those that tell all float32 apart: a threshold that moves would be seen by few of these rows.
     """
+    if "step" in formula.activations:
+        return _SINGLE_DIGITS[-1], True
     moved = _probe(formula)
     for digits in _SINGLE_DIGITS:
         if moved(_rounding(digits)) <= TOLERANCE:
@@ -263,8 +267,11 @@ def fewest_digits(formula: Formula) -> tuple[int, bool]:
 def fewest_characters(formula: Formula) -> tuple[int, float] | None:
     """Characters of ALPHABET a coded weight needs, and the step it counts (`coded`); None where 6 do not suffice.
 
-    The fewest, from 3 on, that move no output by more than TOLERANCE on the same rows.
+    The fewest, from 3 on, that move no output by more than TOLERANCE on the same rows. None where units jump: steps of
+    a count would move their thresholds.
     """
+    if "step" in formula.activations:
+        return None
     moved, largest = _probe(formula), 0.0
 
     def look(values: np.ndarray) -> np.ndarray:

@@ -205,6 +205,8 @@ def _activated(graph: _Graph, h: str, name: str) -> str:
         single = graph.node("Cast", graph.node("Mul", h, graph.constant(0.5**0.5)), to=TensorProto.FLOAT)
         erf = graph.node("Cast", graph.node("Erf", single), to=TensorProto.DOUBLE)
         return graph.node("Mul", graph.node("Mul", h, graph.constant(0.5)), graph.node("Add", erf, graph.constant(1.0)))
+    if name == "step":
+        return graph.node("Cast", graph.node("Greater", h, graph.constant(0.0)), to=TensorProto.DOUBLE)
     return h if name == "identity" else graph.node(_KINDS[name], h)
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from netformer.errors import InputError
 from netformer.model.prompt import FREE, Prompt
-from netformer.networks.specs import ABSENT, ACTIVATIONS, Layout, Specs, slots
+from netformer.networks.specs import ABSENT, WRITTEN, Layout, Specs, slots
 
 SHAPES = 2**16  # looked at together: bounds the memory
 
@@ -129,10 +129,10 @@ def read_structure(
         widths = best_widths(by_size, n_inputs, layout, prompt)
 
     here = (torch.arange(width) < widths.unsqueeze(2)).to(type_log.dtype)
-    by_layer = type_log[:, :-1, 1 : 1 + len(ACTIVATIONS)].reshape(n, layers, width, len(ACTIVATIONS))
+    by_layer = type_log[:, :-1, 1 : 1 + len(WRITTEN)].reshape(n, layers, width, len(WRITTEN))
     score = (by_layer * here.unsqueeze(3)).sum(2)
     if prompt.activations is not None:
-        barred = torch.tensor([name not in prompt.activations for name in ACTIVATIONS])
+        barred = torch.tensor([name not in prompt.activations for name in WRITTEN])
         score = score.masked_fill(barred, -torch.inf)
     codes = score.argmax(2) * (widths > 0)
 

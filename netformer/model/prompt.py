@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from netformer.errors import InputError
-from netformer.networks.specs import ACTIVATIONS
+from netformer.networks.specs import WRITTEN
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Prompt:
     """Constraints that hold for every network written; None: no constraint.
 
     max_params: most edges of a network, at least 1. max_hidden_layers: most hidden layers, at least 1. activations:
-    names allowed for hidden units, of `specs.ACTIVATIONS`, at least one; any sequence becomes a tuple.
+    names allowed for hidden units, of `specs.WRITTEN`, at least one; any sequence becomes a tuple.
 
     Raises InputError for anything else. A bound too low for the inputs of a table is named by `read_structure`.
     """
@@ -33,8 +33,8 @@ class Prompt:
                 object.__setattr__(self, name, whole_number(name, value, 1, "None or "))
         names = self.activations
         if names is not None:
-            if isinstance(names, str) or not _some_of(names, ACTIVATIONS):
-                raise InputError(f"activations must be None or a list of {', '.join(ACTIVATIONS)}, got {names!r}")
+            if isinstance(names, str) or not _some_of(names, WRITTEN):
+                raise InputError(f"activations must be None or a list of {', '.join(WRITTEN)}, got {names!r}")
             object.__setattr__(self, "activations", tuple(str(name) for name in names))
 
 

@@ -11,8 +11,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from netformer.errors import InputError
+from netformer.networks.specs import step
 
-_MODULES = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
+
+class Step(nn.Module):
+    """Heaviside step, for which PyTorch has no module: 1 where a > 0, else 0. Its gradient is zero."""
+
+    def forward(self, a: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """The step of each number."""
+        return step(a)
+
+
+_MODULES = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU, "step": Step}
 Label = str | int | float | bool  # of a class, as users hold it
 SKLEARN_NAMES = {"identity": "identity", "relu": "relu", "tanh": "tanh", "sigmoid": "logistic"}
 
@@ -50,8 +60,8 @@ def torch_module(
 def sklearn_regressor(layers: Sequence[tuple[Tensor, Tensor | None, str]]) -> Any:
     """A fitted `MLPRegressor` with these (weight, bias or None, activation) layers, output last; no bias is zeros.
 
-    Raises InputError for what MLPRegressor cannot express: GELU, hidden activations that differ, an output activation,
-    a dtype other than float32 and float64.
+    Raises InputError for what MLPRegressor cannot express: GELU, steps, hidden activations that differ, an output
+    activation, a dtype other than float32 and float64.
     """
     from sklearn.neural_network import MLPRegressor
 

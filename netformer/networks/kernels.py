@@ -16,7 +16,7 @@ from netformer.networks.specs import ACTIVATIONS
 
 # `no_type_check`: the test run wraps annotated functions, and numba must see bare ones. Shapes are in the docstrings.
 _PLAIN = {"cache": True, "nogil": True, "error_model": "numpy"}
-_RELU, _TANH, _SIGMOID = (ACTIVATIONS.index(name) for name in ("relu", "tanh", "sigmoid"))
+_RELU, _TANH, _SIGMOID, _STEP = (ACTIVATIONS.index(name) for name in ("relu", "tanh", "sigmoid", "step"))
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -27,14 +27,14 @@ def canonical(weight, mask, widths, activations, n_outputs, tolerance):
 
     weight (n, P, C), zero where mask (n, P, C) is False; float32 or float64, computed in float64. widths, activations
     (n, L): units and activation of each layer, 0 where absent. n_outputs: how many patches, the last ones, are outputs.
-    tolerance: a ReLU unit whose norm is that close to 1 is left alone.
+    tolerance: a ReLU or step unit whose norm is that close to 1 is left alone.
     """
     n_layers, patches, slots = widths.shape[1], weight.shape[1], weight.shape[2]
     output = patches - n_outputs
     width = output // n_layers
     features = slots - 1 - width
     w, m = np.empty((patches, slots)), np.empty((patches, slots), np.bool_)
-    factor, best = np.empty(width), np.empty(width)
+    factor, through, best = np.empty(width), np.empty(width), np.empty(width)
     strongest, order = np.empty(width, np.int64), np.empty(width, np.int64)
     reflected = np.empty(width, np.bool_)
     rounded = np.empty(slots, weight.dtype)
@@ -53,7 +53,7 @@ def canonical(weight, mask, widths, activations, n_outputs, tolerance):
             for u in range(units):
                 row, column = w[here + u], 1 + features + u
                 scale = 1.0
-                if code == _RELU:
+                if code in (_RELU, _STEP):
                     norm = 0.0
                     for c in range(slots):
                         norm += row[c] * row[c]
@@ -67,12 +67,13 @@ def canonical(weight, mask, widths, activations, n_outputs, tolerance):
                     if abs(rounded[c]) > abs(rounded[at]):
                         at = c
                 value = np.float64(rounded[at])
-                mirrored = code == _SIGMOID
+                mirrored = code == _SIGMOID or (code == _STEP and row[0] != 0)
                 if mirrored:
                     for r in range(begin, stop):
                         mirrored = mirrored and (m[r, 0] or not m[r, column])
                 negative = value < 0 and (code == _TANH or mirrored)
                 factor[u] = -scale if negative else scale
+                through[u] = np.sign(factor[u]) if code == _STEP else factor[u]
                 reflected[u] = negative and mirrored
                 strongest[u], best[u] = at, -value if negative else value
                 # Insertion: units of the same strongest parent and weight keep their order.
@@ -98,7 +99,7 @@ def canonical(weight, mask, widths, activations, n_outputs, tolerance):
                         moved += spare[0, u]
                 w[r, 0] += moved
                 for u in range(units):
-                    w[r, 1 + features + u] = spare[0, order[u]] / factor[order[u]]
+                    w[r, 1 + features + u] = spare[0, order[u]] / through[order[u]]
                     m[r, 1 + features + u] = spare_mask[0, order[u]]
         for p in range(patches):
             for c in range(slots):

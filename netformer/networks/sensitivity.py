@@ -12,6 +12,7 @@ from netformer.errors import InputError
 from netformer.networks.specs import ACTIVATIONS, activate, sigmoid
 from netformer.networks.stack import Networks
 
+_STEP = ACTIVATIONS.index("step")
 _MAX_CHUNK_ELEMENTS = 2**22  # networks x rows x units at a time: 16 MB a float32 tensor, of which a few are alive
 
 
@@ -31,9 +32,12 @@ def sensitivity(
 
     Source: Tartaglione et al., "SeReNe: Sensitivity-based regularization of neurons", arXiv 2102.03773.
 
-    Raises InputError unless m is 1 or the number of networks.
+    Raises InputError unless m is 1 or the number of networks, and for networks with step units, whose slope says
+    nothing: it is 0 wherever there is one.
     """
     n, layout = len(networks), networks.layout
+    if bool((networks.specs.activations == _STEP).any()):
+        raise InputError("sensitivity needs activations with a slope, found networks with step units; leave them out")
     if len(x) not in (1, n):
         raise InputError(f"x must have rows for 1 or {n} networks, got {len(x)}")
     units = x.shape[1] * layout.max_width * layout.max_hidden_layers

@@ -29,13 +29,20 @@ def sigmoid(a: Tensor) -> Tensor:
     return 0.5 + 0.5 * torch.tanh(0.5 * a)
 
 
-ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "gelu")
+def step(a: Tensor) -> Tensor:
+    """Heaviside step: 1 where a > 0, else 0."""
+    return (a > 0).to(a.dtype)
+
+
+WRITTEN = ("identity", "relu", "tanh", "sigmoid", "gelu")  # what the zoo trains and a transformer writes
+ACTIVATIONS = (*WRITTEN, "step")  # a new one comes last: stored codes keep their meaning
 FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda a: a,
     functional.relu,
     torch.tanh,
     sigmoid,
     functional.gelu,
+    step,
 )
 
 
@@ -177,7 +184,7 @@ def draw_specs(
     layout: Layout,
     min_hidden_layers: int = 1,
     min_width: int = 4,
-    activations: tuple[str, ...] = ACTIVATIONS,
+    activations: tuple[str, ...] = WRITTEN,
     bias_share: float = 0.9,
     skip_share: float = 0.9,
     sparse_share: float = 0.1,
@@ -225,14 +232,15 @@ def activate(a: Float[Tensor, "n rows width"], codes: Int[Tensor, " n"]) -> Floa
     return done.index_select(0, torch.argsort(order))
 
 
-ABSENT, OUTPUT = 0, len(ACTIVATIONS) + 1
-N_TYPES = len(ACTIVATIONS) + 2
+ABSENT, OUTPUT = 0, len(WRITTEN) + 1
+N_TYPES = len(WRITTEN) + 2  # of vertices of networks a transformer writes; those beyond come behind
 
 
 def patch_types(specs: Specs) -> Int[Tensor, "n patches"]:
-    """Vertex type of each patch: ABSENT, 1 + activation, or OUTPUT."""
+    """Vertex type of each patch: ABSENT, 1 + activation, or OUTPUT; 2 + activation of those not in `WRITTEN`."""
     layout = specs.layout
-    hidden = (specs.activations + 1).unsqueeze(2) * specs.unit_mask
+    types = specs.activations + 1 + (specs.activations >= len(WRITTEN))
+    hidden = types.unsqueeze(2) * specs.unit_mask
     out = torch.full((len(specs), specs.n_outputs), OUTPUT)
     return torch.cat([hidden.reshape(len(specs), layout.max_hidden_layers * layout.max_width), out], 1)
 

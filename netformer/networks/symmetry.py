@@ -7,17 +7,20 @@ Maps of a hidden unit that keep the function, all of which `canonicalize` undoes
     sigmoid       sigma(-a) = 1 - sigma(a): both change sign, the outgoing weight is added to the reader's bias; only
                   where every vertex that reads the unit, all outputs included, has a bias edge
     relu          relu(c a) = c relu(a), c > 0: incoming weights and bias times c, outgoing weights divided by c
+    step          step(c a) = step(a), c > 0: incoming weights and bias times c; step(-a) = 1 - step(a) where
+                  a is not 0, as a sigmoid, and only where its own bias is not 0
 
 The representative, decided layer by layer from incoming weights alone:
 
-    scale         a ReLU unit has incoming weights and bias of Euclidean norm 1 (a unit of zeros stays)
+    scale         a ReLU or step unit has incoming weights and bias of Euclidean norm 1 (a unit of zeros stays)
     sign          the incoming weight of largest magnitude (the bias not counted) is positive
     order         by the index of that strongest parent, then by that weight, largest first; padding last
 
 Inputs are ordered by importance and positively correlated with y (see tasks), so that first units read first inputs
-with positive weights. Exact ties (such as ReLU units with a single edge, all scaled to 1 or -1) have no fixed order;
-identity and GELU units are only permuted. No edge appears or disappears, a zero weight stays an edge. The function is
-that of all outputs, in their order: what softmax adds, that one function may be added to every logit, is left alone.
+with positive weights. Exact ties (such as ReLU or step units with a single edge, scaled to norm 1) have no fixed order;
+identity and GELU units are only permuted. A step unit keeps its answer on all rows but those where a is 0, or is so
+after rounding. No edge appears or disappears, a zero weight stays an edge. The function is that of all outputs, in
+their order: what softmax adds, that one function may be added to every logit, is left alone.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from torch import Tensor
 from netformer.networks.specs import ACTIVATIONS
 from netformer.networks.stack import Networks
 
-_RELU, _TANH, _SIGMOID = (ACTIVATIONS.index(name) for name in ("relu", "tanh", "sigmoid"))
+_RELU, _TANH, _SIGMOID, _STEP = (ACTIVATIONS.index(name) for name in ("relu", "tanh", "sigmoid", "step"))
 
 
 # (rows (n, W, C), activation (n, 1), existing units (n, W), units that may be reflected (n, W)) -> (factor, order)
@@ -64,7 +67,11 @@ def _representative(dtype: torch.dtype, tolerance: float) -> _Decide:
 
     def decide(rows: Tensor, code: Tensor, exists: Tensor, reflectable: Tensor) -> tuple[Tensor, Tensor]:
         norm = rows.norm(dim=2)
-        rescale = (code == _RELU) & (norm > torch.finfo(torch.float32).tiny) & ((norm - 1).abs() > tolerance)
+        rescale = (
+            ((code == _RELU) | (code == _STEP))
+            & (norm > torch.finfo(torch.float32).tiny)
+            & ((norm - 1).abs() > tolerance)
+        )
         scale = torch.where(rescale, 1 / norm, 1.0)
         incoming = (rows * scale.unsqueeze(2)).to(dtype).double()[:, :, 1:]
         strongest = incoming.abs().argmax(2)
@@ -101,18 +108,20 @@ def _walk(networks: Networks, decide: _Decide) -> Networks:
         unbiased = torch.zeros_like(exists)
         for rows, reads in readers:
             unbiased |= (mask[:, rows, columns] & ~mask[:, rows, :1] & reads).any(1)
-        reflectable = (code == _SIGMOID) & exists & ~unbiased
+        step = (code == _STEP) & (weight[:, here, 0] != 0)
+        reflectable = ((code == _SIGMOID) | step) & exists & ~unbiased
 
         factor, order = decide(weight[:, here], code, exists, reflectable)
         factor = torch.where(exists, factor, 1.0)
         reflected = reflectable & (factor < 0)
+        through = torch.where(code == _STEP, factor.sign(), factor)  # what comes out of a step unit has no scale
         weight[:, here] = (weight[:, here] * factor.unsqueeze(2)).gather(1, _wide(order, weight))
         mask[:, here] = mask[:, here].gather(1, _wide(order, mask))
         for rows, reads in readers:
             outgoing = weight[:, rows, columns]
             weight[:, rows, 0] += (outgoing * (reflected.unsqueeze(1) & reads)).sum(2)
             across = order.unsqueeze(1).expand_as(outgoing)
-            changed = (outgoing / factor.unsqueeze(1)).gather(2, across)
+            changed = (outgoing / through.unsqueeze(1)).gather(2, across)
             weight[:, rows, columns] = torch.where(reads, changed, outgoing)
             mask[:, rows, columns] = torch.where(
                 reads, mask[:, rows, columns].gather(2, across), mask[:, rows, columns]

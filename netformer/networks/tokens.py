@@ -117,8 +117,9 @@ class EdgeNetwork(nn.Module):
 def tokenize(net: Any) -> Tokens:
     """The edges of a network.
 
-    net: `nn.Sequential` of Linear layers with ReLU, Tanh, Sigmoid, exact GELU or nothing after each; a `SkipNetwork`
-    around one; an `EdgeNetwork`; or a fitted scikit-learn `MLPRegressor` or `MLPClassifier`, of any number of outputs.
+    net: `nn.Sequential` of Linear layers with ReLU, Tanh, Sigmoid, exact GELU, `convert.Step` or nothing after each; a
+    `SkipNetwork` around one; an `EdgeNetwork`; or a fitted scikit-learn `MLPRegressor` or `MLPClassifier`, of any
+    number of outputs.
     Training state (inplace, device, requires_grad, optimiser) is not part of a network.
 
     Raises InputError for anything else, naming it.
@@ -153,8 +154,8 @@ def detokenize(tokens: Tokens, to: str = "torch") -> Any:
     the edges are not layers at all: the outputs are logits where the tokens have classes. "sklearn" gives a fitted
     `MLPRegressor`, or an `MLPClassifier` where they do. In the layered forms an edge that does not exist is a zero.
 
-    Raises InputError for what these two cannot express: a skip, edges that are not layers, GELU, hidden activations
-    that differ, an output activation, half precision.
+    Raises InputError for what these two cannot express: a skip, edges that are not layers, GELU, steps, hidden
+    activations that differ, an output activation, half precision.
     """
     if to not in ("torch", "sklearn"):
         raise InputError(f"to must be torch or sklearn, got {to!r}")

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from netformer.evaluation.scored import Samples, Scored, sets_of
-from netformer.networks.specs import ACTIVATIONS
+from netformer.networks.specs import WRITTEN
 from netformer.networks.stack import Networks
 from netformer.report import summaries
 from netformer.report.charts import Axis, Curve, Pairs, Points, levels, plane
@@ -226,14 +226,14 @@ def histograms(evidence: Evidence) -> list[Drawing]:
     specs = {"trained": [zoo.networks.specs], "generated": [part.specs for part in generated]}
     used = {kind: torch.cat([s.activations[s.widths > 0] for s in parts]) for kind, parts in specs.items()}
     shares = {
-        kind: (torch.bincount(codes, minlength=len(ACTIVATIONS)) / max(1, len(codes))).tolist()
+        kind: (torch.bincount(codes, minlength=len(WRITTEN)) / max(1, len(codes))).tolist()
         for kind, codes in used.items()
     }
     points = [
         Points([(share, float(i)) for i, share in enumerate(shares[kind])], shape, colour, kind)
         for kind, shape, colour in (("trained", "square", 4), ("generated", "cross", 0))
     ]
-    y = Axis("", -0.5, len(ACTIVATIONS) - 0.5, names=ACTIVATIONS)
+    y = Axis("", -0.5, len(WRITTEN) - 0.5, names=WRITTEN)
     return [*drawn, plane("activation functions, by layer", Axis("share", 0.0, 1.0), y, points, size=_PANEL)]
 
 

@@ -49,6 +49,7 @@ _KINDS = {
     "tanh": "tanh(a)",
     "sigmoid": "1 / (1 + exp(-a))",
     "gelu": "0.5 * a * (1 + erf(a * 0.70710678118654752))",
+    "step": "a > 0",
 }
 
 

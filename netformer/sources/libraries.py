@@ -22,7 +22,22 @@ from netformer.sources.python import (
     unit_lines,
 )
 
-_MODULES = {"relu": "nn.ReLU()", "tanh": "nn.Tanh()", "sigmoid": "nn.Sigmoid()", "gelu": "nn.GELU()"}
+_MODULES = {
+    "relu": "nn.ReLU()",
+    "tanh": "nn.Tanh()",
+    "sigmoid": "nn.Sigmoid()",
+    "gelu": "nn.GELU()",
+    "step": "Step()",
+}
+_TORCH_STEP = [
+    "class Step(nn.Module):",
+    '    """1 where a > 0, else 0; its gradient is zero."""',
+    "",
+    "    def forward(self, a):",
+    "        return (a > 0).to(a.dtype)",
+    "",
+    "",
+]
 _TORCH_CLASSES = [
     "    def _answer(self, z, h):",
     "        return self.classes(h @ self.head.T + z @ self.skip.T + self.bias)",
@@ -111,6 +126,7 @@ def torch_source(formula: Formula) -> str:
             "",
             *([inspect.getsource(Quantiles), ""] if formula.spread else []),
             *([inspect.getsource(Classes), ""] if classes else []),
+            *(_TORCH_STEP if "step" in formula.activations else []),
             "class Network(nn.Module):",
             f'    """x (rows, columns) -> {"logits (rows, classes)" if classes else "(rows, 1)"}. '
             "A row holds a number for each of COLUMNS, nan for a gap: a date in",

@@ -35,6 +35,7 @@ const ACTIVATE = {
   tanh: Math.tanh,
   sigmoid: a => 1 / (1 + Math.exp(-a)),
   gelu: a => 0.5 * a * (1 + erf(a * Math.SQRT1_2)),
+  step: a => (a > 0 ? 1 : 0),
 };
 
 /* "f" or "d", then base64 of little-endian float32 or float64. */

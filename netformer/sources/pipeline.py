@@ -28,6 +28,7 @@ _KINDS = {
     "tanh": "np.tanh",
     "sigmoid": "expit",
     "gelu": "lambda a: 0.5 * a * (1 + erf(a * 0.5**0.5))",
+    "step": "lambda a: np.where(a > 0, 1.0, 0.0)",
 }
 
 

@@ -31,6 +31,7 @@ _KINDS = {
     "tanh": "math.tanh",
     "sigmoid": "lambda a: 0.5 + 0.5 * math.tanh(0.5 * a)",
     "gelu": "lambda a: 0.5 * a * (1.0 + math.erf(a * 0.5**0.5))",
+    "step": "lambda a: 1.0 if a > 0 else 0.0",
 }
 ROWS = "a DataFrame, or rows that are lists in the order of COLUMNS, or dicts by name"
 CELLS = "a gap is None, nan or empty; a date is seconds since 1970 UTC, a datetime or text; a category is text"

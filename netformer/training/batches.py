@@ -19,7 +19,7 @@ from torch import Tensor
 from netformer.model.grammar import dense_params
 from netformer.model.orientation import draw_orientations
 from netformer.model.prompt import FREE, Prompt
-from netformer.networks.specs import ACTIVATIONS, Layout
+from netformer.networks.specs import WRITTEN, Layout
 from netformer.networks.stack import Networks
 from netformer.options import BatchOptions, TaskPrior
 from netformer.tasks.stream import stream_batch
@@ -195,8 +195,8 @@ def _budget(layout: Layout, share: float, g: torch.Generator) -> Prompt:
     most, least = int(dense_params(*widest)), 2 * layout.max_features + 3
     max_params = round(least * (most / least) ** float(torch.rand((), generator=g)))
     max_hidden_layers = int(torch.randint(1, layout.max_hidden_layers + 1, (), generator=g))
-    order = torch.randperm(len(ACTIVATIONS), generator=g)[:BUDGET_ACTIVATIONS]
-    return Prompt(max_params, max_hidden_layers, tuple(ACTIVATIONS[int(i)] for i in order))
+    order = torch.randperm(len(WRITTEN), generator=g)[:BUDGET_ACTIVATIONS]
+    return Prompt(max_params, max_hidden_layers, tuple(WRITTEN[int(i)] for i in order))
 
 
 def ahead(function: Callable[[int], T], steps: range) -> Iterator[tuple[int, T]]:

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from netformer.errors import InputError
-from netformer.networks.specs import Layout, Specs, draw_specs
+from netformer.networks.specs import WRITTEN, Layout, Specs, draw_specs
 from netformer.networks.stack import Networks, concatenate
 from netformer.tasks.scores import scores
 from netformer.tasks.task import TRAIN, VALID
@@ -82,8 +82,10 @@ def train_networks(
     result, and so does a Dask cluster (`netformer.workers`), which gets `_PIECE` networks per call.
 
     Raises InputError for a task without train or without valid rows: nothing says then which weights are best; and for
-    a loss that fits neither the outputs nor the targets.
+    a loss that fits neither the outputs nor the targets, and for units that have no slope (`specs.WRITTEN` have one).
     """
+    if bool((initial.specs.activations >= len(WRITTEN)).any()):
+        raise InputError(f"networks to train must have activations of {', '.join(WRITTEN)}, found step units")
     for code, name in ((TRAIN, "train"), (VALID, "valid")):
         lacking = task_index[(tasks.rows == code).sum(1)[task_index] == 0]
         if len(lacking):
