@@ -35,7 +35,7 @@ from netformer.exports.bundle import GROUPS, is_groups
 from netformer.exports.intervals import Intervals, ends_of, quantiles_of
 from netformer.exports.population import Population
 from netformer.files import replacing
-from netformer.networks.stack import Networks
+from netformer.networks.stack import Networks, spread, with_outputs
 from netformer.tables.cells import texts_of
 from netformer.tables.columns import is_frame
 from netformer.tables.reading import Reading
@@ -112,12 +112,14 @@ class Groups:
         at, whole = self.names.index(str(name)), self.whole
         assert whole.wide is not None
         assert whole.intervals is not None
-        spread, shift = whole.intervals, float(np.log(self.scale[at]))
-        output = spread.output.clone()
+        sizes, shift = whole.intervals, float(np.log(self.scale[at]))
+        output = sizes.output.clone()
         output[:, 0] += shift
-        intervals = Intervals(output, spread.bounds + shift, self.scores)
+        intervals = Intervals(output, sizes.bounds + shift, self.scores)
+        units = whole.wide.specs.last_units
+        wide = with_outputs(whole.wide, units, spread(self.output[at].unsqueeze(1), units))
         about = whole.about | {"group": {self.by: str(name)}, "rows": {"trained": self.rows[at]}}
-        return replace(whole, wide=_with_output(whole.wide, self.output[at]), intervals=intervals, about=about)
+        return replace(whole, wide=wide, intervals=intervals, about=about)
 
     def __repr__(self) -> str:
         rows = sorted(self.rows)
@@ -246,15 +248,6 @@ def output_layer(wide: Networks) -> Float[Tensor, " slots"]:
     """The output layer of a wide network as weights of `design`."""
     last, f = wide.weight[:, -1].double(), wide.layout.max_features
     return torch.cat([last[:, : 1 + f].mean(0), last[:, 1 + f :][wide.specs.last_units] / len(wide)])
-
-
-def _with_output(wide: Networks, slots: Float[Tensor, " slots"]) -> Networks:
-    """A wide network under another output layer."""
-    f, last = wide.layout.max_features, torch.zeros_like(wide.weight[:, -1])
-    last[:, : 1 + f] = slots[: 1 + f].to(last.dtype)
-    last[:, 1 + f :][wide.specs.last_units] = len(wide) * slots[1 + f :].to(last.dtype)
-    last = torch.where(wide.specs.mask[:, -1], last, 0.0)
-    return Networks(wide.specs, torch.cat([wide.weight[:, :-1], last.unsqueeze(1)], 1))
 
 
 def answers(

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from netformer.exports.classes import n_outputs_of
@@ -30,8 +30,7 @@ from netformer.generation.delivery import split_evenly, written_for
 from netformer.generation.generator import NetFormer
 from netformer.model.class_head import log_loss, logistic, times
 from netformer.model.prompt import FREE, Prompt
-from netformer.networks.specs import Specs
-from netformer.networks.stack import Networks, concatenate, constant_network
+from netformer.networks.stack import Networks, concatenate, constant_network, spread, with_outputs
 from netformer.ridge import prior_scale
 from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.reading import CUT, MOST_MEANS, read_classes
@@ -164,7 +163,7 @@ def solved(
     own = _own_designs(x, hidden, units.sum(1), weight)
     penalty = torch.exp(share @ PENALTIES.log()).expand(len(networks))
     alone = own.outputs(*logistic(own.rotated, own.size, target, weight.expand(len(networks), -1), penalty))
-    return _with_outputs(networks, units, alone), _with_outputs(networks, units, _spread(wide, units)), loss
+    return with_outputs(networks, units, alone), with_outputs(networks, units, spread(wide, units)), loss
 
 
 def _joint_design(made: Float[Tensor, "rows slots"], inputs: int, weight: Float[Tensor, " rows"]) -> _Design:
@@ -219,24 +218,6 @@ def stratified(codes: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
 def _target(codes: Int[np.ndarray, " rows"], n_classes: int) -> Float[Tensor, "rows k"]:
     every = torch.from_numpy(codes).unsqueeze(1) == torch.arange(n_classes)
     return (every[:, 1:] if n_classes == 2 else every).double()
-
-
-def _spread(wide: Float[Tensor, "all_slots k"], units: Bool[Tensor, "n width"]) -> Float[Tensor, "n own_slots k"]:
-    """Output weights on [1, x, all hidden units] as those of networks whose mean they are."""
-    n, first = len(units), len(wide) - int(units.sum())
-    heads = wide.new_zeros(*units.shape, wide.shape[1])
-    heads[units] = n * wide[first:]
-    return torch.cat([wide[:first].expand(n, -1, -1), heads], 1)
-
-
-def _with_outputs(networks: Networks, units: Bool[Tensor, "n width"], outputs: Float[Tensor, "n slots k"]) -> Networks:
-    """The same hidden layers under output layers of k outputs."""
-    first, specs = networks.layout.outputs.start, networks.specs
-    dense = torch.ones(len(units), outputs.shape[1] - units.shape[1], dtype=torch.bool)
-    edges = torch.cat([dense, units], 1).unsqueeze(1).expand(-1, outputs.shape[2], -1)
-    mask, last = torch.cat([specs.mask[:, :first], edges], 1), outputs.mT.to(networks.weight.dtype) * edges
-    weight = torch.cat([networks.weight[:, :first], last], 1)
-    return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask, outputs.shape[2]), weight)
 
 
 def relabelled(networks: Networks, place: Int[np.ndarray, " classes"]) -> Networks:

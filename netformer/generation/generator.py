@@ -89,6 +89,8 @@ class NetFormer:
         n_samples, refine_steps = check_request(n_samples, refine_steps, temperature, target_r2)
         prompt = Prompt(max_params, max_hidden_layers, activations)
         reading, z, t = read(X, y)
+        if t.ndim > 1:
+            raise InputError(f"y must be (rows,), one target, got {t.shape}; NetFormerRegressor fits several")
         if not t.any():
             raise InputError("y must not be constant: there is nothing to learn")
         known, base = self.known(reading, X, y, metafeatures=metafeatures), self.model.temperature

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from netformer.errors import InputError
 from netformer.networks.specs import Specs
-from netformer.networks.stack import Networks
+from netformer.networks.stack import Networks, concatenate, with_outputs
 from netformer.ridge import PENALTIES, leave_one_out, prior_scale, ridge_path, trust
 from netformer.tasks.view import TaskStack
 
@@ -37,33 +37,47 @@ def widen(networks: Networks, tasks: TaskStack, count: int, share: float | None 
     """
     if len(networks) != count * len(tasks):
         raise InputError(f"networks must be {count} for each of {len(tasks)} tasks, got {len(networks)}")
-    specs, layout, features = networks.specs, networks.layout, networks.layout.max_features
-    weight, mask = networks.weight.clone(), specs.mask.clone()
-    last = specs.widths.gather(1, specs.depth.unsqueeze(1) - 1)
-    units = torch.arange(layout.max_width) < last
-    inputs = torch.arange(features) < specs.n_inputs.unsqueeze(1)
-    mask[:, -1] = torch.cat([torch.ones_like(units[:, :1]), inputs, units], 1)
+    parts = []
     for i in range(len(tasks)):
-        at = slice(i * count, (i + 1) * count)
-        x, y = tasks.x[i, tasks.train[i]], tasks.y[i, tasks.train[i]]
-        m, u = len(y), int(units[at].sum())
-        joint = m / (m + UNIT_ROWS * u) if share is None else share
-        if joint < 1:
-            weight[at, -1] *= (1 - joint) * count * _trust(networks[at], x, y).to(weight.dtype).unsqueeze(1)
+        train, at = tasks.train[i], slice(i * count, (i + 1) * count)
+        parts.append(merged(networks[at], tasks.x[i, train], tasks.y[i, train].unsqueeze(0), share))
+    return concatenate(parts)
+
+
+def merged(
+    networks: Networks,
+    x: Float[Tensor, "rows features"],
+    y: Float[Tensor, "outputs rows"],
+    share: float | None = None,
+) -> Networks:
+    """`widen` for the networks of one task, all of whose rows are train rows. y: a target for each output; all targets
+    share the hidden units, and one factorisation of what the rows say of them."""
+    specs, layout, features, count = networks.specs, networks.layout, networks.layout.max_features, len(networks)
+    weight, mask = networks.weight.clone(), specs.mask.clone()
+    units = specs.last_units
+    inputs = torch.arange(features) < specs.n_inputs.unsqueeze(1)
+    mask[:, layout.outputs] = torch.cat([torch.ones_like(units[:, :1]), inputs, units], 1).unsqueeze(1)
+    m, u = y.shape[1], int(units.sum())
+    joint = m / (m + UNIT_ROWS * u) if share is None else share
+    parts = _parts(units.sum(1), m)
+    solved = [_joint_head(networks[part], units[part], x, y) for part in parts]
+    step = -(-m // TRUST_ROWS)
+    hidden = networks.last_hidden(x[::step].unsqueeze(0)) if joint < 1 else None
+    for k, target in enumerate(y):
+        own = weight[:, layout.outputs][:, k]
+        if hidden is not None:
+            fitted = own_fits(hidden, x[::step], target[::step])[0]
+            own *= (1 - joint) * count * trust(fitted.min(1).values).to(weight.dtype).unsqueeze(1)
         else:
-            weight[at, -1] = 0.0
-        parts = _parts(units[at].sum(1), m)
-        for part in parts:
-            own = torch.arange(len(networks))[at][part]
-            bias, skip, head = (
-                joint / len(parts) * value.to(weight.dtype) for value in _joint_head(networks[own], units[own], x, y)
-            )
-            weight[at, -1, 0] += bias
-            weight[at, -1, 1 : 1 + features] += skip * inputs[at]
-            spread = torch.zeros(len(own), layout.max_width)
-            spread[units[own]] = count * head
-            weight[own, -1, 1 + features :] += spread
-    return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), weight)
+            own.zero_()
+        for part, heads in zip(parts, solved, strict=True):
+            bias, skip, head = (joint / len(parts) * value.to(weight.dtype) for value in heads[k])
+            own[:, 0] += bias
+            own[:, 1 : 1 + features] += skip * inputs
+            spread = torch.zeros(len(part), layout.max_width)
+            spread[units[part]] = count * head
+            own[part, 1 + features :] += spread
+    return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask, specs.n_outputs), weight)
 
 
 def _parts(units: Int[Tensor, " n"], rows: int) -> list[Int[Tensor, " k"]]:
@@ -89,27 +103,59 @@ def own_fits(
     return torch.stack(errors), torch.stack(leverages)
 
 
-def _trust(networks: Networks, x: Float[Tensor, "rows features"], y: Float[Tensor, " rows"]) -> Float[Tensor, " n"]:
-    """`ridge.trust` of each network by its own fit at the best penalty, on at most `TRUST_ROWS` rows."""
-    step = -(-len(y) // TRUST_ROWS)
-    x, y = x[::step], y[::step]
-    return trust(own_fits(networks.last_hidden(x.unsqueeze(0)), x, y)[0].min(1).values)
+def for_all(
+    networks: Networks,
+    own: Int[Tensor, " n"],
+    x: Float[Tensor, "rows features"],
+    y: Float[Tensor, "outputs rows"],
+) -> tuple[Networks, Float[Tensor, "n outputs"]]:
+    """The same hidden layers with an output per target, from networks with one output each.
+
+    own: the target that each was written for, which keeps its output layer, -1 for none. Any other target is answered
+    by ridge on [x, hidden], the fits under `PENALTIES` weighed by `trust`. Also the least leave-one-out error of these
+    fits, over the sum of squares of the target. At most `TRUST_ROWS` rows are read.
+    """
+    step, units = -(-y.shape[1] // TRUST_ROWS), networks.specs.last_units
+    x, target = x[::step], y[:, ::step].double().T
+    means, count = target.mean(0), len(target)
+    t = target - means
+    squares = t.square().sum(0).clamp(min=1e-12).unsqueeze(1)
+    outputs, errors = [], []
+    for hidden in networks.last_hidden(x.unsqueeze(0)) * units.unsqueeze(1):
+        made = torch.cat([x, hidden], 1).double()
+        centre = made.mean(0)
+        size, basis = torch.linalg.eigh((made - centre).T @ (made - centre))
+        rotated, inverse = (made - centre) @ basis, 1 / (size.clamp(min=0).unsqueeze(1) + PENALTIES)
+        moment = (rotated.T @ t).unsqueeze(2) * inverse.unsqueeze(1)
+        leverage = (1 / count + rotated.square() @ inverse).unsqueeze(1)
+        left = (t.unsqueeze(2) - (rotated @ moment.flatten(1)).view(count, *moment.shape[1:])) / (1 - leverage)
+        error = left.square().sum(0) / squares
+        w = basis @ (moment * trust(error)).sum(2)
+        outputs.append(torch.cat([means - centre @ w.unsqueeze(0), w]))
+        errors.append(error.min(1).values)
+    found = with_outputs(networks, units, torch.stack(outputs))
+    written = torch.nonzero(own >= 0).squeeze(1)
+    found.weight[written, found.layout.outputs.start + own[written]] = networks.weight[written, -1]
+    return found, torch.stack(errors)
 
 
 def _joint_head(
-    networks: Networks, units: Bool[Tensor, "n width"], x: Float[Tensor, "rows features"], y: Float[Tensor, " rows"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, " features"], Float[Tensor, " units"]]:
-    """Bias, skip and output weights of the ridge fit on [x, hidden], hidden units standardised.
+    networks: Networks,
+    units: Bool[Tensor, "n width"],
+    x: Float[Tensor, "rows features"],
+    y: Float[Tensor, "outputs rows"],
+) -> list[tuple[Float[Tensor, ""], Float[Tensor, " features"], Float[Tensor, " units"]]]:
+    """Bias, skip and output weights of the ridge fit of each target on [x, hidden], hidden units standardised.
 
     The fits under `PENALTIES` are weighed by their leave-one-out errors; of more than `BLOCK` rows by generalised
     cross-validation (Golub, Heath and Wahba 1979, eq. 1.4), for which the rows are read once, a block at a time.
     """
-    m, f = len(y), x.shape[1]
+    m, f = y.shape[1], x.shape[1]
     blocks = _designs(networks, units, x, y)
     if m <= BLOCK:
-        design, target = next(blocks)
-        centre, y_mean = design.mean(0), target.mean()
-        z, t = design - centre, target - y_mean
+        design, targets = next(blocks)
+        centre, means = design.mean(0), [target.mean() for target in targets]
+        z = design - centre
         scale = prior_scale(z.square().mean(0), f)
         z = z * scale
         if m < z.shape[1]:  # the same from the smaller side: Z'Z and ZZ' share what is not 0
@@ -122,46 +168,65 @@ def _joint_head(
             size = size.clamp(min=0)
             rotated = z @ basis
         inverse = 1 / (size.unsqueeze(1) + PENALTIES)
-        moment, squares = (rotated.T @ t).unsqueeze(1) * inverse, t.square().sum()
-        predicted, leverage = rotated @ moment, 1 / m + rotated.square() @ inverse
-        error = leave_one_out(predicted[None], leverage[None], t[None], torch.ones(1, m, dtype=torch.bool))[0]
+        leverage, every = (1 / m + rotated.square() @ inverse)[None], torch.ones(1, m, dtype=torch.bool)
+        fits = []
+        for t in (target - mean for target, mean in zip(targets, means, strict=True)):
+            moment = (rotated.T @ t).unsqueeze(1) * inverse
+            error = leave_one_out((rotated @ moment)[None], leverage, t[None], every)[0]
+            fits.append((moment, error, t.square().sum()))
     else:
-        centre, y_mean, gram, across, squares = _moments(blocks)
+        centre, means, gram, moments = _moments(blocks)
         scale = prior_scale(gram.diagonal() / m, f)
         size, basis = torch.linalg.eigh(gram * scale * scale.unsqueeze(1))
         size = size.clamp(min=0)
         inverse = 1 / (size.unsqueeze(1) + PENALTIES)
-        along = (basis.T @ (across * scale)).unsqueeze(1)
-        moment = along * inverse
-        residual = squares - (2 * along * moment - size.unsqueeze(1) * moment.square()).sum(0)
-        error = residual / (1 - (1 + (size.unsqueeze(1) * inverse).sum(0)) / m).square()
-    w = scale * (basis @ (moment @ trust(error / squares.clamp(min=1e-12))))
-    return y_mean - centre @ w, w[:f], w[f:]
+        fits = []
+        for across, squares in moments:
+            along = (basis.T @ (across * scale)).unsqueeze(1)
+            moment = along * inverse
+            residual = squares - (2 * along * moment - size.unsqueeze(1) * moment.square()).sum(0)
+            error = residual / (1 - (1 + (size.unsqueeze(1) * inverse).sum(0)) / m).square()
+            fits.append((moment, error, squares))
+    found = []
+    for mean, (moment, error, squares) in zip(means, fits, strict=True):
+        w = scale * (basis @ (moment @ trust(error / squares.clamp(min=1e-12))))
+        found.append((mean - centre @ w, w[:f], w[f:]))
+    return found
 
 
 def _designs(
-    networks: Networks, units: Bool[Tensor, "n width"], x: Float[Tensor, "rows features"], y: Float[Tensor, " rows"]
-) -> Iterator[tuple[Float[Tensor, "block slots"], Float[Tensor, " block"]]]:
-    """[x, hidden] and y, a block of rows at a time, float64."""
-    for part, target in zip(x.split(BLOCK), y.split(BLOCK), strict=True):
+    networks: Networks,
+    units: Bool[Tensor, "n width"],
+    x: Float[Tensor, "rows features"],
+    y: Float[Tensor, "outputs rows"],
+) -> Iterator[tuple[Float[Tensor, "block slots"], Float[Tensor, "outputs block"]]]:
+    """[x, hidden] and the targets, a block of rows at a time, float64."""
+    for part, targets in zip(x.split(BLOCK), y.split(BLOCK, 1), strict=True):
         hidden = networks.last_hidden(part.unsqueeze(0)).permute(1, 0, 2)[:, units]
-        yield torch.cat([part, hidden], 1).double(), target.double()
+        yield torch.cat([part, hidden], 1).double(), targets.double()
 
 
 def _moments(
-    blocks: Iterator[tuple[Float[Tensor, "block slots"], Float[Tensor, " block"]]],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Means of the columns and of y; sums over rows of products about them: columns by columns, by y, y squared."""
+    blocks: Iterator[tuple[Float[Tensor, "block slots"], Float[Tensor, "outputs block"]]],
+) -> tuple[Tensor, list[Tensor], Tensor, list[tuple[Tensor, Tensor]]]:
+    """Means of the columns and of each target; sums over rows of products about them: columns by columns, and of each
+    target with the columns and with itself."""
     total = 0
     sums: list[Tensor] = []
-    for design, target in blocks:
-        total += len(target)
-        own = [design.sum(0), target.sum(), _gram(design), design.T @ target, target.square().sum()]
+    for design, targets in blocks:
+        total += len(design)
+        own = [design.sum(0), _gram(design)]
+        for target in targets:
+            own += [target.sum(), design.T @ target, target.square().sum()]
         sums = [a + b for a, b in zip(sums, own, strict=True)] if sums else own
-    first, y_first, second, across, squares = sums
-    centre, y_mean = first / total, y_first / total
+    first, second, *rest = sums
+    centre, means = first / total, [y_first / total for y_first in rest[::3]]
     gram = second - total * centre * centre.unsqueeze(1)
-    return centre, y_mean, gram, across - total * centre * y_mean, squares - total * y_mean.square()
+    moments = [
+        (across - total * centre * mean, squares - total * mean.square())
+        for mean, across, squares in zip(means, rest[1::3], rest[2::3], strict=True)
+    ]
+    return centre, means, gram, moments
 
 
 def _gram(design: Float[Tensor, "rows slots"]) -> Float[Tensor, "slots slots"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from netformer.errors import InputError
@@ -159,6 +159,25 @@ def concatenate(parts: Sequence[Networks]) -> Networks:
         specs[0].n_outputs,
     )
     return Networks(joined, torch.cat([part.weight for part in parts]))
+
+
+def with_outputs(networks: Networks, units: Bool[Tensor, "n width"], outputs: Float[Tensor, "n slots k"]) -> Networks:
+    """The same hidden layers under output layers of k outputs. units: the last hidden ones that exist. outputs: weights
+    of each network on [1, inputs, its last hidden units]."""
+    first, specs = networks.layout.outputs.start, networks.specs
+    dense = torch.ones(len(units), outputs.shape[1] - units.shape[1], dtype=torch.bool)
+    edges = torch.cat([dense, units], 1).unsqueeze(1).expand(-1, outputs.shape[2], -1)
+    mask, last = torch.cat([specs.mask[:, :first], edges], 1), outputs.mT.to(networks.weight.dtype) * edges
+    weight = torch.cat([networks.weight[:, :first], last], 1)
+    return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask, outputs.shape[2]), weight)
+
+
+def spread(wide: Float[Tensor, "all_slots k"], units: Bool[Tensor, "n width"]) -> Float[Tensor, "n own_slots k"]:
+    """Output weights on [1, x, all hidden units] as those of networks whose mean they are."""
+    n, first = len(units), len(wide) - int(units.sum())
+    heads = wide.new_zeros(*units.shape, wide.shape[1])
+    heads[units] = n * wide[first:]
+    return torch.cat([wide[:first].expand(n, -1, -1), heads], 1)
 
 
 def weight_scale(networks: Networks) -> Float[Tensor, "patches slots"]:
