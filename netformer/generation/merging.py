@@ -10,6 +10,7 @@ but train rows is read.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -49,9 +50,12 @@ def merged(
     x: Float[Tensor, "rows features"],
     y: Float[Tensor, "outputs rows"],
     share: float | None = None,
+    own: Int[Tensor, " n"] | None = None,
 ) -> Networks:
     """`widen` for the networks of one task, all of whose rows are train rows. y: a target for each output; all targets
-    share the hidden units, and one factorisation of what the rows say of them."""
+    share the hidden units, and one factorisation of what the rows say of them. own: the target that each network was
+    written for, -1 for none: a fit on their units alone counts beside that on all units, by leave-one-out, since units
+    written for a target that is unlike are in the way."""
     specs, layout, features, count = networks.specs, networks.layout, networks.layout.max_features, len(networks)
     weight, mask = networks.weight.clone(), specs.mask.clone()
     units = specs.last_units
@@ -64,19 +68,26 @@ def merged(
     step = -(-m // TRUST_ROWS)
     hidden = networks.last_hidden(x[::step].unsqueeze(0)) if joint < 1 else None
     for k, target in enumerate(y):
-        own = weight[:, layout.outputs][:, k]
+        last = weight[:, layout.outputs][:, k]
+        taken, fits = joint, [(part, heads[k], joint / len(parts)) for part, heads in zip(parts, solved, strict=True)]
+        mine = torch.zeros(0) if own is None else torch.nonzero(own == k).squeeze(1)
+        if 0 < len(mine) < count and len(parts) == 1:
+            (alone,) = _joint_head(networks[mine], units[mine], x, y[k : k + 1])
+            every, few = trust(torch.stack([solved[0][k].error, alone.error])).tolist()
+            few *= m / (m + UNIT_ROWS * int(units[mine].sum())) if share is None else share
+            taken, fits = every * joint + few, [(parts[0], solved[0][k], every * joint), (mine, alone, few)]
         if hidden is not None:
             fitted = own_fits(hidden, x[::step], target[::step])[0]
-            own *= (1 - joint) * count * trust(fitted.min(1).values).to(weight.dtype).unsqueeze(1)
+            last *= (1 - taken) * count * trust(fitted.min(1).values).to(weight.dtype).unsqueeze(1)
         else:
-            own.zero_()
-        for part, heads in zip(parts, solved, strict=True):
-            bias, skip, head = (joint / len(parts) * value.to(weight.dtype) for value in heads[k])
-            own[:, 0] += bias
-            own[:, 1 : 1 + features] += skip * inputs
+            last.zero_()
+        for part, found, times in fits:
+            bias, skip, head = (times * value.to(weight.dtype) for value in found[:3])
+            last[:, 0] += bias
+            last[:, 1 : 1 + features] += skip * inputs
             spread = torch.zeros(len(part), layout.max_width)
             spread[units[part]] = count * head
-            own[part, 1 + features :] += spread
+            last[part, 1 + features :] += spread
     return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask, specs.n_outputs), weight)
 
 
@@ -139,13 +150,23 @@ def for_all(
     return found, torch.stack(errors)
 
 
+class _Head(NamedTuple):
+    """An output layer on [x, hidden units], and the mean leave-one-out error of the fits it is made of, over the sum of
+    squares of the target."""
+
+    bias: Float[Tensor, ""]
+    skip: Float[Tensor, " features"]
+    units: Float[Tensor, " units"]
+    error: Float[Tensor, ""]
+
+
 def _joint_head(
     networks: Networks,
     units: Bool[Tensor, "n width"],
     x: Float[Tensor, "rows features"],
     y: Float[Tensor, "outputs rows"],
-) -> list[tuple[Float[Tensor, ""], Float[Tensor, " features"], Float[Tensor, " units"]]]:
-    """Bias, skip and output weights of the ridge fit of each target on [x, hidden], hidden units standardised.
+) -> list[_Head]:
+    """The ridge fit of each target on [x, hidden], hidden units standardised.
 
     The fits under `PENALTIES` are weighed by their leave-one-out errors; of more than `BLOCK` rows by generalised
     cross-validation (Golub, Heath and Wahba 1979, eq. 1.4), for which the rows are read once, a block at a time.
@@ -189,8 +210,10 @@ def _joint_head(
             fits.append((moment, error, squares))
     found = []
     for mean, (moment, error, squares) in zip(means, fits, strict=True):
-        w = scale * (basis @ (moment @ trust(error / squares.clamp(min=1e-12))))
-        found.append((mean - centre @ w, w[:f], w[f:]))
+        error = error / squares.clamp(min=1e-12)
+        weight = trust(error)
+        w = scale * (basis @ (moment @ weight))
+        found.append(_Head(mean - centre @ w, w[:f], w[f:], weight @ error))
     return found
 
 
