@@ -19,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Activation = Literal["identity", "relu", "tanh", "sigmoid", "gelu"]
+SearchObjective = Literal["error", "valid_error", "params", "edges", "columns", "bytes", "multiply_adds", "robustness"]
 Source = Literal["synthetic", "csv", "folder", "url", "real"]
 
 
@@ -148,6 +149,17 @@ class Evaluate(ParamsSection):
     mlp_tasks: Count
 
 
+class Search(ParamsSection):
+    """How many networks are scored for how many held-out tasks, and what for (netformer.search)."""
+
+    seed: Whole = 0
+    n_tasks: Count = 12
+    evaluations: Count = 2000
+    population: Annotated[int, Field(ge=2)] = 100
+    objectives: Annotated[list[SearchObjective], Field(min_length=2, max_length=4)] = ["error", "params"]
+    constraints: dict[str, float] = {}
+
+
 class Params(ParamsSection):
     """The whole of params.yaml: one section per stage, and the model."""
 
@@ -159,6 +171,7 @@ class Params(ParamsSection):
     train: Train
     sample: Sample
     evaluate: Evaluate
+    search: Search = Search()  # params of the package's weights are older
 
     @model_validator(mode="after")
     def _runs(self) -> Params:

@@ -14,7 +14,7 @@ from stages.pretrain import PREPARATION
 from stages.roots import once, write_params
 
 WORK, CHANGES = Path("build/quick"), Path("params/quick.yaml")
-STAGES = (*PREPARATION, "train", "sample", "evaluate")
+STAGES = (*PREPARATION, "train", "sample", "evaluate", "search")
 
 
 def main(repository: Path = Path()) -> None:

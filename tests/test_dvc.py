@@ -70,7 +70,7 @@ def test_dvc_builds_once_repeats_itself_and_reruns_only_what_a_parameter_reaches
     assert space.ran(space.dvc("repro", "--force")) == set(STAGES)
     assert space.lock() == first
 
-    assert space.ran(space.dvc("exp", "run", "-S", "train.lr=1e-5")) == {"train", "sample", "evaluate"}
+    assert space.ran(space.dvc("exp", "run", "-S", "train.lr=1e-5")) == {"train", "sample", "evaluate", "search"}
     assert load_params(space.root).train.lr == 1e-5
     second = space.lock()
     assert second["train"]["outs"] != first["train"]["outs"]

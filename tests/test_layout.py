@@ -20,6 +20,7 @@ ORDER = (
     "model",
     "training",
     "generation",
+    "search",
     "evaluation",
     "benchmark",
     "report",
@@ -116,13 +117,13 @@ def test_every_public_function_has_a_docstring(path: Path) -> None:
     assert [name for name, node in public if ast.get_docstring(node) is None] == []
 
 
-STAGES = ("download", "zoo", "tokenize", "metafeatures", "train", "sample", "evaluate")
+STAGES = ("download", "zoo", "tokenize", "metafeatures", "train", "sample", "evaluate", "search")
 
 
 @pytest.mark.parametrize(
     ("module", "stages"),
     [
-        ("netformer/model/vae.py", {"train", "sample", "evaluate"}),
+        ("netformer/model/vae.py", {"train", "sample", "evaluate", "search"}),
         ("netformer/zoo/kernel.py", {"zoo", "evaluate"}),  # the evaluation trains networks from scratch
         ("netformer/zoo/schedule.py", {"zoo", "train", "evaluate"}),
         ("netformer/generation/merging.py", {"evaluate"}),

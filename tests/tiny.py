@@ -8,7 +8,7 @@ from stages.roots import write_params
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = ROOT / "params.yaml"
-STAGES = ("download", "zoo", "tokenize", "metafeatures", "train", "sample", "evaluate")
+STAGES = ("download", "zoo", "tokenize", "metafeatures", "train", "sample", "evaluate", "search")
 TINY = {
     "download.sources": ["synthetic", "csv"],
     "download.n_train": 8,
@@ -39,6 +39,9 @@ TINY = {
     "sample.n_seeds": 2,
     "evaluate.scratch_networks": 2,
     "evaluate.mlp_tasks": 8,
+    "search.n_tasks": 2,
+    "search.evaluations": 20,
+    "search.population": 10,
 }
 
 

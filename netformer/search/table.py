@@ -1,0 +1,90 @@
+"""Table: the search for a table as users hold it, and its front as networks in their units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from netformer.errors import InputError
+from netformer.exports.population import Population
+from netformer.generation.generator import CONDITION_ROWS, HEAD_ROWS, NetFormer
+from netformer.search.engine import Found, search
+from netformer.search.problem import SearchTask
+from netformer.tables.columns import MIN_FREQUENCY
+from netformer.tables.reading import Reading, read
+from netformer.tasks.task import TRAIN
+from netformer.tasks.view import canonicalize_tasks
+
+
+def task_of_table(
+    model: NetFormer,
+    X: Any,
+    y: Any,
+    columns: Sequence[str] | None = None,
+    target: str = "y",
+    min_frequency: int = MIN_FREQUENCY,
+) -> tuple[SearchTask, Reading]:
+    """The task that a table is, every row a train row, and how it is read. Of more than `HEAD_ROWS` rows as many are
+    read, drawn; of more inputs than the model reads, those most correlated with the target.
+
+    X, y, columns, target, min_frequency: see `tables.reading.read`. Raises InputError as `read` does, and for a target
+    of one value.
+    """
+    reading, z, t = read(X, y, columns, target, min_frequency)
+    if reading.classes:
+        raise InputError(f"a search is for a target of numbers, {target!r} has classes")
+    if not t.any():
+        raise InputError("y must not be constant: there is nothing to learn")
+    some = np.arange(len(t))
+    if len(t) > CONDITION_ROWS:  # drawn, so that the first ones are too
+        some = np.random.default_rng(0).permutation(len(t))[:HEAD_ROWS]
+    x, y_ = torch.from_numpy(z[some])[None], torch.from_numpy(t[some])[None]
+    rows = torch.full((1, len(some)), TRAIN)
+    kinds = torch.from_numpy(reading.kinds)[None]
+    tasks = canonicalize_tasks(x, y_, rows, model.model.layout.max_features, kinds).float()
+    known = model.known(reading, X, y)
+    column = _columns(reading, tasks.views.columns[0], int(tasks.n_features[0]))
+    return SearchTask.of(model.model, tasks, column, z.shape[1], known, CONDITION_ROWS), reading
+
+
+def _columns(reading: Reading, at: Int[torch.Tensor, " features"], used: int) -> Int[torch.Tensor, " features"]:
+    """The column of each canonical input, numbered among those that are read; -1: not in use."""
+    of = [reading.inputs[i].column for i in at[:used].tolist()]
+    number = {column: k for k, column in enumerate(dict.fromkeys(of))}
+    return torch.tensor([number[column] for column in of] + [-1] * (len(at) - used))
+
+
+def search_table(
+    model: NetFormer,
+    X: Any,
+    y: Any,
+    objectives: Sequence[Any] = ("error", "params"),
+    *,
+    columns: Sequence[str] | None = None,
+    target: str = "y",
+    min_frequency: int = MIN_FREQUENCY,
+    **options: Any,
+) -> tuple[Found, Population]:
+    """Search networks for a table; returns all candidates and the front as a population, in its order.
+
+    options: of `search`. The others: see `task_of_table`. A network's values are under `about["search"]`. Raises
+    InputError as they do, and where no candidate keeps the constraints.
+    """
+    task, reading = task_of_table(model, X, y, columns, target, min_frequency)
+    found = search(task, objectives, **options)
+    if len(found.front) == 0:
+        raise InputError(
+            f"none of {len(found.values)} candidates keeps the constraints; loosen them or ask for more evaluations"
+        )
+    best = found.networks(found.front)
+    views, zero, one = task.rows.views, torch.zeros_like, torch.ones_like
+    views = replace(views, mean=zero(views.mean), scale=one(views.scale), y_mean=zero(views.y_mean))
+    views = replace(views, y_scale=one(views.y_scale))
+    folded = views[[0] * len(best.networks)].fold(best.networks, len(reading.inputs))
+    about = {"objectives": list(found.names), "values": best.values.tolist(), "evaluations": len(found.values)}
+    return found, Population(reading, folded, 1 - best.error, about={"search": about})
