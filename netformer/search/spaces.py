@@ -21,7 +21,7 @@ from torch import Tensor
 from netformer.errors import InputError
 from netformer.model.grammar import Structure, read_structure
 from netformer.model.prompt import Prompt
-from netformer.networks.specs import ACTIVATIONS, Specs, slots
+from netformer.networks.specs import WRITTEN, Specs, slots
 from netformer.networks.stack import Networks
 from netformer.search.problem import SearchTask
 
@@ -50,7 +50,7 @@ class Space:
         """Genes from 0 to 1 that come first: of a structure or a prompt."""
         layers = self.task.model.layout.max_hidden_layers
         structure = 1 + 2 * layers + 2
-        return {"latents": 0, "structures": structure, "both": structure, "prompts": 2 + len(ACTIVATIONS)}[self.kind]
+        return {"latents": 0, "structures": structure, "both": structure, "prompts": 2 + len(WRITTEN)}[self.kind]
 
     @property
     def n_noise(self) -> int:
@@ -118,7 +118,7 @@ class Space:
         widths = (1 + _choice(widths, layout.max_width)) * present
         n_inputs = self.task.rows.n_features.expand(n)
         mask = slots(layout, n_inputs, widths, bias[:, 0] > 0.5, skip[:, 0] > 0.5)
-        return Specs(n_inputs, widths, _choice(kinds, len(ACTIVATIONS)) * present, mask)
+        return Specs(n_inputs, widths, _choice(kinds, len(WRITTEN)) * present, mask)
 
     def _under(self, genes: Float[Tensor, "n genes"], logits: Structure) -> Specs:
         layout, f = self.task.model.layout, int(self.task.rows.n_features[0])
@@ -127,7 +127,7 @@ class Space:
         allowed = _one_at_least(genes[:, 2:])
         budgets = np.geomspace(2 * f + 3, largest(self.task), BUDGETS).round().astype(int).tolist()
         asked = [
-            (budgets[s], 1 + d, tuple(name for name, yes in zip(ACTIVATIONS, row, strict=True) if yes))
+            (budgets[s], 1 + d, tuple(name for name, yes in zip(WRITTEN, row, strict=True) if yes))
             for s, d, row in zip(step, depth, allowed.tolist(), strict=True)
         ]
         every = {key: number for number, key in enumerate(dict.fromkeys(asked))}
