@@ -20,7 +20,7 @@ from netformer.errors import InputError
 from netformer.files import replacing
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs
 from netformer.networks.stack import Networks
-from netformer.tasks.task import Task
+from netformer.tasks.task import SPLITS, Task
 
 TASKS = pa.schema(
     [
@@ -58,6 +58,11 @@ NETWORKS = pa.schema(
         ("test_r2", pa.float64()),
     ]
 )
+_ARRAYS = {"X": np.float32, "y": np.float32, "row_split": np.int8}
+_STACK = ("n_inputs", "widths", "activations", "mask", "weights")  # of NETWORKS, which `networks_of` reads
+_FIRST = 5  # layers in a message
+_SHOWN = 200  # characters of what was found
+MAY_BE_MISSING = ("ceiling",)  # a task whose noiseless function is not known
 
 
 def write_parquet(table: pa.Table, path: Path, row_group: int | None = None) -> None:
@@ -74,6 +79,31 @@ def read_parquet(path: Path) -> pa.Table:
         return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def conform(table: pa.Table, schema: pa.Schema, where: object) -> pa.Table:
+    """The columns of a schema out of a table, in its types, checked through and through.
+
+    Raises InputError, one line, for a column that is missing, there twice, of a type that does not turn into that of
+    the schema without loss, or has gaps (but for `MAY_BE_MISSING`), and for a column whose lists or text are damaged.
+    """
+    columns = []
+    for wanted in schema:
+        at = table.schema.get_all_field_indices(wanted.name)
+        if len(at) != 1:
+            raise InputError(f"{where}: column {wanted.name} must be there once, found {len(at)} of that name")
+        column = table.column(at[0])
+        try:
+            column.validate(full=True)
+            column = (column if column.type == wanted.type else column.cast(wanted.type)).combine_chunks()
+            parts = [column, column.flatten()] if pa.types.is_list(wanted.type) else [column]
+        except pa.ArrowException as error:
+            found = f"{table.schema.field(at[0]).type}: {' '.join(str(error).split())}"
+            raise InputError(f"{where}: column {wanted.name} must be {wanted.type}, found {found[:_SHOWN]}") from None
+        if wanted.name not in MAY_BE_MISSING and any(part.null_count for part in parts):
+            raise InputError(f"{where}: column {wanted.name} must have no gaps; run the stage that writes it again")
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -106,14 +136,22 @@ def write_tasks(tasks: Sequence[Task], path: Path) -> None:
 
 
 def read_tasks(path: Path) -> list[Task]:
-    """What `write_tasks` wrote, in the order of the file. Raises InputError as `read_parquet` does."""
-    tasks = []
-    for row in read_parquet(path).to_pylist():
-        x = np.asarray(row["X"], np.float32).reshape(row["n_rows"], row["n_features"])
+    """What `write_tasks` wrote, in the order of the file. Raises InputError as `read_parquet` and `conform` do, and for
+    a row that is no task."""
+    table, tasks = conform(read_parquet(path), TASKS, path), []
+    for number, row in enumerate(table.to_pylist()):
+        n_rows, n_features = row["n_rows"], row["n_features"]
+        x, y, codes = (np.asarray(row[name], kind) for name, kind in _ARRAYS.items())
+        sizes = (x.size, y.size, codes.size)
+        if min(n_rows, n_features) < 1 or sizes != (n_rows * n_features, n_rows, n_rows):
+            found = f"{n_rows} rows, {n_features} features, and lists of {sizes}"
+            raise InputError(f"{path}: X, y and row_split must have n_rows entries, found {found} in row {number}")
+        known = row["split"] in SPLITS and np.isin(codes, range(len(SPLITS))).all()
+        if not known or not np.isfinite(x).all() or not np.isfinite(y).all():
+            raise InputError(f"{path}: X and y must be finite, splits {', '.join(SPLITS)}; row {number} has others")
         ceiling = float("nan") if row["ceiling"] is None else row["ceiling"]
-        y, codes = np.asarray(row["y"], np.float32), np.asarray(row["row_split"], np.int8)
         names = {key: row[key] for key in ("task_id", "source", "family", "split", "table", "repeat")}
-        tasks.append(Task(X=x, y=y, row_split=codes, ceiling=ceiling, **names))
+        tasks.append(Task(X=x.reshape(n_rows, n_features), y=y, row_split=codes, ceiling=ceiling, **names))
     return tasks
 
 
@@ -160,24 +198,30 @@ def networks_table(
 
 
 def networks_of(table: pa.Table, layout: Layout) -> Networks:
-    """The stack behind a table of the schema NETWORKS. Raises InputError for a table of another layout."""
-    n = table.num_rows
+    """The stack behind a table of the schema NETWORKS.
 
-    def values(name: str) -> np.ndarray:
-        return table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-
+    Raises InputError as `conform` does, and for a table of another layout or with networks that the layout has not.
+    """
+    table = conform(table, pa.schema([NETWORKS.field(name) for name in _STACK]), "networks")
+    n, layers, index = table.num_rows, layout.max_hidden_layers, {name: code for code, name in enumerate(ACTIVATIONS)}
     shape = (n, layout.n_patches, layout.n_slots)
-    mask = torch.from_numpy(values("mask").copy())
-    if mask.numel() != np.prod(shape):
-        raise InputError(f"networks were stored for another layout: expected {layout}, found {mask.numel()} edges")
-    widths, codes = torch.zeros(n, layout.max_hidden_layers).long(), torch.zeros(n, layout.max_hidden_layers).long()
-    index = {name: code for code, name in enumerate(ACTIVATIONS)}
+    every = [table[name].combine_chunks() for name in ("mask", "weights")]
+    if any((part.value_lengths().to_numpy() != shape[1] * shape[2]).any() for part in every):
+        found = " and ".join(
+            f"{len(part.flatten())} {name}" for name, part in zip(("edges", "weights"), every, strict=True)
+        )
+        raise InputError(f"networks were stored for another layout: expected {layout}, found {found}")
+    mask, weight = (torch.from_numpy(part.flatten().to_numpy(zero_copy_only=False).copy()) for part in every)
+    widths, codes = torch.zeros(n, layers).long(), torch.zeros(n, layers).long()
+    n_inputs = torch.from_numpy(table["n_inputs"].to_numpy().astype(np.int64))
     for i, (w, a) in enumerate(zip(table["widths"].to_pylist(), table["activations"].to_pylist(), strict=True)):
+        known = len(w) == len(a) and 1 <= len(w) <= layers and all(1 <= width <= layout.max_width for width in w)
+        if not known or not index.keys() >= set(a) or not 1 <= int(n_inputs[i]) <= layout.max_features:
+            found = f"{int(n_inputs[i])} inputs, layers of {w[:_FIRST]} units, {a[:_FIRST]} in row {i}"
+            raise InputError(f"networks must have a width and an activation per layer, as in {layout}, found {found}")
         widths[i, : len(w)] = torch.tensor(w)
         codes[i, : len(a)] = torch.tensor([index[name] for name in a])
-    n_inputs = torch.from_numpy(table["n_inputs"].to_numpy().astype(np.int64))
-    weight = torch.from_numpy(values("weights").astype(np.float32).copy()).view(shape)
-    return Networks(Specs(n_inputs, widths, codes, mask.view(shape), layout.n_outputs), weight)
+    return Networks(Specs(n_inputs, widths, codes, mask.view(shape), layout.n_outputs), weight.view(shape))
 
 
 def r2_of(table: pa.Table) -> Tensor:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
+import glob
 import hashlib
+import itertools
 import os
+import platform
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # other machines may share the disk
+_calls = itertools.count()
+_in_use: set[str] = set()  # temporary names of this process
 
 
 @contextmanager
@@ -16,19 +23,42 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, for a file or a folder, which takes its place when the block ends; after an
     error nothing is left of it.
 
-    Missing folders are made. The name is the process's own, so that two processes do not write into one file; it keeps
-    the suffix, which says the format. A folder takes the place of no folder or of an empty one.
+    Missing folders are made. The name is this call's own, so that no two write into one file; it keeps the suffix,
+    which says the format. What processes of this machine that were killed left beside `path` is removed. A folder takes
+    the place of no folder or of an empty one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
+    for left in path.parent.glob(f".{_HOST}-*.tmp.{glob.escape(path.name)}"):
+        if left.name not in _in_use and not _is_running(left.name.split("-")[1]):
+            _remove(left)
+    temporary = path.with_name(f".{_HOST}-{os.getpid()}-{next(_calls)}.tmp.{path.name}")
+    _in_use.add(temporary.name)
     try:
         yield temporary
         temporary.replace(path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+        _in_use.discard(temporary.name)
+
+
+def _is_running(process: str) -> bool:
+    """Whether another process of this number is there; a name of this one's that is not in use is of a dead one."""
+    if os.name != "posix" or not process.isdecimal():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return int(process) != os.getpid()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def imported_names(path: Path) -> list[str]:

@@ -192,8 +192,8 @@ def load_params(root: Path) -> Params:
     if not path.exists():
         raise InputError(f"{path} does not exist; run from the repository's root")
     try:
-        values = YAML(typ="safe").load(path.read_text())
-    except YAMLError as error:
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except (YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
     try:
         return Params.model_validate(values)

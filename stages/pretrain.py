@@ -13,12 +13,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from netformer.artifacts import write_json
 from netformer.errors import InputError
 from netformer.files import replacing
-from netformer.model.store import load_model
+from netformer.model.store import load_model, write_weights
 from stages import run
 from stages.params import load_params
 from stages.roots import once
@@ -80,9 +80,7 @@ def main(repository: Path = Path(), init: Path | None = None) -> None:
 def publish(root: Path, package: Path) -> None:
     """Weights, config and params into the package, complete or not at all; weights in half precision, half the size."""
     weights = load_file(root / "models" / "netformer" / "model.safetensors")
-    with replacing(package / "model.safetensors") as temporary:
-        save_file({name: value.half() for name, value in weights.items()}, temporary)
-        temporary.chmod(0o644)
+    write_weights({name: value.half() for name, value in weights.items()}, package)
     for source in ("models/netformer/config.json", "params.yaml"):
         with replacing(package / Path(source).name) as temporary:
             shutil.copyfile(root / source, temporary)

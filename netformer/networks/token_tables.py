@@ -14,6 +14,8 @@ from netformer.networks.stack import Networks
 from netformer.networks.tokens import Tokens
 
 _MAX_NUMBER = 32767  # vertex numbers are stored as int16
+_SPARSEST = 4096  # slots of a stack per edge of a table that is read
+_ALWAYS = 1 << 24  # slots of a stack that is made in any case
 
 
 def tokenize_networks(networks: Networks, sensitivity: Float[Tensor, "n patches"] | None = None) -> pa.Table:
@@ -62,7 +64,8 @@ def tokenize_networks(networks: Networks, sensitivity: Float[Tensor, "n patches"
 def detokenize_networks(table: pa.Table, layout: Layout) -> Networks:
     """The stack that `tokenize_networks` wrote, exactly: specs, mask and weights.
 
-    Raises InputError for a network that does not fit the layout and for an edge that no layered network has.
+    Raises InputError for a network that does not fit the layout, for an edge that no layered network has or that is
+    there twice, a vertex without one, and a layout of far more slots than there are edges.
     """
     specs, (net, patch, slot) = _place(table, layout)
     weight = torch.zeros(specs.mask.shape)
@@ -72,6 +75,7 @@ def detokenize_networks(table: pa.Table, layout: Layout) -> Networks:
 
 def detokenize_sensitivity(table: pa.Table, layout: Layout) -> Float[Tensor, "n patches"]:
     """The sensitivities that `tokenize_networks` wrote; zero where there is no vertex."""
+    _fits(_lengths(table, "sensitivity") == _lengths(table, "vertex"), "sensitivity must have one entry for each edge")
     specs, (net, patch, _) = _place(table, layout)
     out = torch.zeros(specs.mask.shape[:2])
     out[net, patch] = _values(table, "sensitivity")
@@ -112,6 +116,11 @@ def _place(table: pa.Table, layout: Layout) -> tuple[Specs, tuple[Tensor, Tensor
     _fits((n_inputs >= 1) & (n_inputs <= features), f"n_inputs must be 1..{features}")
     _fits(_n_outputs(table) == layout.n_outputs, f"n_outputs must be {layout.n_outputs}, as in the layout")
     _fits((depth >= 1) & (depth <= n_layers), f"hidden layers must be 1..{n_layers}")
+    slots = n * layout.n_patches * layout.n_slots
+    if slots > max(_SPARSEST * int(edges.sum()), _ALWAYS):
+        raise InputError(
+            f"a stack of {n} networks in {layout} has {slots} slots for {int(edges.sum())} edges: too many"
+        )
     present = torch.arange(n_layers) < depth.unsqueeze(1)
     widths, activations = torch.zeros(2, n, n_layers, dtype=torch.int64)
     widths[present], activations[present] = _values(table, "widths").long(), _values(table, "activations").long()
@@ -138,7 +147,10 @@ def _place(table: pa.Table, layout: Layout) -> tuple[Specs, tuple[Tensor, Tensor
     patch = layer * layout.max_width + unit
     mask = torch.zeros(n, layout.n_patches, layout.n_slots, dtype=torch.bool)
     mask[net, patch, slot] = True
-    return Specs(n_inputs, widths, activations, mask, layout.n_outputs), (net, patch, slot)
+    _fits(mask.sum((1, 2)) == edges, "an edge must be there once")
+    specs = Specs(n_inputs, widths, activations, mask, layout.n_outputs)
+    _fits((mask.any(2) == specs.patch_mask).all(1), "a vertex must have an incoming edge")
+    return specs, (net, patch, slot)
 
 
 def _n_outputs(table: pa.Table) -> Int[Tensor, " n"]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from netformer.errors import InputError
-from netformer.tables.encodings import Source, not_utf8
+from netformer.tables.encodings import MOST_CELLS, Source, not_utf8, require_cells
 
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}  # others by request
 NAMED = {"tab": "\t", "\\t": "\t", "space": " "}  # what a shell does not pass on easily
@@ -46,6 +46,14 @@ class _Text:
                 if b'"' in chunk:
                     return -1
                 count += int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == ord(self.sep)))
+        return count
+
+    def lines(self) -> int:
+        """How many lines it has at most: every end of a line counts, also in quotes."""
+        count = 1
+        with self.source.stream(self.start) as stream:
+            while chunk := stream.read(_CHUNK):
+                count += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
         return count
 
     def widths(self) -> Iterator[tuple[int, int]]:
@@ -92,6 +100,9 @@ def read_delimited(
         notes.append(f"{name}: skipped {len(skipped)} leading line{'s' * (len(skipped) > 1)} starting with #")
     if names is None:
         notes += check_header(first, name, decimal)
+    n_bytes = len(source.head) if source.file is None else source.file.stat().st_size
+    if len(first) * n_bytes > MOST_CELLS:  # there are no more rows than bytes
+        require_cells(text.lines(), len(first), name, n_bytes)
     frame = _parse(text, decimal, names, spaced, len(first))
     if sep != usual or decimal == ",":
         mark = ", with ',' as decimal mark" if decimal == "," else ""

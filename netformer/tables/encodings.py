@@ -1,17 +1,26 @@
-"""Encodings: the bytes of a file, and their text as UTF-8."""
+"""Encodings: the bytes of a file, what they may unpack to, and their text as UTF-8."""
 
 from __future__ import annotations
 
 import codecs
+import gzip
 import io
+import re
+import xml.parsers.expat
+import zipfile
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 
 import numpy as np
 
 from netformer.errors import InputError
 
+MOST_CELLS = 1 << 26  # of a table, unless its file has a byte for each
+MOST_BYTES = 1 << 28  # of what a compressed file unpacks to
+_PLACE = re.compile(r"\$?([A-Za-z]{1,3})\$?(\d{1,9})")  # of a cell: B7
 _BOMS = (  # byte order marks; that of UTF-32 begins like that of UTF-16
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -103,3 +112,54 @@ def not_utf8(source: Source) -> InputError:
     return InputError(
         f"{source.name}: the text must be UTF-8, found byte 0x{data[start]:02x} in line {line}; {probably}: {way_out}"
     )
+
+
+def unpacked(data: bytes, name: str) -> bytes:
+    """What a gzip file holds. Raises InputError for a damaged one, and for one that unpacks to too much."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            text = stream.read(MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{name}: not a readable gzip file: {error}") from None
+    require_bytes(len(text), name)
+    return text
+
+
+def require_bytes(size: int, name: str) -> None:
+    """Raises InputError for a compressed file that unpacks to so many bytes."""
+    if size > MOST_BYTES:
+        raise InputError(f"{name}: unpacked it must be at most {MOST_BYTES >> 20} MB; unpack it yourself, as .csv")
+
+
+def require_cells(rows: int, columns: int, name: str, size: int = 0) -> None:
+    """Raises InputError for a table that is far larger than its file, of `size` bytes, before it is built."""
+    if rows * columns > max(MOST_CELLS, size):
+        raise InputError(
+            f"{name}: a table must have at most {MOST_CELLS} cells, found {rows} rows of {columns} columns; cut it"
+        )
+
+
+def require_sheets_fit(source: Source) -> None:
+    """Raises InputError for an Excel file that unpacks to too much, and for a sheet with a cell so far out that the
+    table up to it would be far larger than the file."""
+    with zipfile.ZipFile(io.BytesIO(source.data)) as packed:
+        require_bytes(sum(member.file_size for member in packed.infolist()), source.name)
+        for member in packed.infolist():
+            rows = columns = row = column = 0
+
+            def start(tag: str, attributes: dict[str, str]) -> None:
+                nonlocal rows, columns, row, column
+                kind = tag.rpartition(":")[2]
+                if kind == "row":
+                    row, column = int(attributes.get("r", row + 1)), 0
+                elif kind == "c":
+                    place = _PLACE.fullmatch(attributes.get("r", ""))
+                    column = reduce(lambda n, c: 26 * n + ord(c) - 64, place[1].upper(), 0) if place else column + 1
+                    row = int(place[2]) if place else row
+                rows, columns = max(rows, row), max(columns, column)
+
+            parser = xml.parsers.expat.ParserCreate()
+            parser.StartElementHandler = start
+            with suppress(xml.parsers.expat.ExpatError, ValueError):  # no sheet
+                parser.Parse(packed.read(member), True)
+            require_cells(rows, columns, source.name, len(source.data))

@@ -8,11 +8,11 @@ where, and what would be allowed.
 from __future__ import annotations
 
 import difflib
-import gzip
 import io
 import json
 import re
 import sys
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -23,13 +23,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute
 import pyarrow.feather
 import pyarrow.parquet
 from jaxtyping import Float
 
 from netformer.errors import InputError
 from netformer.tables.delimited import check_header, read_delimited
-from netformer.tables.encodings import Source, as_utf8, not_utf8
+from netformer.tables.encodings import (
+    MOST_BYTES,
+    Source,
+    as_utf8,
+    not_utf8,
+    require_bytes,
+    require_cells,
+    require_sheets_fit,
+    unpacked,
+)
 
 TEXT = {".csv": ",", ".tsv": "\t", ".txt": ","}  # and the separator that is usual in it
 JSON = (".json", ".jsonl", ".ndjson")
@@ -42,6 +52,17 @@ EXCEL = ".xlsx"
 READS = f"{', '.join([*TEXT, *JSON])} (also .gz), {', '.join([*ARROW, EXCEL])}"
 STDIN = "-"
 _MAGIC = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"PK\x03\x04": EXCEL}
+# openpyxl raises what the first line that meets a damaged part does.
+_BY_OPENPYXL = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ArithmeticError,
+    SyntaxError,
+    AssertionError,
+)
 _HEAD = 1 << 20  # bytes read to find out what a file is
 _GZIP = b"\x1f\x8b"
 _BLANK = 100  # first rows of a sheet in which its header must be
@@ -139,10 +160,7 @@ def _load(path: Path) -> tuple[Source, str]:
             head = file.read(_HEAD)
         source = Source(name, head, path if len(head) == _HEAD else None)
     if packed or (str(path) == STDIN and source.head.startswith(_GZIP)):
-        try:
-            source = Source(name, gzip.decompress(source.data))
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{name}: not a readable gzip file: {error}") from None
+        source = Source(name, unpacked(source.data, name))
     found = next((kind for magic, kind in _MAGIC.items() if source.head.startswith(magic)), "")
     if str(path) == STDIN:
         suffix = found or _json_or_text(source.head)
@@ -162,14 +180,41 @@ def _json_or_text(head: bytes) -> str:
 def _read_arrow(source: Source, suffix: str) -> pd.DataFrame:
     name = source.name
     try:
+        if suffix == ".parquet":
+            _require_parquet_fits(source)
         table = ARROW[suffix](pyarrow.BufferReader(source.data))
-    except pyarrow.ArrowException as error:
+        table.validate(full=True)
+        _require_unique(table.column_names, name)
+        if not table.column_names:
+            raise InputError(f"{name}: a table needs columns and rows, found none")
+        require_cells(table.num_rows, table.num_columns, name)
+        # column by column: an index that pandas stored stays an ordinary column
+        return pd.DataFrame({name: table.column(name).to_pandas() for name in table.column_names})
+    except InputError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{name}: not a readable {suffix[1:]} table: {' '.join(str(error).split())}") from None
-    _require_unique(table.column_names, name)
-    if not table.column_names:
-        raise InputError(f"{name}: a table needs columns and rows, found none")
-    # column by column: an index that pandas stored stays an ordinary column
-    return pd.DataFrame({name: table.column(name).to_pandas() for name in table.column_names})
+
+
+def _require_parquet_fits(source: Source) -> None:
+    """Raises InputError for a file that unpacks to too much. Text that is written once and repeated is counted as it
+    would stand in memory, where the size of the file leaves room for it."""
+    file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(source.data))
+    about, groups = file.metadata, range(file.metadata.num_row_groups)
+    require_cells(about.num_rows, about.num_columns, source.name)
+    size = sum(about.row_group(i).total_byte_size for i in groups)
+    require_bytes(size, source.name)
+    text = [
+        one.name for one in file.schema_arrow if pyarrow.types.is_string(one.type) or pyarrow.types.is_binary(one.type)
+    ]
+    if size * about.num_rows <= MOST_BYTES or not text:
+        return
+    file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(source.data), read_dictionary=text)
+    for column in (file.read([one]).column(0) for one in text):
+        for chunk in column.chunks:
+            lengths = pyarrow.compute.binary_length(chunk.dictionary).take(chunk.indices)
+            size += pyarrow.compute.sum(lengths).as_py() or 0
+        require_bytes(size, source.name)
 
 
 def _read_json(source: Source, suffix: str) -> pd.DataFrame:
@@ -180,7 +225,7 @@ def _read_json(source: Source, suffix: str) -> pd.DataFrame:
             values += [json.loads(line.decode("utf-8"), object_pairs_hook=_object)] if line.strip() else []
         except UnicodeDecodeError:
             raise not_utf8(source) from None
-        except ValueError as error:  # no JSON, or a name twice
+        except (ValueError, RecursionError) as error:  # no JSON, or a name twice
             where = "" if suffix == ".json" else f"line {number}: "
             raise InputError(f"{name}: not a readable {suffix[1:]} table: {where}{error}") from None
     table = values[0] if suffix == ".json" and values else values
@@ -188,10 +233,14 @@ def _read_json(source: Source, suffix: str) -> pd.DataFrame:
         raise InputError(f"{name}: a table needs columns and rows, found none")
     by_row = isinstance(table, list) and all(isinstance(row, dict) for row in table)
     by_column = isinstance(table, dict) and all(isinstance(cells, list | dict) for cells in table.values())
+    if by_row or by_column:
+        parts = table.values() if isinstance(table, dict) else table
+        keys = set[str]().union(*(part for part in parts if isinstance(part, dict)))  # of all rows, or all columns
+        require_cells(len(table), len(keys), name, len(data))
     try:
         if by_row or by_column:
             return pd.DataFrame(table)
-    except ValueError:  # columns of several lengths
+    except (ValueError, OverflowError):  # columns of several lengths, numbers beyond all bounds
         pass
     raise InputError(f'{name}: JSON must be a list of rows, [{{"a": 1, "y": 2}}, ..], or such a row per line in .jsonl')
 
@@ -207,7 +256,9 @@ def _read_excel(source: Source, header: bool) -> tuple[pd.DataFrame, list[str]]:
     """The first sheet of an Excel file, and a note where there are others."""
     name, notes = source.name, []
     try:
-        with pd.ExcelFile(io.BytesIO(source.data), engine="openpyxl") as book:
+        require_sheets_fit(source)
+        with warnings.catch_warnings(), pd.ExcelFile(io.BytesIO(source.data), engine="openpyxl") as book:
+            warnings.simplefilter("ignore", UserWarning)  # openpyxl on what it leaves out: styles, extensions
             sheets = [str(sheet) for sheet in book.sheet_names]
             as_text = pd.read_excel(book, header=None, dtype=object, keep_default_na=False, nrows=_BLANK)
             filled = (as_text.astype(str) != "").any(axis=1).to_numpy()
@@ -219,8 +270,18 @@ def _read_excel(source: Source, header: bool) -> tuple[pd.DataFrame, list[str]]:
             frame = pd.read_excel(book, header=None, skiprows=start + header)
     except ImportError:
         raise InputError(f"{name}: .xlsx needs openpyxl; pip install openpyxl, or save the sheet as .csv") from None
-    except (zipfile.BadZipFile, KeyError, OSError) as error:
-        raise InputError(f"{name}: not a readable xlsx table: {error}") from None
+    except InputError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        *_BY_OPENPYXL,
+    ) as error:
+        raise InputError(f"{name}: not a readable xlsx table: {' '.join(str(error).split())}") from None
     if len(sheets) > 1:
         notes.append(
             f"{name}: read the first of {len(sheets)} sheets, {sheets[0]!r}; save another one as a file to read it"
@@ -273,11 +334,14 @@ def read_numeric(column: pd.Series, path: Path) -> pd.Series:
         raise InputError(f"{path}: column {column.name!r} must be numeric, found {column.dtype}")
     if pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column):
         return column.astype("float64")
-    values = pd.to_numeric(column, errors="coerce")
+    try:
+        values = pd.to_numeric(column, errors="coerce").astype("float64")
+    except OverflowError:  # a whole number of hundreds of digits
+        raise InputError(f"{path}: column {column.name!r} must be numeric, found a number beyond 1e308") from None
     bad = (values.isna() & column.notna()).to_numpy()
     if bad.any():
         row = int(bad.argmax())
         raise InputError(
             f"{path}: column {column.name!r} must be numeric, found {str(column.iloc[row])!r} in row {row + 1}"
         )
-    return values.astype("float64")
+    return values

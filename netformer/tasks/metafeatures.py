@@ -237,10 +237,16 @@ class MetaFeatureTransform:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> MetaFeatureTransform:
-        """What `to_dict` gave. Raises InputError for features of another version."""
+        """What `to_dict` gave. Raises InputError for features of another version and numbers that `fit` cannot give."""
         if tuple(state["names"]) != NAMES:
             raise InputError("stored meta-feature names must be those of netformer.metafeatures.NAMES, in that order")
-        return cls(tuple(state["mean"]), tuple(state["scale"]), state["max_rows"], state["max_features"])
+        mean, scale = (np.array(state[name], dtype=np.float64) for name in ("mean", "scale"))
+        if not (mean.shape == scale.shape == (len(NAMES),) and np.isfinite(mean).all() and np.isfinite(scale).all()):
+            raise InputError(f"stored mean and scale must be {len(NAMES)} finite numbers each")
+        limits = state["max_rows"], state["max_features"]
+        if (scale < 0).any() or not all(type(limit) is int and limit >= 1 for limit in limits):
+            raise InputError(f"stored scale must be at least 0, max_rows and max_features at least 1, found {limits}")
+        return cls(tuple(mean.tolist()), tuple(scale.tolist()), *limits)
 
 
 def _signed_log(values: np.ndarray | Tensor) -> np.ndarray:
@@ -251,7 +257,18 @@ def _signed_log(values: np.ndarray | Tensor) -> np.ndarray:
 
 
 def metafeature_values(table: pa.Table, task_ids: Sequence[str]) -> Float[np.ndarray, "tasks 37"]:
-    """Values of a table of `meta_features_frame`, in the order of `task_ids`."""
+    """Values of a table of `meta_features_frame`, in the order of `task_ids`. Raises InputError for a table without one
+    of the columns or tasks, and for values that are no finite numbers."""
+    missing = [name for name in ("task_id", *NAMES) if table.column_names.count(name) != 1]
+    if missing:
+        raise InputError(
+            f"meta-features must have the columns task_id, {', '.join(NAMES)}, each once; not {missing[0]}"
+        )
     rows = {task_id: row for row, task_id in enumerate(table["task_id"].to_pylist())}
-    values = np.stack([table[name].to_numpy() for name in NAMES], 1)
+    if unknown := [task_id for task_id in task_ids if task_id not in rows]:
+        raise InputError(f"meta-features must be those of these tasks, found none of {unknown[0]}; run the stage again")
+    numeric = all(pa.types.is_floating(table.schema.field(name).type) for name in NAMES)
+    values = np.stack([table[name].to_numpy() for name in NAMES], 1) if numeric else np.full((1, 1), np.nan)
+    if not np.isfinite(values).all():
+        raise InputError("meta-features must be finite numbers; run the stage metafeatures again")
     return values[[rows[task_id] for task_id in task_ids]]

@@ -18,6 +18,8 @@ from netformer.tables.files import MIN_ROWS, read_numeric, read_raw, read_table,
 from netformer.tasks.task import Task, split_rows
 
 TIMEOUT = 30.0  # seconds
+MOST_BYTES = 1 << 30  # of a download
+_LONGEST_NAME = 200  # bytes of a file's name
 TABLES = (".csv", ".tsv", ".parquet")  # read in a folder
 
 
@@ -86,14 +88,19 @@ def fetch(url: str, sha256: str, directory: str | Path) -> Path:
     Nothing is seen under that name before its SHA-256 is right; a file that is there with the right one is not asked
     for again. A server has TIMEOUT seconds to answer, and for every pause between bytes.
 
-    Raises InputError for the URL, its scheme or a wrong hash, ConnectionError when the server cannot be reached or
-    answers with an error.
+    Raises InputError for the URL, its scheme, an address that leads to another one, more than MOST_BYTES or a wrong
+    hash, ConnectionError when the server cannot be reached or answers with an error.
     """
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError as error:
+        raise InputError(f"{url}: is not a URL: {error}") from None
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise InputError(f"{url!r}: a URL must be printable ASCII; write other characters as %XX")
     if parts.scheme not in ("http", "https"):
         raise InputError(f"{url}: scheme must be http or https, got {parts.scheme or 'none'!r}")
     name = urllib.parse.unquote(parts.path).rpartition("/")[2]
-    if name in ("", ".", ".."):
+    if name in ("", ".", "..") or not name.isprintable() or len(name.encode()) > _LONGEST_NAME:
         raise InputError(f"{url}: a URL must end in the name of a file, got the path {parts.path!r}")
     expected = sha256.lower()
     if not re.fullmatch("[0-9a-f]{64}", expected):
@@ -112,7 +119,7 @@ def fetch(url: str, sha256: str, directory: str | Path) -> Path:
 
 def _download(url: str, path: Path) -> str:
     """Stream to `path`; the SHA-256 of what came."""
-    # Named one by one: the default opener follows redirects to ftp as well.
+    # Named one by one: the default opener follows redirects, to ftp as well.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -120,18 +127,26 @@ def _download(url: str, path: Path) -> str:
         urllib.request.HTTPHandler(),
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPRedirectHandler(),
         urllib.request.HTTPErrorProcessor(),
     ):
         opener.add_handler(handler)
-    digest = hashlib.sha256()
+    digest, size = hashlib.sha256(), 0
     try:
         with opener.open(url, timeout=TIMEOUT) as response, path.open("wb") as file:
+            declared = response.headers.get("Content-Length", "")
             while chunk := response.read(1 << 16):
+                size += len(chunk)
+                if max(size, int(declared) if declared.isdecimal() else 0) > MOST_BYTES:
+                    raise InputError(
+                        f"{url}: a download must be at most {MOST_BYTES} bytes, got more; fetch it yourself"
+                    )
                 digest.update(chunk)
                 file.write(chunk)
     except urllib.error.HTTPError as error:
         with error:
+            to = error.headers.get("Location") if 300 <= error.code < 400 else None
+            if to is not None:
+                raise InputError(f"{url}: leads to {to!r}; give that address, if you trust it") from None
             raise ConnectionError(f"{url}: the server must answer 200, got {error.code} {error.reason}") from None
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         reason = getattr(error, "reason", None) or error or type(error).__name__

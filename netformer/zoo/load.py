@@ -5,6 +5,7 @@ Filters run inside the Parquet reader (`pyarrow.dataset`): rows that are not ask
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from netformer.artifacts import NETWORKS, networks_of, r2_of
+from netformer.artifacts import NETWORKS, conform, networks_of, r2_of
 from netformer.errors import InputError
-from netformer.networks.specs import Layout, slots
+from netformer.networks.specs import Layout, Specs, slots
 from netformer.networks.stack import Networks
 from netformer.networks.token_tables import detokenize_networks, detokenize_sensitivity, tokens_of
 from netformer.networks.tokens import Tokens
@@ -27,6 +28,15 @@ from netformer.tasks.task import SPLITS
 
 _STACK = ("n_inputs", "widths", "activations", "mask", "weights")  # what `networks_of` reads
 _TOKENS = ("n_inputs", "widths", "activations", "parent", "vertex", "type", "weight")
+_NUMBERS = {"n_inputs": pa.int32(), "weight": pa.list_(pa.float32()), "sensitivity": pa.list_(pa.float32())}
+_OF_TOKENS = {
+    **{name: pa.list_(pa.int16()) for name in _TOKENS},
+    **_NUMBERS,
+    "n_outputs": pa.int16(),
+    "task_id": pa.string(),
+    "net_id": pa.int64(),
+}
+_GUESSED = 1 << 14  # most slots of a mask whose layout is worked out
 _LOOK_AT = 1000  # rows on which a layout is checked
 
 
@@ -45,10 +55,16 @@ class Zoo:
 
     @cached_property
     def networks(self) -> Networks:
-        """The stack; row i of the table is network i. Raises InputError if its columns were not read."""
+        """The stack; row i of the table is network i. Raises InputError if its columns were not read, and for rows that
+        are no networks."""
         if self.layout is None:
             raise InputError(f"networks need the columns {', '.join(_STACK)}; load the zoo without columns=")
-        return networks_of(self.table, self.layout)
+        networks = networks_of(self.table, self.layout)
+        if not _are_networks(networks.specs):
+            raise InputError("networks must have no edge but those of their layers, and an edge into every unit")
+        if not bool(torch.isfinite(networks.weight).all()) or bool((networks.weight[~networks.specs.mask] != 0).any()):
+            raise InputError("weights must be finite, and 0 where there is no edge")
+        return networks
 
     @cached_property
     def r2(self) -> Float[Tensor, "n 3"]:
@@ -127,7 +143,7 @@ def load_zoo(
     if min_r2 is not None:
         rules.append(pc.field("valid_r2") >= min_r2)
     names = list(NETWORKS.names if columns is None else columns)
-    table = _read(data, names, rules, path)
+    table = conform(_read(data, names, rules, path), pa.schema([NETWORKS.field(name) for name in names]), path)
     if not set(_STACK) <= set(names):
         return Zoo(table, None)
     return Zoo(table, layout or _layout_of(data, path))
@@ -159,9 +175,17 @@ def load_tokens(
         known = load_zoo(path.with_name("zoo.parquet") if zoo is None else zoo, min_r2=min_r2, columns=["net_id"]).table
         rules.append(pc.field("net_id").isin(known["net_id"].combine_chunks()))
     table = _read(data, data.schema.names, rules, path)
+    known = conform(table, pa.schema([(n, kind) for n, kind in _OF_TOKENS.items() if n in table.column_names]), path)
+    values = [
+        known[name].combine_chunks().flatten() for name in ("weight", "sensitivity") if name in known.column_names
+    ]
+    if not all(bool(pc.all(pc.is_finite(part)).as_py()) for part in values if len(part)):
+        raise InputError(f"{path}: weights and sensitivities must be finite; run the stage that writes it again")
+    for name in known.column_names:  # others stay as they are
+        table = table.set_column(table.column_names.index(name), name, known[name])
     named = len(table) and "n_outputs" in table.column_names
     n_outputs = int(pc.max(table["n_outputs"]).as_py()) if named else 1
-    return TokenTable(table, layout or Layout(*_least(data), n_outputs))
+    return TokenTable(table, layout or Layout(*_least(data, path), n_outputs))
 
 
 def _dataset(path: Path, names: Sequence[str]) -> ds.Dataset:
@@ -183,14 +207,18 @@ def _read(data: ds.Dataset, names: Sequence[str], rules: Sequence[pc.Expression]
         rule = part if rule is None else rule & part
     try:
         return data.to_table(columns=list(names), filter=rule)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(f"{path} cannot be filtered so: {str(error).splitlines()[0]}") from None
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        what = (
+            "is not a readable Parquet file" if rule is None or isinstance(error, OSError) else "cannot be filtered so"
+        )
+        raise InputError(f"{path} {what}: {str(error).splitlines()[0]}") from None
 
 
 def _of_split(split: str, tasks: Path) -> pc.Expression:
     if split not in SPLITS:
         raise InputError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    found = _dataset(tasks, ("task_id", "split")).to_table(columns=["task_id"], filter=pc.field("split") == split)
+    data = _dataset(tasks, ("task_id", "split"))
+    found = _read(data, ["task_id"], [pc.field("split") == split], tasks)
     return pc.field("task_id").isin(found["task_id"].combine_chunks())
 
 
@@ -200,12 +228,13 @@ def _task_ids(table: pa.Table) -> list[str]:
     return table["task_id"].to_pylist()
 
 
-def _least(data: ds.Dataset) -> tuple[int, int, int]:
+def _least(data: ds.Dataset, path: Path) -> tuple[int, int, int]:
     """Most inputs, hidden layers and units of a layer in the whole file; 1 in an empty one."""
-    table = data.to_table(columns=["n_inputs", "widths"])
-    if not len(table):
-        return 1, 1, 1
+    kinds = pa.schema([("n_inputs", pa.int32()), ("widths", pa.list_(pa.int16()))])
+    table = conform(_read(data, kinds.names, (), path), kinds, path)
     widths = table["widths"].combine_chunks()
+    if not len(widths.flatten()):
+        return 1, 1, 1
     numbers = (table["n_inputs"], widths.value_lengths(), widths.flatten())
     inputs, depth, width = (int(pc.max(values).as_py()) for values in numbers)
     return inputs, depth, width
@@ -216,28 +245,40 @@ def _layout_of(data: ds.Dataset, path: Path) -> Layout:
 
     (layers * width + 1) * (1 + features + width) slots can be several layouts; the masks tell them apart.
     """
-    head = data.head(_LOOK_AT, columns=list(_STACK))
+    stack = pa.schema([NETWORKS.field(name) for name in _STACK])
+    try:
+        head = conform(data.head(_LOOK_AT, columns=stack.names), stack, path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
     if not len(head):
         raise InputError(f"{path} holds no network to tell the layout from; pass layout=")
     lengths = head["mask"].combine_chunks().value_lengths()
     if len(pc.unique(lengths)) != 1:
         raise InputError(f"{path} must hold networks of one layout, found masks of several lengths")
-    size, (inputs, depth, width) = lengths[0].as_py(), _least(data)
+    size, (inputs, depth, width) = lengths[0].as_py(), _least(data, path)
+    if size > _GUESSED:
+        raise InputError(f"{path}: masks of {size} slots are too large to tell the layout from; pass layout=")
     fitting = [
-        Layout(size // (layers * units + 1) - 1 - units, layers, units)
-        for layers in range(depth, size)
-        for units in range(width, size // layers)
-        if size % (layers * units + 1) == 0 and size // (layers * units + 1) - 1 - units >= inputs
+        Layout(size // (hidden + 1) - 1 - hidden // layers, layers, hidden // layers)
+        for hidden in (divisor - 1 for divisor in _divisors(size))
+        for layers in _divisors(hidden)
+        if layers >= depth and hidden // layers >= width and size // (hidden + 1) - 1 - hidden // layers >= inputs
     ]
-    known = [layout for layout in fitting if _are_networks(head, layout)]
+    first = [layout for layout in fitting if _are_networks(networks_of(head.slice(0, 1), layout).specs)]
+    known = [layout for layout in first if _are_networks(networks_of(head, layout).specs)]
     if len(known) != 1:
         raise InputError(f"{path}: masks of {size} slots fit {len(known)} layouts, not one; pass layout=")
     return known[0]
 
 
-def _are_networks(table: pa.Table, layout: Layout) -> bool:
+def _divisors(number: int) -> list[int]:
+    """In order; none of 0."""
+    small = [part for part in range(1, math.isqrt(number) + 1) if number % part == 0]
+    return sorted({*small, *(number // part for part in small)})
+
+
+def _are_networks(specs: Specs) -> bool:
     """Every edge is one a network of its widths may have, and every unit has an incoming edge."""
-    specs = networks_of(table, layout).specs
     yes = torch.ones(len(specs), dtype=torch.bool)
-    allowed = slots(layout, specs.n_inputs, specs.widths, yes, yes)
+    allowed = slots(specs.layout, specs.n_inputs, specs.widths, yes, yes)
     return not bool((specs.mask & ~allowed).any()) and bool((specs.mask.any(2) == specs.patch_mask).all())
