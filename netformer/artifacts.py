@@ -77,7 +77,7 @@ def read_parquet(path: Path) -> pa.Table:
         raise InputError(f"{path} does not exist; run the stage that writes it (dvc repro)")
     try:
         return pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
 
 

@@ -219,7 +219,7 @@ class Groups:
             return cls(whole, str(described["by"]), names, rows, tensors["output"], scale, scores)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from None
-        except (ValueError, TypeError, KeyError, RecursionError, SafetensorError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError, SafetensorError) as error:
             raise InputError(f"{folder} must be a folder that Groups.save wrote, found {error!r}") from None
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from netformer.errors import InputError
 
 MOST_CELLS = 1 << 26  # of a table, unless its file has a byte for each
+_SPARSE = 1 << 17  # of a sheet, unless its XML has a byte for each
 MOST_BYTES = 1 << 28  # of what a compressed file unpacks to
 _PLACE = re.compile(r"\$?([A-Za-z]{1,3})\$?(\d{1,9})")  # of a cell: B7
 _BOMS = (  # byte order marks; that of UTF-32 begins like that of UTF-16
@@ -131,12 +132,13 @@ def require_bytes(size: int, name: str) -> None:
         raise InputError(f"{name}: unpacked it must be at most {MOST_BYTES >> 20} MB; unpack it yourself, as .csv")
 
 
-def require_cells(rows: int, columns: int, name: str, size: int = 0) -> None:
-    """Raises InputError for a table that is far larger than its file, of `size` bytes, before it is built."""
-    if rows * columns > max(MOST_CELLS, size):
-        raise InputError(
-            f"{name}: a table must have at most {MOST_CELLS} cells, found {rows} rows of {columns} columns; cut it"
-        )
+def require_cells(rows: int, columns: int, name: str, size: int = 0, most: int = 0) -> None:
+    """Raises InputError, before a table is built, for more than `most` cells (0: MOST_CELLS) and more than the bytes of
+    its file, `size`."""
+    most = max(most or MOST_CELLS, size)
+    if rows * columns > most:
+        found = f"{rows} rows of {columns} columns"
+        raise InputError(f"{name}: a table must have at most {most} cells, found {found}; cut it")
 
 
 def require_sheets_fit(source: Source) -> None:
@@ -162,4 +164,4 @@ def require_sheets_fit(source: Source) -> None:
             parser.StartElementHandler = start
             with suppress(xml.parsers.expat.ExpatError, ValueError):  # no sheet
                 parser.Parse(packed.read(member), True)
-            require_cells(rows, columns, source.name, len(source.data))
+            require_cells(rows, columns, source.name, member.file_size, _SPARSE)

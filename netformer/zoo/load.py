@@ -193,7 +193,7 @@ def _dataset(path: Path, names: Sequence[str]) -> ds.Dataset:
         raise InputError(f"{path} does not exist; run the stage that writes it (dvc repro)")
     try:
         data = ds.dataset(path, format="parquet")
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
     missing = [name for name in names if name not in data.schema.names]
     if missing:
@@ -207,7 +207,7 @@ def _read(data: ds.Dataset, names: Sequence[str], rules: Sequence[pc.Expression]
         rule = part if rule is None else rule & part
     try:
         return data.to_table(columns=list(names), filter=rule)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         what = (
             "is not a readable Parquet file" if rule is None or isinstance(error, OSError) else "cannot be filtered so"
         )
