@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain scale report-card mixed-tables class-card intervals report-check ablations mutants
+.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card intervals report-check ablations mutants
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -50,6 +50,9 @@ scale: .venv/done  ## half an hour: zoos of ten thousand to a million networks, 
 
 pretrain: .venv/done  ## hours: train the weights of the package (params/pretrained.yaml); resumable
 	$(PY) -m stages.pretrain $(if $(INIT),--init $(INIT))
+
+teach: .venv/done  ## hours: train the teacher (params/teacher.yaml) under build/teacher/; resumable, M=30 stops after 30 minutes
+	$(PY) -m stages.teach $(if $(M),--minutes $(M))
 
 report-card: .venv/done  ## half an hour: measure the weights of the package, into reports/pretrained/
 	$(PY) -m stages.report_card

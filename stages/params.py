@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -13,6 +13,7 @@ from netformer.errors import InputError
 from netformer.networks.specs import Layout
 from netformer.options import ModelOptions, TaskPrior, TrainOptions
 
+Some = TypeVar("Some", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -188,7 +189,11 @@ def load_params(root: Path) -> Params:
 
     Raises InputError with one line per problem: parameter, constraint, value found.
     """
-    path = Path(root) / "params.yaml"
+    return read_params(Path(root) / "params.yaml", Params)
+
+
+def read_params(path: Path, kind: type[Some]) -> Some:
+    """Read and validate a file of params. Raises InputError as `load_params` does."""
     if not path.exists():
         raise InputError(f"{path} does not exist; run from the repository's root")
     try:
@@ -196,11 +201,11 @@ def load_params(root: Path) -> Params:
     except (YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
     try:
-        return Params.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         lines = []
         for item in error.errors():
-            where = ".".join(str(part) for part in item["loc"]) or "params.yaml"
+            where = ".".join(str(part) for part in item["loc"]) or path.name
             message = item["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
             message = message.replace("Unexpected keyword argument", "is no parameter")
             where += "." if item["type"] == "value_error" and "." not in message.split()[0] else " "

@@ -1,17 +1,18 @@
 """Head: the output layer in closed form is ridge regression, and its errors are leave-one-out."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from netformer.model import head
-from netformer.model.head import FACTORS, FLOOR, SHARES, solve_head, weigh_heads
+from netformer.model.head import FACTORS, FLOOR, SHARES, left_out, solve_head, weigh_heads
 from netformer.networks.specs import Layout, draw_specs
 from netformer.ridge import TRUST
 from netformer.tasks.stream import stream_batch
-from netformer.tasks.task import TRAIN
+from netformer.tasks.task import TEST, TRAIN
 from netformer.tasks.view import canonicalize_tasks
 from netformer.zoo.build import initialize
 
@@ -100,3 +101,19 @@ def test_networks_solved_one_after_the_other_are_those_solved_together(monkeypat
     apart, alone = weigh_heads(networks, tasks, penalties)
     torch.testing.assert_close(apart.weight, together.weight, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_predicted_for_a_row_that_is_left_out():
+    """The errors are those that `weigh_heads` weighs, row by row; a row's own label moves nothing but the weights."""
+    tasks = stream_batch(0, 3, seed=3, max_features=10, min_rows=30, max_rows=30)
+    specs = draw_specs(tasks.n_features, layout=LAYOUT, generator=torch.Generator().manual_seed(1))
+    networks, penalties = initialize(specs, torch.arange(3)), torch.full((3, LAYOUT.n_slots), 0.1)
+    solved, predicted = left_out(networks, tasks, penalties)
+    assert torch.equal(solved.weight, weigh_heads(networks, tasks, penalties)[0].weight)
+    assert not bool(predicted[~tasks.train].any())
+    rows = tasks.rows.clone()
+    rows[:, 7] = TEST
+    without = weigh_heads(networks, replace(tasks, rows=rows), penalties)[0].predict(tasks.x)
+    torch.testing.assert_close(predicted[:, 7], without[:, 7], rtol=0, atol=0.2)
+    inside = (solved.predict(tasks.x) - tasks.y)[tasks.train].square().mean()
+    assert float((predicted - tasks.y)[tasks.train].square().mean()) > 1.2 * float(inside)

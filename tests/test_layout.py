@@ -19,6 +19,7 @@ ORDER = (
     "zoo",
     "model",
     "training",
+    "teacher",
     "generation",
     "search",
     "evaluation",

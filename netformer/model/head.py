@@ -51,6 +51,25 @@ def weigh_heads(
         every = [slice(i, i + 1) for i in range(len(networks))]
         each = [weigh_heads(networks[at], tasks[at], penalties[at]) for at in every]
         return concatenate([one for one, _ in each]), torch.cat([r2 for _, r2 in each])
+    return _weighed(networks, tasks, penalties)[:2]
+
+
+def left_out(
+    networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]
+) -> tuple[Networks, Float[Tensor, "n rows"]]:
+    """The networks of `weigh_heads`, and what each predicts for every train row when its output layer is solved without
+    it; 0 for other rows."""
+    solved, _, off = _weighed(networks, tasks, penalties, rows=True)
+    predicted = torch.zeros_like(tasks.y)
+    predicted[:, tasks.train.any(0)] = off
+    return solved, torch.where(tasks.train, tasks.y - predicted, 0.0)
+
+
+def _weighed(
+    networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"], rows: bool = False
+) -> tuple[Networks, Float[Tensor, " n"], Float[Tensor, "n rows"]]:
+    """What `weigh_heads` returns; and if `rows`, the weighed leave-one-out error of each row that is a train row
+    anywhere."""
     with torch.no_grad():
         read = tasks.train.any(0)
         tasks = tasks.at_rows(read)
@@ -61,19 +80,22 @@ def weigh_heads(
         gram, moment = across @ design / m, across @ target / m
         unit = torch.eye(design.shape[2]).expand_as(gram)  # inverting the small factor beats solving for every row
         mixes = torch.stack([torch.ones(len(SHARES)), -torch.tensor(SHARES)])  # of y and what the written layer says
-        errors, solutions = [], []
+        errors, solutions, off = [], [], []
         for times in FACTORS:
             factor = torch.linalg.cholesky(gram + _ridge(gram, edges, times * penalties))
             inverse = torch.linalg.solve_triangular(factor, unit, upper=False)
             leverage = (inverse @ across).square_().sum(1) / m.squeeze(2)
             solutions.append(torch.cholesky_solve(moment, factor))
             remainder = (target - design @ solutions[-1]) / (1 - leverage).clamp(min=1e-3).unsqueeze(2)
+            if rows:
+                off.append(remainder @ mixes)
             errors.append((remainder @ mixes).square_().sum(1))
         error = torch.stack(errors, 1) / target[:, :, 0].square().sum(1).clamp(min=1e-12).view(-1, 1, 1)
         weight = trust(error.flatten(1)).view(error.shape)
         step = torch.einsum("nfs,nfcj,js->nc", weight, torch.stack(solutions, 1), mixes)
         written = -(weight @ mixes[1]).sum(1, keepdim=True) * start.squeeze(2)
-        return _with_output(networks, (written + step) * edges), 1 - (error * weight).sum((1, 2))
+        each = torch.einsum("nfs,nfrs->nr", weight, torch.stack(off, 1)) if rows else tasks.y
+        return _with_output(networks, (written + step) * edges), 1 - (error * weight).sum((1, 2)), each
 
 
 def _design(

@@ -77,7 +77,7 @@ def load_model(folder: Path) -> tuple[TransformerVAE, MetaFeatureTransform]:
     except (TypeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         line = " ".join(str(error).split())
         raise InputError(f"{folder / CONFIG}: model and metafeatures must be as train writes them: {line}") from None
-    _check_tensors(folder, tensors, model.state_dict())
+    check_tensors(folder, tensors, model.state_dict())
     model.load_state_dict(tensors)
     return model.eval(), transform
 
@@ -134,8 +134,9 @@ def _check_size(arguments: dict[str, Any]) -> None:
             raise InputError(f"{name} must be between {int(name in _SHAPE)} and {most}, found {value!r}")
 
 
-def _check_tensors(folder: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """Raises InputError where names or shapes are not those of the model that config.json describes."""
+def check_tensors(folder: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Raises InputError where names or shapes are not those of the model that config.json describes, or where a weight
+    is not finite."""
     kinds = [{name: (tuple(t.shape), t.is_floating_point()) for name, t in part.items()} for part in (found, expected)]
     wrong = sorted(name for name in kinds[0].keys() | kinds[1].keys() if kinds[0].get(name) != kinds[1].get(name))
     if wrong:

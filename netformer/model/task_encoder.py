@@ -50,7 +50,7 @@ class TaskEncoder(nn.Module):
         keep = tasks.train[:, read].unsqueeze(2).to(tasks.x.dtype)
         with torch.autocast(tasks.x.device.type, enabled=False):
             rows, fixed = self._read(tasks.x[:, read], tasks.y[:, read], keep, tasks.n_features)
-        said = rows.new_zeros(len(rows), 0) if self.kinds is None else self.kinds(_kinds(tasks).flatten(1))
+        said = rows.new_zeros(len(rows), 0) if self.kinds is None else self.kinds(input_kinds(tasks).flatten(1))
         if torch.is_grad_enabled():
             pooled = self._summary(rows, keep, said)
         else:  # one task after the other: its rows stay in the cache, and nothing large is allocated
@@ -100,7 +100,8 @@ class TaskEncoder(nn.Module):
         return squash(torch.cat(rows, 2)), squash(torch.cat(fixed, 1))
 
 
-def _kinds(tasks: TaskStack) -> Float[Tensor, "t features kinds"]:
+def input_kinds(tasks: TaskStack) -> Float[Tensor, "t features kinds"]:
+    """What each input is, as in `TaskStack.kinds`; numbers without gaps where nobody said."""
     if tasks.kinds is not None:
         return tasks.kinds
     kinds = tasks.x.new_zeros(len(tasks), tasks.x.shape[2], 1 + len(KINDS))
