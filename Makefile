@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card intervals report-check ablations mutants
+.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card step-card intervals report-check ablations mutants
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -69,6 +69,9 @@ class-card: .venv/mixed  ## half an hour: the weights of the package where the t
 
 intervals: .venv/done  ## half an hour: how often intervals hold on real tables, into reports/intervals/
 	$(PY) -m stages.intervals
+
+step-card: .venv/done  ## a quarter of an hour: step units where targets jump and where not, into reports/steps/
+	$(PY) -m stages.step_card
 
 ablations: .venv/done  ## half an hour: leave out one part of the method at a time, 3 seeds each; after make repro
 	$(PY) -m stages.ablate

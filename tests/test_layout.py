@@ -20,6 +20,7 @@ ORDER = (
     "model",
     "training",
     "teacher",
+    "growing",
     "generation",
     "search",
     "evaluation",

@@ -12,9 +12,11 @@ No guarantee holds without assumptions: the hidden units have seen every row. Ho
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netformer.exports.intervals import LEVELS, Intervals, between
@@ -31,6 +33,26 @@ FLOOR = 0.3  # of the scale: log |error| is bounded below by it, softly
 SCALE_PENALTIES = torch.logspace(-1, 5, 13, dtype=torch.float64)  # higher: log |error| is mostly noise
 
 
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Errors of a wide network on rows without themselves.
+
+    rows, times: different rows, inputs and target, and how often each is there. some: those looked at. error: of each
+    of these. The rest is the design that an output layer reads: its centre and unit, along which eigenvectors.
+    """
+
+    rows: Float[np.ndarray, "all columns"]
+    times: Int[np.ndarray, " all"]
+    some: Int[np.ndarray, " some"]
+    error: Float[Tensor, " some"]
+    units: Bool[Tensor, "n width"]
+    centre: Float[Tensor, " slots"]
+    unit: Float[Tensor, " slots"]
+    size: Float[Tensor, " k"]
+    basis: Float[Tensor, "slots k"]
+    rotated: Float[Tensor, "some k"]
+
+
 def calibrate(
     networks: Networks,
     wide: Networks,
@@ -39,10 +61,19 @@ def calibrate(
     share: float | None = None,
 ) -> Intervals:
     """Intervals of the wide network that `merging.widen` made of these networks, under `share` and with these rows.
+    z, t: standardised (`reading.read`)."""
+    return intervals_of(wide, left_out(networks, wide, z, t, share))
 
-    z, t: standardised (`reading.read`). Rows that are equal in both are left out together, so that a whole weight is a
-    row that often.
-    """
+
+def left_out(
+    networks: Networks,
+    wide: Networks,
+    z: Float[np.ndarray, "rows inputs"],
+    t: Float[np.ndarray, " rows"],
+    share: float | None = None,
+) -> LeftOut:
+    """The error of the wide network on each row without it, see `calibrate`. Rows that are equal in inputs and target
+    are left out together, so that a whole weight is a row that often."""
     rows, times = np.unique(np.column_stack([np.clip(z, -CUT, CUT), t]), axis=0, return_counts=True)
     step = -(-len(rows) // ROWS)
     known, count = torch.from_numpy(rows[::step].copy()), torch.from_numpy(times[::step].copy())
@@ -64,13 +95,24 @@ def calibrate(
         leverage = joint * leverage + (1 - joint) * own_leverage
     if step > 1:  # of the fit on all rows, not on those looked at
         error = (y - network.output(hidden, x.unsqueeze(0)).mean(0)) / (1 - leverage / step)
-    fitted, moment, mean = _log_scale(error, size, rotated, squared, mass)
-    certain = len(rows) / (len(rows) + SCALE_ROWS)
+    some = np.arange(0, len(rows), step)
+    return LeftOut(rows, times, some, error, units, centre, unit, size, basis, rotated)
+
+
+def intervals_of(wide: Networks, left: LeftOut, error: Float[Tensor, " some"] | None = None) -> Intervals:
+    """Intervals from errors of rows left out. error: other ones, of an answer with more in it than `wide`."""
+    error, rotated, count = (
+        left.error if error is None else error,
+        left.rotated,
+        torch.from_numpy(left.times[left.some]),
+    )
+    fitted, moment, mean = _log_scale(error, left.size, rotated, rotated.square(), count.double())
+    certain = len(left.rows) / (len(left.rows) + SCALE_ROWS)
     fitted = mean + certain * (fitted - mean)
     scores = error / fitted.exp()
     bounds = torch.stack([fitted.min(), fitted.max()]).numpy()
-    weights = certain * unit * (basis @ moment)
-    output = _output(wide, units, mean - centre @ weights, weights)
+    weights = certain * left.unit * (left.basis @ moment)
+    output = _output(wide, left.units, mean - left.centre @ weights, weights)
     return Intervals(output, bounds, conformal(scores.repeat_interleave(count).numpy()))
 
 

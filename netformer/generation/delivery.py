@@ -11,10 +11,13 @@ from jaxtyping import Float, Int
 from sklearn.utils import _safe_indexing
 from torch import Tensor
 
+from netformer.exports.intervals import Intervals
 from netformer.exports.population import Population
-from netformer.generation.calibration import calibrate
+from netformer.generation.calibration import LeftOut, calibrate, intervals_of, left_out
 from netformer.generation.generator import NetFormer
 from netformer.generation.merging import widen
+from netformer.growing.beside import beside, intervals_beside, step_units
+from netformer.growing.mixing import grow
 from netformer.model.prompt import FREE, Prompt
 from netformer.networks.stack import Networks, concatenate, constant_network
 from netformer.tables.columns import MIN_FREQUENCY
@@ -43,13 +46,16 @@ def deliver(
     columns: Sequence[str] | None = None,
     target: str = "y",
     min_frequency: int = MIN_FREQUENCY,
+    steps: bool = False,
 ) -> Population:
     """`n_samples` networks on all columns of a table, with a wide network and its intervals.
 
     load: gives the model; not called where nothing can be learned (a constant target, no column that varies), which one
     network of zeros answers. prompt, refine_steps: as in `NetFormer.generate`. columns, target, min_frequency:
     see `reading.read`. `about["groups"]`: of columns the networks read a part each, 1 where each is an answer by
-    itself; `about["rows"]`: how many rows were fitted.
+    itself; `about["rows"]`: how many rows were fitted. steps: grow step
+    units beside them in the wide network where they help (`growing.mixing`); `about["steps"]` is then how many of its
+    hidden units they are, and their share of the answer.
     """
     reading, z, t = read(X, y, columns, target, min_frequency)
     if not (z.any() and t.any()):
@@ -63,8 +69,21 @@ def deliver(
     # Networks that each read a part of the columns are no answer in the mean, only together.
     share = 1.0 if z.shape[1] > model.model.layout.max_features else None
     wide = widen(networks, _as_task(np.clip(z, -CUT, CUT), t), n_samples, share)
-    about = {"groups": groups, "rows": len(t)}
-    return Population(reading, networks, expected, wide, about, calibrate(networks, wide, z, t, share))
+    about: dict[str, Any] = {"groups": groups, "rows": len(t)}
+    left = left_out(networks, wide, z, t, share)
+    wide, intervals, grown = _with_steps(wide, left) if steps else (wide, intervals_of(wide, left), {})
+    return Population(reading, networks, expected, wide, about | grown, intervals)
+
+
+def _with_steps(wide: Networks, left: LeftOut) -> tuple[Networks, Intervals, dict[str, Any]]:
+    """The wide network with step units grown beside it, if they help, its intervals, and what there is to say of it."""
+    grown = grow(left.rows[:, :-1], left.rows[:, -1], left.times.astype(np.float64), left.some, left.error.numpy())
+    if grown is None:
+        return wide, intervals_of(wide, left), {}
+    intervals = intervals_of(wide, left, torch.from_numpy(grown.error))
+    both = beside(wide, grown.trees, grown.share)
+    about = {"steps": {"units": step_units(both), "share": grown.share}}
+    return both, intervals_beside(intervals, both), about
 
 
 def written_for(

@@ -50,6 +50,9 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         A fitted or saved regressor does not need it any more.
     min_frequency : int, default 2. Rows in which a level of text or of codes stands if what is fitted may hold it; a
         rarer one is read as any other (docs/privacy.md).
+    steps : bool, default True. Grow step units for the table, as decision trees, and let them have a share of the
+        answer where that helps on rows they were not grown on (`growing.mixing`; docs/steps.md). False: what is
+        written alone.
 
     Attributes
     ----------
@@ -74,6 +77,7 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         activations: Sequence[str] | None = None,
         model: str | Path | NetFormer | None = None,
         min_frequency: int = MIN_FREQUENCY,
+        steps: bool = True,
     ) -> None:
         self.refine_steps = refine_steps
         self.n_samples = n_samples
@@ -83,6 +87,7 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         self.activations = activations
         self.model = model
         self.min_frequency = min_frequency
+        self.steps = steps
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetFormerRegressor:
         """X: a DataFrame of pandas, polars or pyarrow with columns of numbers, dates, categories and text, or an array
@@ -111,11 +116,18 @@ class NetFormerRegressor(RegressorMixin, Fitted):
             prompt=prompt,
             target="y" if name is None else str(name),
             min_frequency=at_least_one(self.min_frequency),
+            steps=self._steps(),
         )
         self._keep(population)
         self._say_gaps(stacklevel=3)
         self.noise_ = noise_of(population, X, y)
         return self
+
+    def _steps(self) -> bool:
+        """`steps`. Raises InputError unless it is True or False."""
+        if not isinstance(self.steps, bool | np.bool_):
+            raise InputError(f"steps must be True or False, got {self.steps!r}")
+        return bool(self.steps)
 
     def _fit_each(self, X: Any, y: Any, sample_weight: Any) -> NetFormerRegressor:
         """One regressor per target."""

@@ -167,6 +167,8 @@ class Fitted(BaseEstimator):
         for name in ("refine_steps", "n_samples", "random_state", "max_params", "max_hidden_layers", "min_frequency"):
             value = parameters[name]
             parameters[name] = int(value) if isinstance(value, Integral) else None
+        if "steps" in parameters:
+            parameters["steps"] = bool(self.steps)
         if self.activations is not None:
             parameters["activations"] = [str(name) for name in self.activations]
         parameters["model"] = str(self.model) if isinstance(self.model, str | Path) else None

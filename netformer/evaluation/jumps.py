@@ -1,0 +1,139 @@
+"""Jumps: targets that are constant within regions, and smooth ones; ours with and without step units, and others.
+
+The families `trees` and `cells` are drawn here, by functions that no stream of tasks calls, so that nothing was trained
+or chosen on them:
+
+    trees   forests of 1 to 12 random trees, half of them oblivious (one question a level), half with a question of its
+            own at every node, which may stop early; thresholds are values of the rows, leaves N(0, 1)
+    cells   4 to 16 prototypes, which are rows, seen in 2 to 4 of the inputs: N(0, 1) of the nearest one
+
+`smooth` are tasks of the stream for tests, of families that do not jump. Every method is fitted on the same rows, at
+its defaults, and scored by R2 on `TEST_ROWS` new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+
+from netformer.evaluation.comparison import verdict
+from netformer.generation.estimator import NetFormerRegressor
+from netformer.tasks.families import FAMILIES, draw_tasks
+from netformer.tasks.stream import batch_generator
+from netformer.workers import map_parallel
+
+SETS = ("trees", "cells", "smooth")
+SMOOTH = tuple(name for name in FAMILIES if name not in ("trees", "composition", "graph"))  # those two may hold jumps
+TEST_ROWS = 1000
+STEPS, OURS, CATBOOST = "wide_16_steps", "wide_16", "catboost"
+MEASURED = ["set", "rows", "task", "method", "test_r2"]
+_MARGINALS = 4  # normal, uniform, skewed, of three values
+
+Rows = tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, " rows"]]
+
+
+def draw(name: str, rows: int, number: int, seed: int = 0) -> Rows:
+    """Task `number` of a set: inputs and target of rows + `TEST_ROWS` rows, the first for learning."""
+    if name == "smooth":
+        g = batch_generator(seed, "test", number)
+        drawn = draw_tasks(1, rows + TEST_ROWS, max_features=12, families=SMOOTH, generator=g)
+        return drawn.x[0, :, : int(drawn.n_features[0])].double().numpy(), drawn.y[0].double().numpy()
+    rng = np.random.default_rng([seed, SETS.index(name), rows, number])
+    z = rng.normal(size=(rows + TEST_ROWS, int(rng.integers(4, 13))))
+    kind = rng.integers(0, _MARGINALS, z.shape[1])
+    for column, own in zip(z.T, kind, strict=True):
+        if own == 1:
+            column[:] = rng.uniform(-1.7, 1.7, len(z))
+        elif own == 2:
+            column[:] = np.exp(0.6 * column)
+        elif own == 3:
+            column[:] = np.clip(np.round(column), -1, 1)
+    clean = _cells(z, rng) if name == "cells" else _trees(z, rng)
+    clean = (clean - clean.mean()) / max(float(clean.std()), 1e-9)
+    return z, clean + 10 ** rng.uniform(-1.3, -0.2) * rng.normal(size=len(z))
+
+
+def _trees(z: Float[np.ndarray, "rows inputs"], rng: np.random.Generator) -> Float[np.ndarray, " rows"]:
+    """The sum of a random forest, see the module."""
+    inputs = z.shape[1]
+    weight = rng.random(inputs) ** 2 * (rng.random(inputs) > 0.3) + 1e-9
+    oblivious, depth, total = rng.random() < 0.5, int(rng.integers(3, 6)), np.zeros(len(z))
+    for _ in range(int(rng.integers(1, 13))):
+        leaf = np.zeros(len(z), np.int64)
+        for level in range(depth):
+            before = leaf.copy()
+            shared = int(rng.choice(inputs, p=weight / weight.sum())), int(rng.integers(len(z)))
+            for node in np.unique(before):
+                if not oblivious and level > 1 and rng.random() < 0.2:
+                    continue
+                at = before == node
+                own = int(rng.choice(inputs, p=weight / weight.sum())), int(rng.choice(np.flatnonzero(at)))
+                column, row = shared if oblivious else own
+                leaf[at] = 2 * node + 1 + (z[at, column] > z[row, column])
+        total += rng.normal(size=2 ** (depth + 1))[leaf]
+    return total
+
+
+def _cells(z: Float[np.ndarray, "rows inputs"], rng: np.random.Generator) -> Float[np.ndarray, " rows"]:
+    """The value of the nearest prototype, see the module."""
+    seen = rng.choice(z.shape[1], int(rng.integers(2, 5)), replace=False)
+    own = z[:, seen]
+    prototypes = own[rng.choice(len(z), int(rng.integers(4, 17)), replace=False)]
+    nearest = np.square(own[:, None] - prototypes).sum(2).argmin(1)
+    return rng.normal(size=len(prototypes))[nearest]
+
+
+def _methods(seed: int) -> dict[str, Callable[[], object]]:
+    from catboost import CatBoostRegressor
+    from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
+    from sklearn.linear_model import RidgeCV
+
+    quiet = {"thread_count": 1, "allow_writing_files": False, "verbose": False, "random_seed": seed}
+    return {
+        OURS: partial(NetFormerRegressor, random_state=seed, steps=False),
+        STEPS: partial(NetFormerRegressor, random_state=seed),
+        CATBOOST: partial(CatBoostRegressor, **quiet),
+        "rf": partial(RandomForestRegressor, 300, random_state=seed, n_jobs=1),
+        "extratrees": partial(ExtraTreesRegressor, 300, random_state=seed, n_jobs=1),
+        "ridge": partial(RidgeCV, np.logspace(-3, 3, 13)),
+    }
+
+
+def measure(sets: Sequence[str], rows: Sequence[int], count: int, workers: int = 1) -> pd.DataFrame:
+    """R2 of every method on `count` tasks of each set and number of rows: columns MEASURED. R2 is -1 at least."""
+    asked = [(name, size, number) for name in sets for size in rows for number in range(count)]
+    found = map_parallel(_measured, asked, workers=workers)
+    return pd.DataFrame([row for rows in found for row in rows], columns=MEASURED)
+
+
+def _measured(asked: tuple[str, int, int]) -> list[tuple]:
+    name, rows, number = asked
+    torch.set_num_threads(1)
+    z, y = draw(name, rows, number)
+    measured = []
+    for method, make in _methods(number).items():
+        said = make().fit(z[:rows], y[:rows]).predict(z[rows:])
+        r2 = 1 - float(np.square(y[rows:] - said).mean() / y[rows:].var())
+        measured.append((name, rows, number, method, max(-1.0, r2)))
+    return measured
+
+
+def summary(measured: pd.DataFrame) -> dict[str, float | str]:
+    """SET.ROWS.METHOD: the mean R2. SET.ROWS.METHOD.minus: that of `STEPS` minus it, paired by task, with its standard
+    error `.minus_se` and `.standing` (`comparison.verdict`)."""
+    found: dict[str, float | str] = {}
+    for (name, rows), part in measured.groupby(["set", "rows"], sort=False):
+        table = part.pivot(index="task", columns="method", values="test_r2")
+        for method in dict.fromkeys(part["method"]):
+            key, gain = f"{name}.{rows}.{method}", table[STEPS] - table[method]
+            found[key] = float(table[method].mean())
+            if method != STEPS:
+                error = float(gain.std() / np.sqrt(len(gain)))
+                found |= {f"{key}.minus": float(gain.mean()), f"{key}.minus_se": error}
+                found[f"{key}.standing"] = verdict(float(gain.mean()), error)
+    return found

@@ -1,0 +1,96 @@
+"""Beside: trees as step units of networks, beside those a transformer writes, under one answer.
+
+An oblivious tree is a network of two hidden layers: its d questions are step units that read one input each,
+step(z - cut); its 2^d leaves are step units that are 1 where all answers are theirs, step(sum of +-answers - yes + 1/2)
+with as many yes as the leaf has; and the output adds the values of the leaves. Nothing is rounded on the way: the sums
+that decide are of whole numbers and a half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from netformer.exports.intervals import Intervals
+from netformer.growing.trees import Trees
+from netformer.networks.specs import ACTIVATIONS, Layout, Specs
+from netformer.networks.stack import Networks, concatenate
+
+_STEP = ACTIVATIONS.index("step")
+
+
+def step_networks(trees: Trees, layout: Layout) -> Networks:
+    """Networks of step units whose sum answers as the trees do: as many trees in each as its width allows. The layout
+    must have two hidden layers and the width of a tree's leaves; its inputs are those of the trees."""
+    depth, leaves = trees.column.shape[1], trees.leaf.shape[1]
+    own = min(layout.max_width // leaves, len(trees.leaf))
+    parts = -(-len(trees.leaf) // own)
+    features, second = layout.max_features, layout.max_width
+    weight = np.zeros((parts, layout.n_patches, layout.n_slots), np.float32)
+    mask = np.zeros(weight.shape, bool)
+    place = np.arange(leaves)[:, None] >> np.arange(depth)[::-1] & 1  # the answers of each leaf
+    for number, (column, cut, leaf) in enumerate(zip(trees.column, trees.cut, trees.leaf, strict=True)):
+        part, at = divmod(number, own)
+        asked = at * depth + np.arange(depth)
+        weight[part, asked, 1 + column], weight[part, asked, 0] = 1.0, -cut
+        mask[part, asked, 1 + column] = mask[part, asked, 0] = True
+        met, slots = second + at * leaves + np.arange(leaves), 1 + features + asked
+        weight[part, met[:, None], slots], weight[part, met, 0] = 2 * place - 1, 0.5 - place.sum(1)
+        mask[part, met[:, None], slots] = mask[part, met, 0] = True
+        ends = 1 + features + at * leaves + np.arange(leaves)
+        weight[part, -1, ends], mask[part, -1, ends] = leaf, True
+    weight[0, -1, 0] = trees.bias
+    mask[:, -1, 0] = True
+    held = torch.tensor([own] * (parts - 1) + [len(trees.leaf) - own * (parts - 1)])
+    widths = torch.zeros(parts, layout.max_hidden_layers, dtype=torch.int64)
+    widths[:, 0], widths[:, 1] = held * depth, held * leaves
+    codes = torch.where(widths > 0, _STEP, 0)
+    specs = Specs(torch.full((parts,), features), widths, codes, torch.from_numpy(mask))
+    return Networks(specs, torch.from_numpy(weight))
+
+
+def beside(wide: Networks, trees: Trees, share: float) -> Networks:
+    """Networks whose mean is (1 - share) times that of `wide` plus share times the answer of the trees: its networks,
+    and behind them those of the trees."""
+    layout, leaves = wide.layout, trees.leaf.shape[1]
+    layers, width = max(layout.max_hidden_layers, 2), max(layout.max_width, leaves)
+    layout = Layout(layout.max_features, layers, width)
+    written, grown = enlarged(wide, layout), step_networks(trees, layout)
+    count = len(written) + len(grown)
+    written.weight[:, -1] *= (1 - share) * count / len(written)
+    grown.weight[:, -1] *= share * count
+    return concatenate([written, grown])
+
+
+def enlarged(networks: Networks, layout: Layout) -> Networks:
+    """The same networks in a layout with more hidden layers or wider ones, on a copy of their weights."""
+    old, specs = networks.layout, networks.specs
+    layers, width = layout.max_hidden_layers - old.max_hidden_layers, layout.max_width - old.max_width
+
+    def moved(stack: Tensor) -> Tensor:
+        hidden = stack[:, : old.outputs.start].unflatten(1, (old.max_hidden_layers, old.max_width))
+        hidden = pad(hidden, (0, width, 0, width, 0, layers)).flatten(1, 2)
+        return torch.cat([hidden, pad(stack[:, old.outputs], (0, width))], 1)
+
+    wider = {name: pad(getattr(specs, name), (0, layers)) for name in ("widths", "activations")}
+    return Networks(replace(specs, mask=moved(specs.mask), **wider), moved(networks.weight))
+
+
+def intervals_beside(intervals: Intervals, networks: Networks) -> Intervals:
+    """Intervals of a wide network as those of the `networks` it became by `beside`: the scale is what it was."""
+    written, slots = intervals.output.shape
+    output = networks.weight.new_zeros(len(networks), networks.layout.n_slots, dtype=torch.float64)
+    output[:written, :slots] = intervals.output * len(networks) / written
+    return replace(intervals, output=output)
+
+
+def step_units(networks: Networks) -> int:
+    """Units of the last hidden layers that jump."""
+    specs = networks.specs
+    last = (specs.depth - 1).unsqueeze(1)
+    jumps = specs.activations.gather(1, last) == _STEP
+    return int((specs.widths.gather(1, last) * jumps).sum())

@@ -1,0 +1,190 @@
+"""Growing: trees answer as their definition says, look at no row left out, and are networks that answer the same."""
+
+import numpy as np
+import pytest
+import torch
+
+from netformer.growing import trees as module
+from netformer.growing.beside import beside, enlarged, intervals_beside, step_networks, step_units
+from netformer.growing.mixing import LEAST_ROWS, grow
+from netformer.growing.trees import CUTS, DEPTH, PENALTY, RATE, Boosting, Trees, thresholds
+from netformer.networks.specs import Layout
+from netformer.networks.stack import Networks, _check_stack, constant_network
+
+LAYOUT = Layout(3, 2, 16)
+
+
+def stairs(rows=200, seed=0, noise=0.1):
+    """Inputs, one of which is constant and one of few values, and a target that jumps."""
+    rng = np.random.default_rng(seed)
+    z = np.column_stack([rng.normal(size=rows), rng.integers(0, 3, rows), np.ones(rows)])
+    clean = 1.5 * (z[:, 0] > 0.3) - 2.0 * (z[:, 0] > 0.3) * (z[:, 1] > 0.5) + (z[:, 1] > 1.5)
+    return z, (clean - clean.mean()) / clean.std() + noise * rng.normal(size=rows)
+
+
+def boosted(z, y, mass=None, count=5, seed=0):
+    boosting = Boosting(z, y, np.ones((1, len(y))) if mass is None else mass, np.random.default_rng(seed))
+    boosting.grow(count)
+    return boosting
+
+
+def by_hand(trees, z):
+    """Leaf by leaf, digit by digit."""
+    answers = []
+    for row in z:
+        answer = trees.bias
+        for column, cut, leaf in zip(trees.column, trees.cut, trees.leaf, strict=True):
+            digits = "".join("1" if row[c] > at else "0" for c, at in zip(column, cut, strict=True))
+            answer += leaf[int(digits, 2)]
+        answers.append(answer)
+    return np.array(answers)
+
+
+def mean_of(networks, z):
+    exact = Networks(networks.specs, networks.weight.double())
+    return exact.predict(torch.from_numpy(z)[None]).mean(0).numpy()
+
+
+def test_thresholds_lie_between_a_value_and_the_next():
+    z = np.array([[3.0, 1.0, 1.0, 2.0], [5.0, 5.0, 5.0, 5.0]])
+    inputs, cuts = thresholds(z)
+    assert inputs.tolist() == [0]
+    assert cuts.tolist() == [[1.5, 1.5, 2.5, np.inf]]
+
+
+def test_trees_answer_as_their_definition_says():
+    z, y = stairs()
+    boosting = boosted(z, y)
+    new = np.random.default_rng(1).normal(size=(50, 3))
+    assert np.abs(boosting.trees(0).predict(z) - boosting.answers[0]).max() < 1e-12
+    assert np.abs(boosting.trees(0).predict(new) - by_hand(boosting.trees(0), new)).max() < 1e-12
+
+
+def test_a_tree_is_the_greedy_one(monkeypatch):
+    """All rows, a penalty as it is: every question is the best of those offered, found here by trying each."""
+    monkeypatch.setattr(module, "SOME", 1.0)
+    z, y = stairs(120)
+    boosting = boosted(z, y, count=1)
+    rng = np.random.default_rng(0)
+    rng.permutation(len(y))
+    ranks = ((np.arange(CUTS) + rng.random()) / CUTS * len(y)).astype(int)
+    inputs, cuts = thresholds(np.ascontiguousarray(z.T))
+    offered = [(int(i), float(c)) for i, own in zip(inputs, cuts[:, ranks], strict=True) for c in own]
+    residual, leaf, gains = y - y.mean(), np.zeros(len(y), int), []
+    tree = boosting.trees(0)
+
+    def gain(leaf):
+        return sum(residual[leaf == k].sum() ** 2 / ((leaf == k).sum() + PENALTY) for k in range(leaf.max() + 1))
+
+    for column, cut in zip(tree.column[0], tree.cut[0], strict=True):
+        gains = [gain(2 * leaf + (z[:, i] > c)) for i, c in offered]
+        leaf = 2 * leaf + (z[:, column] > cut)
+        assert gain(leaf) == pytest.approx(max(gains), rel=1e-4)
+    expected = [RATE * residual[leaf == k].sum() / ((leaf == k).sum() + PENALTY) for k in range(2**DEPTH)]
+    assert np.abs(tree.leaf[0] - expected).max() < 1e-12
+
+
+def test_a_row_left_out_changes_nothing_and_a_weight_is_a_row_that_often():
+    z, y = stairs()
+    mass = np.ones((1, len(y)))
+    mass[0, :40] = 0.0
+    other = np.where(np.arange(len(y)) < 40, 1e3, y)
+    first, second = (boosted(z, target, mass).trees(0) for target in (y, other))
+    assert np.array_equal(first.leaf, second.leaf)
+    assert np.array_equal(first.cut, second.cut)
+    assert first.bias == pytest.approx(y[40:].mean())
+
+
+def test_fits_do_not_affect_one_another():
+    z, y = np.random.default_rng(1).normal(size=(200, 3)), stairs()[1]
+    mass = np.ones((3, len(y)))
+    mass[0, ::2], mass[1, 1::3] = 0.0, 2.0
+    together = boosted(z, y, mass)
+    for fit in range(3):
+        alone = boosted(z, y, mass[[fit]])
+        assert np.abs(alone.answers[0] - together.answers[fit]).max() < 1e-12
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, Layout(3, 3, 40), Layout(3, 2, 64)])
+def test_step_networks_answer_as_the_trees(layout):
+    z, y = stairs()
+    trees = boosted(z, y, count=7).trees(0)
+    networks = step_networks(trees, layout)
+    _check_stack("wide", networks, 3)
+    assert networks.layout == layout
+    assert len(networks) == -(-7 // (layout.max_width // 16))
+    assert step_units(networks) == 7 * 16
+    # In single precision too, on rows that are not at a threshold; new rows as well as those fitted.
+    new = np.random.default_rng(1).normal(size=(500, 3))
+    for rows in (z, new):
+        expected = trees.predict(rows)
+        assert np.abs(mean_of(networks, rows) * len(networks) - expected).max() < 1e-6
+        single = networks.predict(torch.from_numpy(rows).float()[None]).sum(0).numpy()
+        assert np.abs(single - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_beside_mixes_by_the_share(share):
+    z, y = stairs()
+    trees, wide = boosted(z, y).trees(0), constant_network(3)
+    wide.weight[0, -1, 1] = 0.5
+    before = wide.weight.clone()
+    both = beside(wide, trees, share)
+    expected = (1 - share) * 0.5 * z[:, 0] + share * trees.predict(z)
+    assert np.abs(mean_of(both, z) - expected).max() < 1e-6
+    assert torch.equal(wide.weight, before)
+    assert step_units(both) == 5 * 16
+    assert step_units(wide) == 0
+
+
+def test_a_larger_layout_changes_no_answer():
+    from drawn import draw
+
+    networks = draw(20, 3, Layout(3, 2, 5), torch.float64)
+    x = torch.randn(1, 30, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    larger = enlarged(networks, Layout(3, 4, 9))
+    assert larger.layout == Layout(3, 4, 9)
+    torch.testing.assert_close(larger.predict(x), networks.predict(x))
+    assert torch.equal(larger.specs.n_params, networks.specs.n_params)
+
+
+def left_out(z, y, fit):
+    """Errors of a linear fit, each row without itself."""
+    design = np.column_stack([np.ones(len(z)), z[:, :fit]])
+    hat = design @ np.linalg.pinv(design)
+    return (y - hat @ y) / (1 - np.diag(hat))
+
+
+def test_trees_get_the_share_that_rows_left_out_say():
+    """A target that jumps is theirs, a straight one is not; a row's answer comes from trees grown without it."""
+    z, y = stairs(300)
+    every, one = np.arange(300), np.ones(300)
+    grown = grow(z, y, one, every, left_out(z, y, 1))
+    assert grown.share > 0.8
+    assert np.square(grown.error).mean() < 0.7 * np.square(left_out(z, y, 1)).mean()
+    straight = z[:, 0] + 0.1 * np.random.default_rng(2).normal(size=300)
+    assert grow(z, straight, one, every, left_out(z, straight, 1)) is None
+    noise = np.random.default_rng(3).normal(size=(20, 300))
+    kept = [grow(z, own, one, every, left_out(z, own, 1)) for own in noise]
+    assert sum(one is not None for one in kept) <= 4, "trees fit noise on rows they know"
+
+
+def test_few_rows_grow_nothing():
+    z, y = stairs(LEAST_ROWS - 1)
+    assert grow(z, y, np.ones(len(y)), np.arange(len(y)), left_out(z, y, 1)) is None
+    trees = Trees(0.5, np.zeros((1, 4), int), np.zeros((1, 4)), np.zeros((1, 16)))
+    assert trees.predict(z).tolist() == [0.5] * len(z)
+
+
+def test_intervals_keep_their_scale():
+    from netformer.exports.intervals import LEVELS, Intervals
+
+    z, y = stairs()
+    wide = constant_network(3)
+    output = torch.tensor([[0.3, 0.1, 0.2, -0.4, 0.0]], dtype=torch.float64)
+    before = Intervals(output, np.array([-1.0, 1.0]), np.sort(np.linspace(-2, 2, len(LEVELS))))
+    both = beside(wide, boosted(z, y).trees(0), 0.5)
+    after = intervals_beside(before, both)
+    x = torch.from_numpy(z)[None]
+    first, second = (one.scale_of(stack).predict(x).mean(0) for one, stack in ((before, wide), (after, both)))
+    torch.testing.assert_close(first, second)
