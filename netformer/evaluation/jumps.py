@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,8 +46,8 @@ def draw(name: str, rows: int, number: int, seed: int = 0) -> Rows:
         return drawn.x[0, :, : int(drawn.n_features[0])].double().numpy(), drawn.y[0].double().numpy()
     rng = np.random.default_rng([seed, SETS.index(name), rows, number])
     z = rng.normal(size=(rows + TEST_ROWS, int(rng.integers(4, 13))))
-    kind = rng.integers(0, _MARGINALS, z.shape[1])
-    for column, own in zip(z.T, kind, strict=True):
+    kinds = rng.integers(0, _MARGINALS, z.shape[1]).tolist()
+    for column, own in zip(z.T, kinds, strict=True):
         if own == 1:
             column[:] = rng.uniform(-1.7, 1.7, len(z))
         elif own == 2:
@@ -61,18 +62,19 @@ def draw(name: str, rows: int, number: int, seed: int = 0) -> Rows:
 def _trees(z: Float[np.ndarray, "rows inputs"], rng: np.random.Generator) -> Float[np.ndarray, " rows"]:
     """The sum of a random forest, see the module."""
     inputs = z.shape[1]
-    weight = rng.random(inputs) ** 2 * (rng.random(inputs) > 0.3) + 1e-9
+    weight = np.square(rng.random(inputs)) * (rng.random(inputs) > 0.3) + 1e-9
+    weight /= weight.sum()
     oblivious, depth, total = rng.random() < 0.5, int(rng.integers(3, 6)), np.zeros(len(z))
     for _ in range(int(rng.integers(1, 13))):
         leaf = np.zeros(len(z), np.int64)
         for level in range(depth):
             before = leaf.copy()
-            shared = int(rng.choice(inputs, p=weight / weight.sum())), int(rng.integers(len(z)))
+            shared = int(rng.choice(inputs, p=weight)), int(rng.integers(len(z)))
             for node in np.unique(before):
                 if not oblivious and level > 1 and rng.random() < 0.2:
                     continue
                 at = before == node
-                own = int(rng.choice(inputs, p=weight / weight.sum())), int(rng.choice(np.flatnonzero(at)))
+                own = int(rng.choice(inputs, p=weight)), int(rng.choice(np.flatnonzero(at)))
                 column, row = shared if oblivious else own
                 leaf[at] = 2 * node + 1 + (z[at, column] > z[row, column])
         total += rng.normal(size=2 ** (depth + 1))[leaf]
@@ -88,7 +90,7 @@ def _cells(z: Float[np.ndarray, "rows inputs"], rng: np.random.Generator) -> Flo
     return rng.normal(size=len(prototypes))[nearest]
 
 
-def _methods(seed: int) -> dict[str, Callable[[], object]]:
+def _methods(seed: int) -> dict[str, Callable[[], Any]]:
     from catboost import CatBoostRegressor
     from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
     from sklearn.linear_model import RidgeCV

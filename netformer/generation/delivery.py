@@ -60,8 +60,8 @@ def deliver(
     reading, z, t = read(X, y, columns, target, min_frequency)
     if not (z.any() and t.any()):
         nothing = constant_network(z.shape[1])
-        about = {"groups": 1, "rows": len(t)}
-        return Population(reading, nothing, torch.zeros(1), nothing, about, calibrate(nothing, nothing, z, t))
+        said = {"groups": 1, "rows": len(t)}
+        return Population(reading, nothing, torch.zeros(1), nothing, said, calibrate(nothing, nothing, z, t))
     model = load()
     networks, expected, groups = written_for(
         model, reading, X, y, z, t, n_samples, prompt=prompt, refine_steps=refine_steps, seed=seed

@@ -76,8 +76,9 @@ def enlarged(networks: Networks, layout: Layout) -> Networks:
         hidden = pad(hidden, (0, width, 0, width, 0, layers)).flatten(1, 2)
         return torch.cat([hidden, pad(stack[:, old.outputs], (0, width))], 1)
 
-    wider = {name: pad(getattr(specs, name), (0, layers)) for name in ("widths", "activations")}
-    return Networks(replace(specs, mask=moved(specs.mask), **wider), moved(networks.weight))
+    widths, codes = pad(specs.widths, (0, layers)), pad(specs.activations, (0, layers))
+    wider = replace(specs, mask=moved(specs.mask), widths=widths, activations=codes)
+    return Networks(wider, moved(networks.weight))
 
 
 def intervals_beside(intervals: Intervals, networks: Networks) -> Intervals:
