@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
-PENALTIES = torch.logspace(-3, 3, 13, dtype=torch.float64)
+from netformer.arrays.functions import logspace
+from netformer.arrays.namespace import Tensor, alike, namespace
+
+PENALTIES = logspace(-3, 3, 13)
 PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
 
 
@@ -24,10 +25,10 @@ def ridge_path(
     y_mean = (y * keep).sum(1).view(-1, 1, 1) / count
     every = bool(train.all())
     z = design - (design if every else design * weight).sum(1, keepdim=True) / count
-    size, basis = torch.linalg.eigh((z if every else z * weight).transpose(1, 2) @ z)
+    size, basis = namespace(z).linalg.eigh((z if every else z * weight).transpose(1, 2) @ z)
     rotated = z @ basis
     moment = (rotated if every else rotated * weight).transpose(1, 2) @ (y.unsqueeze(2) - y_mean)
-    inverse = 1 / (size.clamp(min=0).unsqueeze(2) + PENALTIES.to(design.dtype))
+    inverse = 1 / (size.clamp(min=0).unsqueeze(2) + alike(PENALTIES, design).to(design.dtype))
     return y_mean + rotated @ (moment * inverse), 1 / count + rotated.square() @ inverse
 
 
@@ -39,7 +40,7 @@ def leave_one_out(
 ) -> Float[Tensor, "t penalties"]:
     """Sum over train rows of the squared error of the fit without that row: (residual / (1 - leverage))^2."""
     left = (y.unsqueeze(2) - predicted) / (1 - leverage).clamp(min=1e-12)
-    return torch.where(train.unsqueeze(2), left, 0.0).square().sum(1)
+    return namespace(y).where(train.unsqueeze(2), left, 0.0).square().sum(1)
 
 
 def _squares(y: Float[Tensor, "t rows"], train: Bool[Tensor, "t rows"]) -> Float[Tensor, "t 1"]:
@@ -57,7 +58,7 @@ def trust(error: Float[Tensor, "*n candidates"]) -> Float[Tensor, "*n candidates
 
     error: sums of squared leave-one-out errors over the sum of squares about the mean.
     """
-    return torch.softmax(-TRUST * error, -1)
+    return namespace(error).softmax(-TRUST * error, -1)
 
 
 def prior_scale(variance: Float[Tensor, " slots"], features: int, units: int | None = None) -> Float[Tensor, " slots"]:
@@ -65,4 +66,5 @@ def prior_scale(variance: Float[Tensor, " slots"], features: int, units: int | N
     there are, None: all slots behind the inputs."""
     units = len(variance) - features if units is None else units
     scale = PRIOR_SCALE / max(units, 1) ** 0.5 / variance[features:].sqrt().clamp(min=1e-4)
-    return torch.cat([torch.ones(features, dtype=scale.dtype), scale])
+    xp = namespace(scale)
+    return xp.cat([xp.ones(features, dtype=scale.dtype), scale])

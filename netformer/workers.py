@@ -16,8 +16,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-import torch
-
 from netformer.errors import InputError
 
 _CLIENT: ContextVar[Any] = ContextVar("client", default=None)
@@ -83,6 +81,7 @@ def on_cluster() -> bool:
 def one_thread() -> Iterator[None]:
     """Torch and BLAS of this process work on one thread within the block: a sum that threads share differs in its last
     bits with their number, and small products wait longer for a second thread than they take. Also a decorator."""
+    import torch
     from threadpoolctl import threadpool_limits
 
     threads = torch.get_num_threads()

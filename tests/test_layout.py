@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "netformer"
 # A package imports those before it and the ground, never one after it.
 ORDER = (
+    "arrays",
     "tables",
     "networks",
     "tasks",
@@ -28,10 +29,13 @@ ORDER = (
     "report",
     "cli",
 )
-MOST_IN_A_PACKAGE = 11  # modules, beside `__init__`
+MOST_IN_A_PACKAGE = 12  # modules, beside `__init__`
 MOST_AT_THE_TOP = 8  # of `netformer/`, `__init__` and `__main__` among them
 GROUND = {"artifacts", "errors", "files", "options", "ridge", "workers"}  # modules at the top
-FLOOR = {"artifacts": "tasks"}  # of the ground, what reads a package and is read only by those after it
+FLOOR = {
+    "artifacts": "tasks",
+    "ridge": "arrays",
+}  # of the ground, what reads a package and is read only by those after it
 
 
 def imported(path: Path) -> set[str]:

@@ -272,7 +272,7 @@ def test_the_merged_size_counts_shared_edges_of_every_output_once():
 
 
 def test_a_constant_network_of_several_outputs():
-    nothing = constant_network(3, 5)
+    nothing = constant_network(3, 5).tensors()
     _check_stack("networks", nothing, 3)
     assert nothing.layout == Layout(3, 1, 1, 5)
     assert torch.equal(nothing.answers(torch.ones(1, 2, 3)), torch.zeros(1, 2, 5))

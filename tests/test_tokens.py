@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 from torch import nn
 
-from netformer.networks.convert import SkipNetwork, Step
+from netformer.networks.modules import SkipNetwork, Step
 from netformer.networks.specs import ACTIVATIONS, Layout
 from netformer.networks.stack import Networks
 from netformer.networks.token_tables import (

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from netformer.errors import InputError
 from netformer.exports.formula import fills_of, gaps_of, steps_of
 from netformer.exports.intervals import COVERAGE, Intervals, ramps_of
-from netformer.networks.convert import SkipNetwork
+from netformer.networks.modules import SkipNetwork
 from netformer.networks.stack import Networks
 from netformer.tables.columns import matched
 from netformer.tables.reading import Reading

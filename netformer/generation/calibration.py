@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from netformer.arrays.namespace import alike
 from netformer.exports.intervals import LEVELS, Intervals, between
 from netformer.generation.merging import UNIT_ROWS, _gram, own_fits
 from netformer.networks.stack import Networks
@@ -87,7 +88,7 @@ def left_out(
     unit = prior_scale(mass @ (design - centre).square() / mass.sum(), x.shape[1])
     size, basis, rotated = along_eigenvectors((design - centre) * unit * mass.sqrt().unsqueeze(1))
     squared = rotated.square()
-    error, _, leverage = _left_out(y, size, rotated, squared, PENALTIES / step, mass)
+    error, _, leverage = _left_out(y, size, rotated, squared, alike(PENALTIES, y) / step, mass)
     joint = len(t) / (len(t) + UNIT_ROWS * int(units.sum())) if share is None else share
     if joint < 1:
         own, own_leverage = _own_left_out(networks, hidden, x, y)

@@ -71,7 +71,7 @@ def deliver_classes(
     reading, z = read_classes(X, shown[:MOST_MEANS], classes, target=target, min_frequency=min_frequency)
     k = n_outputs_of(len(classes))
     if not z.any():
-        nothing, least = constant_network(z.shape[1], k), LEAST_OF_ROW * weight.sum()
+        nothing, least = constant_network(z.shape[1], k).tensors(), LEAST_OF_ROW * weight.sum()
         share = np.log(np.bincount(codes, weight).clip(least) / weight.sum())
         nothing.weight[:, nothing.layout.outputs, 0] = torch.from_numpy(share if k > 1 else share[1:] - share[0])
         return Population(reading, nothing, torch.full((1,), torch.nan), nothing, {"groups": 1, "rows": len(codes)})

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from netformer.arrays import functions
+from netformer.arrays.namespace import Tensor
 from netformer.errors import InputError
 from netformer.exports.population import Population, html_of
 from netformer.generation.sampling import sample_networks
+from netformer.model.arrays import ArrayModel
 from netformer.model.prompt import FREE, Prompt, check_request
-from netformer.model.store import load_model
-from netformer.model.vae import TransformerVAE
+from netformer.model.store import load_arrays, load_model
 from netformer.networks.stack import Networks, concatenate
 from netformer.tables.reading import Reading, read
 from netformer.tasks.metafeatures import MetaFeatureTransform, get_meta_features, limit_table
@@ -30,9 +31,12 @@ TARGET_TEMPERATURES = (1.0, 3.0, 6.0, 10.0)  # times the model's own: samples of
 
 
 class NetFormer:
-    """A trained NetFormer with its meta-feature transform: table in, networks out."""
+    """A trained NetFormer with its meta-feature transform: table in, networks out.
 
-    def __init__(self, model: TransformerVAE, transform: MetaFeatureTransform) -> None:
+    model: a `TransformerVAE`, in torch, or an `ArrayModel`, which writes the same networks in numpy.
+    """
+
+    def __init__(self, model: Any, transform: MetaFeatureTransform) -> None:
         self.model = model
         self.transform = transform
 
@@ -42,9 +46,23 @@ class NetFormer:
         line, for a folder that is missing, incomplete, damaged or of another format."""
         return cls(*load_model(PACKAGE if path is None else Path(path)))
 
+    @classmethod
+    def load_arrays(cls, path: str | Path | None = None) -> NetFormer:
+        """The same without torch: what estimators and the command line write with. Raises InputError as `load`."""
+        return cls(*load_arrays(PACKAGE if path is None else Path(path)))
+
+    @property
+    def _xp(self) -> Any:
+        """The functions of what the model computes with, see `arrays.namespace`."""
+        if isinstance(self.model, ArrayModel):
+            return functions
+        import torch
+
+        return torch
+
     def __repr__(self) -> str:
         layout = self.model.layout
-        size = sum(part.numel() for part in self.model.state_dict().values())
+        size = sum(math.prod(part.shape) for part in self.model.state_dict().values())
         return (
             f"NetFormer of {size:,} parameters\n"
             f"writes networks of up to {layout.max_features} inputs and {layout.max_hidden_layers} hidden layers of up "
@@ -111,9 +129,9 @@ class NetFormer:
             )
             written.append(networks)
             estimates.append(expected)
-        expected = torch.cat(estimates)
+        expected = self._xp.cat(estimates)
         far = -expected if target_r2 is None else (expected - target_r2).abs()
-        order = torch.argsort(far, stable=True)[:n_samples]
+        order = self._xp.argsort(far, stable=True)[:n_samples]
         return Population(reading, concatenate(written)[order], expected[order])
 
     def known(
@@ -132,7 +150,7 @@ class NetFormer:
         numbers = numbers if inputs is None else numbers[:, inputs]
         limits = self.transform.max_rows, self.transform.max_features
         features = get_meta_features(*limit_table(numbers, np.asarray(y, np.float64), *limits))
-        return self.transform(np.array(list(features.values())))[None]
+        return self._xp.from_numpy(self.transform.array(np.array(list(features.values())))[None])
 
     def write(
         self,
@@ -153,18 +171,19 @@ class NetFormer:
         z, t: standardised, not cut (`reading.read`). known: see `known`. kinds: see `Reading.kinds`; None: z holds
         numbers without gaps. The others: as in `generate` and `sampling.sample_networks`.
         """
-        rows: Int[Tensor, "t rows"] = torch.full((1, len(t)), TRAIN)
-        x, y = torch.from_numpy(z)[None], torch.from_numpy(t)[None]
-        said = None if kinds is None else torch.from_numpy(kinds)[None]
+        xp = self._xp
+        rows: Int[Tensor, "t rows"] = xp.full((1, len(t)), TRAIN)
+        x, y = xp.from_numpy(z)[None], xp.from_numpy(t)[None]
+        said = None if kinds is None else xp.from_numpy(kinds)[None]
         tasks = canonicalize_tasks(x, y, rows, self.model.layout.max_features, said).float()
-        order = torch.from_numpy(np.random.default_rng(0).permutation(len(t)))
+        order = xp.from_numpy(np.random.default_rng(0).permutation(len(t)))
         tasks, seen = (_some_rows(tasks, order, most) for most in (HEAD_ROWS, CONDITION_ROWS))
         networks, expected = sample_networks(
             self.model,
             tasks,
             known,
             n_samples=n_samples,
-            generator=torch.Generator().manual_seed(random_state),
+            generator=xp.Generator().manual_seed(random_state),
             condition_tasks=seen,
             temperature=temperature,
             mode=mode,
@@ -172,7 +191,7 @@ class NetFormer:
             prompt=prompt,
         )
         # z and t have mean 0 and deviation 1: the view orders columns and turns signs, and nothing is rounded.
-        views, zero, one = tasks.views, torch.zeros_like, torch.ones_like
+        views, zero, one = tasks.views, xp.zeros_like, xp.ones_like
         views = replace(views, mean=zero(views.mean), scale=one(views.scale), y_mean=zero(views.y_mean))
         views = replace(views, y_scale=one(views.y_scale))
         return views[[0] * n_samples].fold(networks, z.shape[1]), expected

@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
+from netformer.arrays.namespace import Tensor, alike, namespace
 from netformer.errors import InputError
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks, concatenate, with_outputs
@@ -57,10 +56,10 @@ def merged(
     written for, -1 for none: a fit on their units alone counts beside that on all units, by leave-one-out, since units
     written for a target that is unlike are in the way."""
     specs, layout, features, count = networks.specs, networks.layout, networks.layout.max_features, len(networks)
-    weight, mask = networks.weight.clone(), specs.mask.clone()
+    weight, mask, xp = networks.weight.clone(), specs.mask.clone(), namespace(x)
     units = specs.last_units
-    inputs = torch.arange(features) < specs.n_inputs.unsqueeze(1)
-    mask[:, layout.outputs] = torch.cat([torch.ones_like(units[:, :1]), inputs, units], 1).unsqueeze(1)
+    inputs = xp.arange(features) < specs.n_inputs.unsqueeze(1)
+    mask[:, layout.outputs] = xp.cat([xp.ones_like(units[:, :1]), inputs, units], 1).unsqueeze(1)
     m, u = y.shape[1], int(units.sum())
     joint = m / (m + UNIT_ROWS * u) if share is None else share
     parts = _parts(units.sum(1), m)
@@ -70,10 +69,10 @@ def merged(
     for k, target in enumerate(y):
         last = weight[:, layout.outputs][:, k]
         taken, fits = joint, [(part, heads[k], joint / len(parts)) for part, heads in zip(parts, solved, strict=True)]
-        mine = torch.zeros(0) if own is None else torch.nonzero(own == k).squeeze(1)
+        mine = xp.zeros(0) if own is None else xp.nonzero(own == k).squeeze(1)
         if 0 < len(mine) < count and len(parts) == 1:
             (alone,) = _joint_head(networks[mine], units[mine], x, y[k : k + 1])
-            every, few = trust(torch.stack([solved[0][k].error, alone.error])).tolist()
+            every, few = trust(xp.stack([solved[0][k].error, alone.error])).tolist()
             few *= m / (m + UNIT_ROWS * int(units[mine].sum())) if share is None else share
             taken, fits = every * joint + few, [(parts[0], solved[0][k], every * joint), (mine, alone, few)]
         if hidden is not None:
@@ -85,7 +84,7 @@ def merged(
             bias, skip, head = (times * value.to(weight.dtype) for value in found[:3])
             last[:, 0] += bias
             last[:, 1 : 1 + features] += skip * inputs
-            spread = torch.zeros(len(part), layout.max_width)
+            spread = xp.zeros(len(part), layout.max_width)
             spread[units[part]] = count * head
             last[part, 1 + features :] += spread
     return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask, specs.n_outputs), weight)
@@ -93,7 +92,7 @@ def merged(
 
 def _parts(units: Int[Tensor, " n"], rows: int) -> list[Int[Tensor, " k"]]:
     """The networks solved together: all of them, unless both units and rows are too many."""
-    every = torch.arange(len(units))
+    every = namespace(units).arange(len(units))
     if min(int(units.sum()), rows) <= MOST_UNITS:
         return [every]
     return list(every.chunk(-(-int(units.sum()) // MOST_UNITS)))
@@ -104,14 +103,14 @@ def own_fits(
 ) -> tuple[Float[Tensor, "n penalties"], Float[Tensor, "n rows"]]:
     """Ridge on [x, hidden] for each network on its own: its leave-one-out errors under `PENALTIES`, over the sum of
     squares of y, and the leverage of each row in the mean of these fits weighed by `trust`."""
-    target = y.double()[None]
-    every, squares = torch.ones(1, len(y), dtype=torch.bool), target.square().sum().clamp(min=1e-12)
+    target, xp = y.double()[None], namespace(y)
+    every, squares = xp.ones(1, len(y), dtype=xp.bool), target.square().sum().clamp(min=1e-12)
     errors, leverages = [], []
     for own in hidden:  # one after the other: its rows stay in the cache
-        predicted, leverage = ridge_path(torch.cat([x, own], 1).double()[None], target, every)
+        predicted, leverage = ridge_path(xp.cat([x, own], 1).double()[None], target, every)
         errors.append(leave_one_out(predicted, leverage, target, every)[0] / squares)
         leverages.append(leverage[0] @ trust(errors[-1]))
-    return torch.stack(errors), torch.stack(leverages)
+    return xp.stack(errors), xp.stack(leverages)
 
 
 def for_all(
@@ -126,28 +125,29 @@ def for_all(
     by ridge on [x, hidden], the fits under `PENALTIES` weighed by `trust`. Also the least leave-one-out error of these
     fits, over the sum of squares of the target. At most `TRUST_ROWS` rows are read.
     """
-    step, units = -(-y.shape[1] // TRUST_ROWS), networks.specs.last_units
+    step, units, xp = -(-y.shape[1] // TRUST_ROWS), networks.specs.last_units, namespace(x)
+    penalties = alike(PENALTIES, x)
     x, target = x[::step], y[:, ::step].double().T
     means, count = target.mean(0), len(target)
     t = target - means
     squares = t.square().sum(0).clamp(min=1e-12).unsqueeze(1)
     outputs, errors = [], []
     for hidden in networks.last_hidden(x.unsqueeze(0)) * units.unsqueeze(1):
-        made = torch.cat([x, hidden], 1).double()
+        made = xp.cat([x, hidden], 1).double()
         centre = made.mean(0)
-        size, basis = torch.linalg.eigh((made - centre).T @ (made - centre))
-        rotated, inverse = (made - centre) @ basis, 1 / (size.clamp(min=0).unsqueeze(1) + PENALTIES)
+        size, basis = xp.linalg.eigh((made - centre).T @ (made - centre))
+        rotated, inverse = (made - centre) @ basis, 1 / (size.clamp(min=0).unsqueeze(1) + penalties)
         moment = (rotated.T @ t).unsqueeze(2) * inverse.unsqueeze(1)
         leverage = (1 / count + rotated.square() @ inverse).unsqueeze(1)
         left = (t.unsqueeze(2) - (rotated @ moment.flatten(1)).view(count, *moment.shape[1:])) / (1 - leverage)
         error = left.square().sum(0) / squares
         w = basis @ (moment * trust(error)).sum(2)
-        outputs.append(torch.cat([means - centre @ w.unsqueeze(0), w]))
+        outputs.append(xp.cat([means - centre @ w.unsqueeze(0), w]))
         errors.append(error.min(1).values)
-    found = with_outputs(networks, units, torch.stack(outputs))
-    written = torch.nonzero(own >= 0).squeeze(1)
+    found = with_outputs(networks, units, xp.stack(outputs))
+    written = xp.nonzero(own >= 0).squeeze(1)
     found.weight[written, found.layout.outputs.start + own[written]] = networks.weight[written, -1]
-    return found, torch.stack(errors)
+    return found, xp.stack(errors)
 
 
 class _Head(NamedTuple):
@@ -171,8 +171,8 @@ def _joint_head(
     The fits under `PENALTIES` are weighed by their leave-one-out errors; of more than `BLOCK` rows by generalised
     cross-validation (Golub, Heath and Wahba 1979, eq. 1.4), for which the rows are read once, a block at a time.
     """
-    m, f = y.shape[1], x.shape[1]
-    blocks = _designs(networks, units, x, y)
+    m, f, xp = y.shape[1], x.shape[1], namespace(x)
+    penalties, blocks = alike(PENALTIES, x), _designs(networks, units, x, y)
     if m <= BLOCK:
         design, targets = next(blocks)
         centre, means = design.mean(0), [target.mean() for target in targets]
@@ -180,16 +180,16 @@ def _joint_head(
         scale = prior_scale(z.square().mean(0), f)
         z = z * scale
         if m < z.shape[1]:  # the same from the smaller side: Z'Z and ZZ' share what is not 0
-            size, left = torch.linalg.eigh(z @ z.T)
+            size, left = xp.linalg.eigh(z @ z.T)
             size = size.clamp(min=0)
             rotated = left * size.sqrt()
-            basis = z.T @ (left * torch.where(size > 1e-12 * size[-1], size, torch.inf).rsqrt())
+            basis = z.T @ (left * xp.where(size > 1e-12 * size[-1], size, xp.inf).rsqrt())
         else:
-            size, basis = torch.linalg.eigh(_gram(z))
+            size, basis = xp.linalg.eigh(_gram(z))
             size = size.clamp(min=0)
             rotated = z @ basis
-        inverse = 1 / (size.unsqueeze(1) + PENALTIES)
-        leverage, every = (1 / m + rotated.square() @ inverse)[None], torch.ones(1, m, dtype=torch.bool)
+        inverse = 1 / (size.unsqueeze(1) + penalties)
+        leverage, every = (1 / m + rotated.square() @ inverse)[None], xp.ones(1, m, dtype=xp.bool)
         fits = []
         for t in (target - mean for target, mean in zip(targets, means, strict=True)):
             moment = (rotated.T @ t).unsqueeze(1) * inverse
@@ -198,9 +198,9 @@ def _joint_head(
     else:
         centre, means, gram, moments = _moments(blocks)
         scale = prior_scale(gram.diagonal() / m, f)
-        size, basis = torch.linalg.eigh(gram * scale * scale.unsqueeze(1))
+        size, basis = xp.linalg.eigh(gram * scale * scale.unsqueeze(1))
         size = size.clamp(min=0)
-        inverse = 1 / (size.unsqueeze(1) + PENALTIES)
+        inverse = 1 / (size.unsqueeze(1) + penalties)
         fits = []
         for across, squares in moments:
             along = (basis.T @ (across * scale)).unsqueeze(1)
@@ -226,7 +226,7 @@ def _designs(
     """[x, hidden] and the targets, a block of rows at a time, float64."""
     for part, targets in zip(x.split(BLOCK), y.split(BLOCK, 1), strict=True):
         hidden = networks.last_hidden(part.unsqueeze(0)).permute(1, 0, 2)[:, units]
-        yield torch.cat([part, hidden], 1).double(), targets.double()
+        yield namespace(x).cat([part, hidden], 1).double(), targets.double()
 
 
 def _moments(

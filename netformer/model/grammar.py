@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
-import torch
+import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor
-from torch.nn import functional
 
+from netformer.arrays.namespace import Tensor, alike, namespace
 from netformer.errors import InputError
 from netformer.model.prompt import FREE, Prompt
 from netformer.networks.specs import ABSENT, WRITTEN, Layout, Specs, slots
@@ -32,23 +31,23 @@ def dense_params(n_inputs: Int[Tensor, " n"], widths: Int[Tensor, "k layers"]) -
     return first + inner + last + 1 + n_inputs.unsqueeze(1)
 
 
-def shapes(layout: Layout, depths: range, rows: int = SHAPES) -> Iterator[Int[Tensor, "k layers"]]:
+def shapes(layout: Layout, depths: range, rows: int = SHAPES) -> Iterator[Int[np.ndarray, "k layers"]]:
     """Every choice of widths of the given depths, 0 for absent layers, at most `rows` at a time; shallow ones first,
     then in the order of their widths."""
-    count, some = layout.max_width, torch.arange(1, layout.max_width + 1)
+    count = layout.max_width
     for depth in depths:
         inner = next(k for k in range(depth, -1, -1) if count**k <= rows)
-        grid = torch.cartesian_prod(*[some] * inner).view(-1, inner) if inner else torch.zeros(1, 0, dtype=torch.long)
+        grid = 1 + np.indices((count,) * inner).reshape(inner, count**inner).T
         for outer in product(range(1, count + 1), repeat=depth - inner):
-            widths = torch.zeros(len(grid), layout.max_hidden_layers, dtype=torch.long)
-            widths[:, : depth - inner] = torch.tensor(outer, dtype=torch.long)
+            widths = np.zeros((len(grid), layout.max_hidden_layers), np.int64)
+            widths[:, : depth - inner] = outer
             widths[:, depth - inner : depth] = grid
             yield widths
 
 
 @cache
-def _list(layout: Layout) -> Int[Tensor, "k layers"]:
-    return torch.cat(list(shapes(layout, range(1, layout.max_hidden_layers + 1))))
+def _list(layout: Layout) -> Int[np.ndarray, "k layers"]:
+    return np.concatenate(list(shapes(layout, range(1, layout.max_hidden_layers + 1))))
 
 
 def listed_widths(
@@ -59,14 +58,14 @@ def listed_widths(
     gain: of each unit. The product has the precision of the caller, so that under autocast two shapes may count as
     equal whose totals differ by less than half precision tells; the first in the list is taken then.
     """
-    table = _list(layout)
-    allowed = torch.ones(len(n_inputs), len(table), dtype=torch.bool)
+    xp, table = namespace(gain), alike(_list(layout), gain)
+    allowed = xp.ones(len(n_inputs), len(table), dtype=xp.bool)
     if prompt.max_params is not None:
         allowed &= dense_params(n_inputs, table) <= prompt.max_params
     if prompt.max_hidden_layers is not None:
         allowed &= (table > 0).sum(1) <= prompt.max_hidden_layers
-    units = (torch.arange(layout.max_width) < table.unsqueeze(2)).flatten(1).to(gain.dtype)
-    return table[(gain @ units.T).masked_fill(~allowed, -torch.inf).argmax(1)]
+    units = (xp.arange(layout.max_width) < table.unsqueeze(2)).flatten(1).to(gain.dtype)
+    return table[(gain @ units.T).masked_fill(~allowed, -xp.inf).argmax(1)]
 
 
 def best_widths(
@@ -77,30 +76,31 @@ def best_widths(
     gain: of each layer (1..L) having so many units (0..W), 0 for none. The sum over layers is largest where every term
     is; only under a bound of parameters that this answer breaks are all shapes looked at, `SHAPES` at a time.
     """
-    layers = layout.max_hidden_layers
+    xp, layers = namespace(gain), layout.max_hidden_layers
     deepest = min(layers, prompt.max_hidden_layers or layers)
     top = gain[:, :, 1:].max(2)
     depth = 1 + top.values[:, :deepest].cumsum(1).argmax(1)
-    widths = (top.indices + 1) * (torch.arange(layers, device=gain.device) < depth.unsqueeze(1))
+    widths = (top.indices + 1) * (xp.arange(layers, device=gain.device) < depth.unsqueeze(1))
     if prompt.max_params is None:
         return widths
-    used = torch.cat([dense_params(n_inputs[i : i + 1], widths[i : i + 1])[0] for i in range(len(widths))])
-    over = torch.nonzero(used > prompt.max_params).squeeze(1)
+    used = xp.cat([dense_params(n_inputs[i : i + 1], widths[i : i + 1])[0] for i in range(len(widths))])
+    over = xp.nonzero(used > prompt.max_params).squeeze(1)
     if len(over) == 0:
         return widths
     inputs, terms = n_inputs[over], gain[over]
-    best = torch.full((len(over),), -torch.inf)
-    chosen = torch.zeros(len(over), layers, dtype=torch.long)
-    for table in shapes(layout, range(1, deepest + 1)):
+    best = xp.full((len(over),), -xp.inf)
+    chosen = xp.zeros(len(over), layers, dtype=xp.int64)
+    for listed in shapes(layout, range(1, deepest + 1)):
+        table = alike(listed, gain)
         if int(dense_params(inputs.min().view(1), table[:1])) > prompt.max_params:
             continue  # the narrowest of them is too large for every network
         total = terms[:, 0, table[:, 0]]
         for layer in range(1, layers):
             total = total + terms[:, layer, table[:, layer]]
-        total = total.masked_fill(dense_params(inputs, table) > prompt.max_params, -torch.inf)
+        total = total.masked_fill(dense_params(inputs, table) > prompt.max_params, -xp.inf)
         value, at = total.max(1)
         better = value > best
-        best, chosen = torch.where(better, value, best), torch.where(better.unsqueeze(1), table[at], chosen)
+        best, chosen = xp.where(better, value, best), xp.where(better.unsqueeze(1), table[at], chosen)
     widths[over] = chosen
     return widths
 
@@ -115,10 +115,11 @@ def read_structure(
 
     Raises InputError, naming the smallest possible value, for a bound of parameters nobody can meet.
     """
-    n, layers, width = len(n_inputs), layout.max_hidden_layers, layout.max_width
+    xp, n, layers, width = namespace(logits.type), len(n_inputs), layout.max_hidden_layers, layout.max_width
+    functional = xp.nn.functional
     type_log, number_log = functional.log_softmax(logits.type, 2), functional.log_softmax(logits.number, 2)
     absent = type_log[:, :, ABSENT] + number_log[:, :, 0]
-    present = torch.logsumexp(type_log[:, :, 1:], 2) + torch.logsumexp(number_log[:, :, 1:], 2)
+    present = xp.logsumexp(type_log[:, :, 1:], 2) + xp.logsumexp(number_log[:, :, 1:], 2)
     gain = (present - absent)[:, :-1]
     if prompt.max_params is not None and (least := 2 * int(n_inputs.max()) + 3) > prompt.max_params:  # one hidden unit
         raise InputError(f"max_params must be at least {least} for these inputs, got {prompt.max_params}")
@@ -128,19 +129,19 @@ def read_structure(
         by_size = functional.pad(gain.reshape(n, layers, width).cumsum(2), (1, 0))
         widths = best_widths(by_size, n_inputs, layout, prompt)
 
-    here = (torch.arange(width) < widths.unsqueeze(2)).to(type_log.dtype)
+    here = (xp.arange(width) < widths.unsqueeze(2)).to(type_log.dtype)
     by_layer = type_log[:, :-1, 1 : 1 + len(WRITTEN)].reshape(n, layers, width, len(WRITTEN))
     score = (by_layer * here.unsqueeze(3)).sum(2)
     if prompt.activations is not None:
-        barred = torch.tensor([name not in prompt.activations for name in WRITTEN])
-        score = score.masked_fill(barred, -torch.inf)
+        barred = xp.tensor([name not in prompt.activations for name in WRITTEN])
+        score = score.masked_fill(barred, -xp.inf)
     codes = score.argmax(2) * (widths > 0)
 
-    yes = torch.ones(n, dtype=torch.bool)
+    yes = xp.ones(n, dtype=xp.bool)
     dense = slots(layout, n_inputs, widths, yes, yes)
     required = slots(layout, n_inputs, widths, ~yes, ~yes)
-    forced = logits.parent.masked_fill(~required, -torch.inf).argmax(2, keepdim=True)
-    forced_mask = torch.zeros_like(dense).scatter(2, forced, True) & required
+    forced = logits.parent.masked_fill(~required, -xp.inf).argmax(2, keepdim=True)
+    forced_mask = xp.zeros_like(dense).scatter(2, forced, True) & required
     return Specs(n_inputs, widths, codes, (dense & (logits.parent > 0)) | forced_mask)
 
 

@@ -6,10 +6,9 @@ how far to trust them and the written output layer (`weigh_heads`).
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from netformer.arrays.namespace import Tensor, namespace
 from netformer.networks.stack import Networks, concatenate
 from netformer.ridge import trust
 from netformer.tasks.view import TaskStack
@@ -31,8 +30,9 @@ def solve_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n
     start = networks.weight[:, -1:].transpose(1, 2)
     residual = (tasks.y * tasks.train).unsqueeze(2) - design @ start
     gram = design.transpose(1, 2) @ design / m
-    factor = torch.linalg.cholesky(gram + _ridge(gram, edges, penalties))
-    step = torch.cholesky_solve(design.transpose(1, 2) @ residual / m, factor).squeeze(2) * edges
+    xp = namespace(gram)
+    factor = xp.linalg.cholesky(gram + _ridge(gram, edges, penalties))
+    step = xp.cholesky_solve(design.transpose(1, 2) @ residual / m, factor).squeeze(2) * edges
     return _with_output(networks, networks.weight[:, -1] + step)
 
 
@@ -47,10 +47,11 @@ def weigh_heads(
     Also returns one minus the mean error over the variance of y, an estimate of R2 that is a little high: the hidden
     layers have seen every row.
     """
+    xp = namespace(tasks.x)
     if tasks.x.shape[1] >= MANY and len(networks) > 1:  # one after the other: rows stay in the cache
         every = [slice(i, i + 1) for i in range(len(networks))]
         each = [weigh_heads(networks[at], tasks[at], penalties[at]) for at in every]
-        return concatenate([one for one, _ in each]), torch.cat([r2 for _, r2 in each])
+        return concatenate([one for one, _ in each]), xp.cat([r2 for _, r2 in each])
     return _weighed(networks, tasks, penalties)[:2]
 
 
@@ -60,9 +61,10 @@ def left_out(
     """The networks of `weigh_heads`, and what each predicts for every train row when its output layer is solved without
     it; 0 for other rows."""
     solved, _, off = _weighed(networks, tasks, penalties, rows=True)
-    predicted = torch.zeros_like(tasks.y)
+    xp = namespace(tasks.y)
+    predicted = xp.zeros_like(tasks.y)
     predicted[:, tasks.train.any(0)] = off
-    return solved, torch.where(tasks.train, tasks.y - predicted, 0.0)
+    return solved, xp.where(tasks.train, tasks.y - predicted, 0.0)
 
 
 def _weighed(
@@ -70,31 +72,32 @@ def _weighed(
 ) -> tuple[Networks, Float[Tensor, " n"], Float[Tensor, "n rows"]]:
     """What `weigh_heads` returns; and if `rows`, the weighed leave-one-out error of each row that is a train row
     anywhere."""
-    with torch.no_grad():
+    xp = namespace(tasks.x)
+    with xp.no_grad():
         read = tasks.train.any(0)
         tasks = tasks.at_rows(read)
         design, edges, m = _design(networks, tasks)
         across = design.transpose(1, 2)
         start = networks.weight[:, -1:].transpose(1, 2)
-        target = torch.cat([(tasks.y * tasks.train).unsqueeze(2), design @ start], 2)
+        target = xp.cat([(tasks.y * tasks.train).unsqueeze(2), design @ start], 2)
         gram, moment = across @ design / m, across @ target / m
-        unit = torch.eye(design.shape[2]).expand_as(gram)  # inverting the small factor beats solving for every row
-        mixes = torch.stack([torch.ones(len(SHARES)), -torch.tensor(SHARES)])  # of y and what the written layer says
+        unit = xp.eye(design.shape[2]).expand_as(gram)  # inverting the small factor beats solving for every row
+        mixes = xp.stack([xp.ones(len(SHARES)), -xp.tensor(SHARES)])  # of y and what the written layer says
         errors, solutions, off = [], [], []
         for times in FACTORS:
-            factor = torch.linalg.cholesky(gram + _ridge(gram, edges, times * penalties))
-            inverse = torch.linalg.solve_triangular(factor, unit, upper=False)
+            factor = xp.linalg.cholesky(gram + _ridge(gram, edges, times * penalties))
+            inverse = xp.linalg.solve_triangular(factor, unit, upper=False)
             leverage = (inverse @ across).square_().sum(1) / m.squeeze(2)
-            solutions.append(torch.cholesky_solve(moment, factor))
+            solutions.append(xp.cholesky_solve(moment, factor))
             remainder = (target - design @ solutions[-1]) / (1 - leverage).clamp(min=1e-3).unsqueeze(2)
             if rows:
                 off.append(remainder @ mixes)
             errors.append((remainder @ mixes).square_().sum(1))
-        error = torch.stack(errors, 1) / target[:, :, 0].square().sum(1).clamp(min=1e-12).view(-1, 1, 1)
+        error = xp.stack(errors, 1) / target[:, :, 0].square().sum(1).clamp(min=1e-12).view(-1, 1, 1)
         weight = trust(error.flatten(1)).view(error.shape)
-        step = torch.einsum("nfs,nfcj,js->nc", weight, torch.stack(solutions, 1), mixes)
+        step = xp.einsum("nfs,nfcj,js->nc", weight, xp.stack(solutions, 1), mixes)
         written = -(weight @ mixes[1]).sum(1, keepdim=True) * start.squeeze(2)
-        each = torch.einsum("nfs,nfrs->nr", weight, torch.stack(off, 1)) if rows else tasks.y
+        each = xp.einsum("nfs,nfrs->nr", weight, xp.stack(off, 1)) if rows else tasks.y
         return _with_output(networks, (written + step) * edges), 1 - (error * weight).sum((1, 2)), each
 
 
@@ -105,15 +108,16 @@ def _design(
     keep = tasks.train.to(networks.weight.dtype)
     h = networks.last_hidden(tasks.x)
     edges = networks.specs.mask[:, -1].to(h.dtype)
-    design = torch.cat([torch.ones_like(h[:, :, :1]), tasks.x, h], 2) * edges.unsqueeze(1) * keep.unsqueeze(2)
+    xp = namespace(h)
+    design = xp.cat([xp.ones_like(h[:, :, :1]), tasks.x, h], 2) * edges.unsqueeze(1) * keep.unsqueeze(2)
     return design, edges, keep.sum(1).clamp(min=1).view(-1, 1, 1)
 
 
 def _ridge(
     gram: Float[Tensor, "n slots slots"], edges: Float[Tensor, "n slots"], penalties: Float[Tensor, "n slots"]
 ) -> Float[Tensor, "n slots slots"]:
-    return torch.diag_embed((penalties + FLOOR) * (gram.diagonal(dim1=1, dim2=2) + 1e-4) + (1 - edges))
+    return namespace(gram).diag_embed((penalties + FLOOR) * (gram.diagonal(dim1=1, dim2=2) + 1e-4) + (1 - edges))
 
 
 def _with_output(networks: Networks, output: Float[Tensor, "n slots"]) -> Networks:
-    return Networks(networks.specs, torch.cat([networks.weight[:, :-1], output.unsqueeze(1)], 1))
+    return Networks(networks.specs, namespace(output).cat([networks.weight[:, :-1], output.unsqueeze(1)], 1))

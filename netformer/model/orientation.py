@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Generator, Tensor
 
+from netformer.arrays.namespace import Generator, Tensor, namespace
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks
 from netformer.tasks.view import TaskStack
@@ -31,8 +30,9 @@ class Orientations:
 
     def canonical(self, where: Bool[Tensor, " n"]) -> Orientations:
         """The same, but the canonical one where the argument says so."""
-        rank = torch.arange(self.order.shape[1])
-        return Orientations(torch.where(where.unsqueeze(1), rank, self.order), torch.where(where, 1.0, self.sign))
+        xp = namespace(self.order)
+        rank = xp.arange(self.order.shape[1])
+        return Orientations(xp.where(where.unsqueeze(1), rank, self.order), xp.where(where, 1.0, self.sign))
 
     def apply(self, tasks: TaskStack) -> TaskStack:
         """Task i in orientation i. Its views still say how the raw table became canonical."""
@@ -47,25 +47,26 @@ class Orientations:
         """Networks that read canonical columns, from networks that read columns in these orientations;
         every output takes the sign of the target."""
         specs, layout, features = networks.specs, networks.layout, networks.layout.max_features
-        place = self.order.argsort(1).unsqueeze(1).expand(-1, layout.n_patches, -1)
+        xp, place = namespace(self.order), self.order.argsort(1).unsqueeze(1).expand(-1, layout.n_patches, -1)
         sign = self.sign.view(-1, 1, 1)
         bias, inputs, units = networks.weight.split([1, features, layout.max_width], 2)
-        weight = torch.cat([bias, inputs.gather(2, place) * sign, units], 2)
-        weight = torch.cat([weight[:, : layout.outputs.start], weight[:, layout.outputs] * sign], 1)
+        weight = xp.cat([bias, inputs.gather(2, place) * sign, units], 2)
+        weight = xp.cat([weight[:, : layout.outputs.start], weight[:, layout.outputs] * sign], 1)
         first, inside, last = specs.mask.split([1, features, layout.max_width], 2)
-        mask = torch.cat([first, inside.gather(2, place), last], 2)
+        mask = xp.cat([first, inside.gather(2, place), last], 2)
         turned = Specs(specs.n_inputs, specs.widths, specs.activations, mask, specs.n_outputs)
-        return Networks(turned, torch.where(mask, weight, 0.0))
+        return Networks(turned, xp.where(mask, weight, 0.0))
 
 
 def draw_orientations(n_features: Int[Tensor, " n"], max_features: int, noise: float, g: Generator) -> Orientations:
     """Random orientations: columns drawn one after the other, column j (from 1) with a chance in proportion to
     j^(-1/noise) (Plackett-Luce, by Gumbel noise), either sign as likely. noise 0: the canonical orientation."""
-    n, rank = len(n_features), torch.arange(max_features)
+    xp, n = namespace(n_features), len(n_features)
+    rank = xp.arange(max_features)
     if noise == 0:
-        return Orientations(rank.expand(n, -1), torch.ones(n))
-    u = torch.rand(n, max_features, generator=g).clamp(min=1e-7, max=1 - 1e-7)
-    key = noise * -torch.log(-torch.log(u)) - torch.log1p(rank.to(u.dtype))
-    key = torch.where(rank < n_features.unsqueeze(1), key, -torch.inf)
-    sign = torch.where(torch.rand(n, generator=g) < 0.5, -1.0, 1.0)
-    return Orientations(torch.argsort(key, dim=1, descending=True, stable=True), sign)
+        return Orientations(rank.expand(n, -1), xp.ones(n))
+    u = xp.rand(n, max_features, generator=g).clamp(min=1e-7, max=1 - 1e-7)
+    key = noise * -xp.log(-xp.log(u)) - xp.log1p(rank.to(u.dtype))
+    key = xp.where(rank < n_features.unsqueeze(1), key, -xp.inf)
+    sign = xp.where(xp.rand(n, generator=g) < 0.5, -1.0, 1.0)
+    return Orientations(xp.argsort(key, dim=1, descending=True, stable=True), sign)

@@ -3,6 +3,8 @@
 model.safetensors   the weights
 model.sha256        their SHA-256, as `sha256sum --check` reads it; looked at where it is there
 config.json         format, arguments of the model, transform of the meta-features
+
+Importing this module must not import torch; what needs it is imported where it is used.
 """
 
 from __future__ import annotations
@@ -10,33 +12,39 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch.overrides import TorchFunctionMode
 
-from netformer.artifacts import write_json
 from netformer.errors import InputError
 from netformer.files import replacing
-from netformer.model.vae import TransformerVAE
+from netformer.model.arrays import ArrayModel, shapes_of
 from netformer.tasks.metafeatures import MetaFeatureTransform
+
+if TYPE_CHECKING:
+    import torch
+
+    from netformer.model.vae import TransformerVAE
 
 FORMAT = 3  # 3: weights named after the modules of the model; 2: d_vertex, which was d_slot
 CONFIG, WEIGHTS, DIGEST = "config.json", "model.safetensors", "model.sha256"
+ENCODER = "encoder."  # weights that only reading networks needs, and so only training
 _SHOWN = 3  # names in a line
 _LARGEST = 1 << 16  # number in a config: widths, and what they are counted in
 _DEEPEST = 100  # layers of a transformer
 _BESIDE = 1 << 20  # numbers that are made on the way and not kept
-_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 _SHAPE = ("max_features", "max_hidden_layers", "max_width", "n_metafeatures")
 _DEPTHS = ("n_encoder_layers", "n_structure_layers", "rounds", "max_hidden_layers")
 
 
 def save_model(model: TransformerVAE, transform: MetaFeatureTransform, folder: Path) -> None:
     """Write the three files, each complete or not at all."""
+    from netformer.artifacts import write_json
+
     write_weights(model.state_dict(), folder)
     config = {"format": FORMAT, "model": model.arguments, "metafeatures": transform.to_dict()}
     write_json(config, folder / CONFIG)
@@ -44,6 +52,8 @@ def save_model(model: TransformerVAE, transform: MetaFeatureTransform, folder: P
 
 def write_weights(tensors: dict[str, torch.Tensor], folder: Path) -> None:
     """`model.safetensors` and its SHA-256 in `folder`, in that order: between the two the folder is refused."""
+    from safetensors.torch import save_file
+
     with replacing(folder / WEIGHTS) as partial:
         save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
         partial.chmod(0o644)
@@ -57,29 +67,66 @@ def load_model(folder: Path) -> tuple[TransformerVAE, MetaFeatureTransform]:
 
     Raises InputError, one line, for a folder that is missing, incomplete, damaged or of another format.
     """
+    import torch
+    from safetensors.torch import load_file
+
+    from netformer.model.vae import TransformerVAE
+
     folder = Path(folder)
     config = _read_config(folder)
+    with _weights(folder):
+        tensors = load_file(folder / WEIGHTS)
+    with _built(folder):
+        _check_size(config["model"])
+        with torch.random.fork_rng(devices=[]), _allowance(sum(tensor.numel() for tensor in tensors.values())):
+            model = TransformerVAE.from_arguments(**config["model"])
+        transform = MetaFeatureTransform.from_dict(config["metafeatures"])
+    check_tensors(folder, tensors, model.state_dict())
+    model.load_state_dict(tensors)
+    return model.eval(), transform
+
+
+def load_arrays(folder: Path) -> tuple[ArrayModel, MetaFeatureTransform]:
+    """The same as `load_model`, to write networks without torch. Raises InputError as `load_model` does."""
+    from safetensors.numpy import load_file
+
+    folder = Path(folder)
+    config = _read_config(folder)
+    with _weights(folder):
+        tensors = load_file(folder / WEIGHTS)
+    with _built(folder):
+        _check_size(config["model"])
+        expected = {name: (shape, True) for name, shape in shapes_of(**config["model"]).items()}
+        transform = MetaFeatureTransform.from_dict(config["metafeatures"])
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(ENCODER)}
+    found = {name: (tensor.shape, tensor.dtype.kind == "f") for name, tensor in tensors.items()}
+    _check_tensors(folder, found, expected, all(bool(np.isfinite(tensor).all()) for tensor in tensors.values()))
+    return ArrayModel(tensors, **config["model"]), transform
+
+
+@contextmanager
+def _weights(folder: Path) -> Iterator[None]:
+    """While weights are read: raises InputError for another SHA-256 than is stored, and for what is no such file."""
     if (folder / DIGEST).is_file():
         expected, found = (folder / DIGEST).read_bytes().split()[:1], _sha256(folder / WEIGHTS)
         if expected != [found.encode()]:
             raise InputError(f"{folder / WEIGHTS}: its sha256 must be that of {DIGEST}, found {found}; copy both again")
     try:
-        tensors = load_file(folder / WEIGHTS)
+        yield
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{folder / WEIGHTS} must be a safetensors file, found: {error}; it was changed or cut, copy it again"
         ) from None
+
+
+@contextmanager
+def _built(folder: Path) -> Iterator[None]:
+    """While a model is made of its config: raises InputError for one that no training wrote."""
     try:
-        _check_size(config["model"])
-        with torch.random.fork_rng(devices=[]), _Allowance(sum(tensor.numel() for tensor in tensors.values())):
-            model = TransformerVAE.from_arguments(**config["model"])
-        transform = MetaFeatureTransform.from_dict(config["metafeatures"])
+        yield
     except (TypeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         line = " ".join(str(error).split())
         raise InputError(f"{folder / CONFIG}: model and metafeatures must be as train writes them: {line}") from None
-    check_tensors(folder, tensors, model.state_dict())
-    model.load_state_dict(tensors)
-    return model.eval(), transform
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -105,20 +152,26 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-class _Allowance(TorchFunctionMode):
-    """While it is in force a tensor is refused, before it is allocated, when with it far more numbers would be made
-    than a file holds."""
+def _allowance(n_numbers: int) -> Any:
+    """A mode of torch: while it is in force a tensor is refused, before it is allocated, when with it far more numbers
+    would be made than a file of `n_numbers` holds."""
+    import torch
+    from torch.overrides import TorchFunctionMode
 
-    def __init__(self, n_numbers: int) -> None:
-        self.left = 2 * n_numbers + _BESIDE
+    makers = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _MAKERS:
-            sizes = args[0] if args and isinstance(args[0], tuple | list) else args
-            self.left -= math.prod(size for size in sizes if isinstance(size, int))
-            if self.left < 0:
-                raise InputError(f"the model would hold more numbers than {WEIGHTS} does")
-        return func(*args, **(kwargs or {}))
+    class Allowance(TorchFunctionMode):
+        left = 2 * n_numbers + _BESIDE
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in makers:
+                sizes = args[0] if args and isinstance(args[0], tuple | list) else args
+                self.left -= math.prod(size for size in sizes if isinstance(size, int))
+                if self.left < 0:
+                    raise InputError(f"the model would hold more numbers than {WEIGHTS} does")
+            return func(*args, **(kwargs or {}))
+
+    return Allowance()
 
 
 def _sha256(path: Path) -> str:
@@ -138,11 +191,17 @@ def check_tensors(folder: Path, found: dict[str, torch.Tensor], expected: dict[s
     """Raises InputError where names or shapes are not those of the model that config.json describes, or where a weight
     is not finite."""
     kinds = [{name: (tuple(t.shape), t.is_floating_point()) for name, t in part.items()} for part in (found, expected)]
-    wrong = sorted(name for name in kinds[0].keys() | kinds[1].keys() if kinds[0].get(name) != kinds[1].get(name))
+    _check_tensors(folder, *kinds, all(bool(t.isfinite().all()) for t in found.values()))
+
+
+def _check_tensors(folder: Path, found: dict[str, Any], expected: dict[str, Any], finite: bool) -> None:
+    """Raises InputError where names or shapes are not those of the model that config.json describes, and for weights
+    that are not finite. found, expected: shape of each tensor and whether it holds floats."""
+    wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     if wrong:
         names = ", ".join(wrong[:_SHOWN]) + (f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
         raise InputError(
             f"{folder / WEIGHTS}: tensors must be those of the model in {CONFIG}, other names or shapes: {names}"
         )
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in found.values()):
+    if not finite:
         raise InputError(f"{folder / WEIGHTS}: weights must be finite; copy it again or retrain the model")

@@ -1,4 +1,4 @@
-"""Convert: layers of a network as PyTorch modules and as scikit-learn's `MLPRegressor` and `MLPClassifier`."""
+"""Convert: layers of a network as scikit-learn's `MLPRegressor` and `MLPClassifier`."""
 
 from __future__ import annotations
 
@@ -6,55 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
 
+from netformer.arrays.namespace import Tensor, namespace
 from netformer.errors import InputError
-from netformer.networks.specs import step
 
-
-class Step(nn.Module):
-    """Heaviside step, for which PyTorch has no module: 1 where a > 0, else 0. Its gradient is zero."""
-
-    def forward(self, a: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """The step of each number."""
-        return step(a)
-
-
-_MODULES = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU, "step": Step}
 Label = str | int | float | bool  # of a class, as users hold it
 SKLEARN_NAMES = {"identity": "identity", "relu": "relu", "tanh": "tanh", "sigmoid": "logistic"}
-
-
-class SkipNetwork(nn.Module):
-    """A body and a linear path from the inputs to its output: body(x) + x @ skip.T."""
-
-    def __init__(self, body: nn.Sequential, skip: Float[Tensor, "outputs features"]) -> None:
-        super().__init__()
-        self.body = body
-        self.skip = nn.Parameter(skip)
-
-    def forward(self, x: Float[Tensor, "rows features"]) -> Float[Tensor, "rows outputs"]:
-        """The body's output plus the linear path."""
-        return self.body(x) + x @ self.skip.T
-
-
-def torch_module(
-    layers: Sequence[tuple[Tensor, Tensor | None, str]], skip: Float[Tensor, "outputs features"] | None
-) -> nn.Module:
-    """`nn.Sequential` of these (weight, bias or None, activation) layers, output last, in their dtype; inside a
-    `SkipNetwork` where there is a skip. No generator is touched."""
-    modules: list[nn.Module] = []
-    for weight, bias, name in layers:
-        # skip_init: nothing is drawn from the global generator, every value is replaced below.
-        linear = nn.utils.skip_init(
-            nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype
-        )
-        linear.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
-        modules.extend([linear] if name == "identity" else [linear, _MODULES[name]()])
-    body = nn.Sequential(*modules)
-    return body if skip is None else SkipNetwork(body, skip)
 
 
 def sklearn_regressor(layers: Sequence[tuple[Tensor, Tensor | None, str]]) -> Any:
@@ -105,14 +62,15 @@ def check_classes(classes: Sequence[Label], n_outputs: int) -> None:
 def _fitted(kind: Any, layers: Sequence[tuple[Tensor, Tensor | None, str]], output: str) -> Any:
     """An estimator of the class `kind` with these layers and the function `output` on what the last one gives."""
     names, owner = [name for _, _, name in layers], kind.__name__
-    dtype = layers[0][0].dtype
+    first = layers[0][0]
+    dtype, xp = first.dtype, namespace(first)
     if len(set(names[:-1])) > 1:
         raise InputError(f"{owner} has one activation for all hidden layers, got {names[:-1]}; use to_torch")
     if names[-1] != "identity":
         raise InputError(f"{owner} has an identity output, got {names[-1]}; use to_torch")
     if not set(names) <= set(SKLEARN_NAMES):
         raise InputError(f"{owner} activations are {', '.join(SKLEARN_NAMES)}, got {names[0]}; use to_torch")
-    if dtype not in (torch.float32, torch.float64):
+    if dtype not in (xp.float32, xp.float64):
         raise InputError(f"{owner} predicts in float32 or float64, got {dtype}; convert the network first")
     sizes = tuple(len(weight) for weight, _, _ in layers[:-1])
     net = kind(hidden_layer_sizes=sizes, activation=SKLEARN_NAMES[names[0]])

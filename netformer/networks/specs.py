@@ -18,15 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from torch.nn import functional
+
+from netformer.arrays.namespace import Generator, Tensor, namespace
 
 
 def sigmoid(a: Tensor) -> Tensor:
     """1 / (1 + exp(-a)) by way of tanh: `torch.sigmoid` rounds the end of each thread's share in another way."""
-    return 0.5 + 0.5 * torch.tanh(0.5 * a)
+    return 0.5 + 0.5 * namespace(a).tanh(0.5 * a)
 
 
 def step(a: Tensor) -> Tensor:
@@ -38,10 +37,10 @@ WRITTEN = ("identity", "relu", "tanh", "sigmoid", "gelu")  # what the zoo trains
 ACTIVATIONS = (*WRITTEN, "step")  # a new one comes last: stored codes keep their meaning
 FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda a: a,
-    functional.relu,
-    torch.tanh,
+    lambda a: namespace(a).relu(a),
+    lambda a: namespace(a).tanh(a),
     sigmoid,
-    functional.gelu,
+    lambda a: namespace(a).nn.functional.gelu(a),
     step,
 )
 
@@ -123,17 +122,19 @@ class Specs:
     @property
     def unit_mask(self) -> Bool[Tensor, "n layers width"]:
         """Hidden units that exist."""
-        return torch.arange(self.layout.max_width) < self.widths.unsqueeze(2)
+        return namespace(self.widths).arange(self.layout.max_width) < self.widths.unsqueeze(2)
 
     @property
     def last_units(self) -> Bool[Tensor, "n width"]:
         """Units of the last hidden layer that exist."""
-        return torch.arange(self.layout.max_width) < self.widths.gather(1, self.depth.unsqueeze(1) - 1)
+        last = self.widths.gather(1, self.depth.unsqueeze(1) - 1)
+        return namespace(last).arange(self.layout.max_width) < last
 
     @property
     def patch_mask(self) -> Bool[Tensor, "n patches"]:
         """Hidden and output vertices that exist."""
-        return torch.cat([self.unit_mask.flatten(1), torch.ones(len(self), self.n_outputs, dtype=torch.bool)], 1)
+        xp = namespace(self.widths)
+        return xp.cat([self.unit_mask.flatten(1), xp.ones(len(self), self.n_outputs, dtype=xp.bool)], 1)
 
     @property
     def skip(self) -> Bool[Tensor, " n"]:
@@ -160,11 +161,11 @@ def slots(
     skip: Bool[Tensor, " n"],
 ) -> Bool[Tensor, "n patches slots"]:
     """Every edge a dense network of that shape has."""
-    n, features, width = len(n_inputs), layout.max_features, layout.max_width
-    units = torch.arange(width) < widths.unsqueeze(2)
-    inputs = torch.arange(features) < n_inputs.unsqueeze(1)
-    last = torch.gather(units, 1, ((widths > 0).sum(1) - 1).view(n, 1, 1).expand(n, 1, width)).squeeze(1)
-    mask = torch.zeros(n, layout.n_patches, layout.n_slots, dtype=torch.bool)
+    xp, n, features, width = namespace(widths), len(n_inputs), layout.max_features, layout.max_width
+    units = xp.arange(width) < widths.unsqueeze(2)
+    inputs = xp.arange(features) < n_inputs.unsqueeze(1)
+    last = xp.gather(units, 1, ((widths > 0).sum(1) - 1).view(n, 1, 1).expand(n, 1, width)).squeeze(1)
+    mask = xp.zeros(n, layout.n_patches, layout.n_slots, dtype=xp.bool)
     for index in range(layout.max_hidden_layers):
         here = units[:, index]
         mask[:, layout.layer(index), 0] = here & bias.unsqueeze(1)
@@ -189,7 +190,7 @@ def draw_specs(
     skip_share: float = 0.9,
     sparse_share: float = 0.1,
     min_density: float = 0.5,
-    generator: torch.Generator,
+    generator: Generator,
 ) -> Specs:
     """Draw one random architecture for each entry of `n_inputs`.
 
@@ -199,6 +200,8 @@ def draw_specs(
     input or a unit survives with probability uniform in (min_density, 1); a unit or an output that lost all of them
     keeps one. The defaults are those of params.yaml.
     """
+    import torch
+
     n, layers = len(n_inputs), layout.max_hidden_layers
 
     def chance(share: float) -> Tensor:
@@ -223,13 +226,14 @@ def draw_specs(
 
 def activate(a: Float[Tensor, "n rows width"], codes: Int[Tensor, " n"]) -> Float[Tensor, "n rows width"]:
     """Apply to each network of the stack its own activation."""
-    order = torch.argsort(codes, stable=True)
-    counts = torch.bincount(codes, minlength=len(ACTIVATIONS)).tolist()
+    xp = namespace(a)
+    order = xp.argsort(codes, stable=True)
+    counts = xp.bincount(codes, minlength=len(ACTIVATIONS)).tolist()
     if max(counts) == len(codes):
         return FUNCTIONS[counts.index(len(codes))](a)
-    parts = torch.split(a.index_select(0, order), counts)
-    done = torch.cat([function(part) for function, part in zip(FUNCTIONS, parts, strict=True)])
-    return done.index_select(0, torch.argsort(order))
+    parts = xp.split(a.index_select(0, order), counts)
+    done = xp.cat([function(part) for function, part in zip(FUNCTIONS, parts, strict=True)])
+    return done.index_select(0, xp.argsort(order))
 
 
 ABSENT, OUTPUT = 0, len(WRITTEN) + 1
@@ -238,11 +242,11 @@ N_TYPES = len(WRITTEN) + 2  # of vertices of networks a transformer writes; thos
 
 def patch_types(specs: Specs) -> Int[Tensor, "n patches"]:
     """Vertex type of each patch: ABSENT, 1 + activation, or OUTPUT; 2 + activation of those not in `WRITTEN`."""
-    layout = specs.layout
+    layout, xp = specs.layout, namespace(specs.mask)
     types = specs.activations + 1 + (specs.activations >= len(WRITTEN))
     hidden = types.unsqueeze(2) * specs.unit_mask
-    out = torch.full((len(specs), specs.n_outputs), OUTPUT)
-    return torch.cat([hidden.reshape(len(specs), layout.max_hidden_layers * layout.max_width), out], 1)
+    out = xp.full((len(specs), specs.n_outputs), OUTPUT)
+    return xp.cat([hidden.reshape(len(specs), layout.max_hidden_layers * layout.max_width), out], 1)
 
 
 def patch_numbers(specs: Specs) -> Int[Tensor, "n patches"]:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
 
+from netformer.arrays import functions
+from netformer.arrays.array import Array
+from netformer.arrays.namespace import Tensor, namespace
 from netformer.errors import InputError
-from netformer.networks.convert import sklearn_regressor, torch_module
+from netformer.networks.convert import sklearn_regressor
 from netformer.networks.specs import ACTIVATIONS, FUNCTIONS, Layout, Specs, activate, slots
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LONG = 512  # rows from which networks are run one after the other
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Networks:
-    """n target networks. `weight` is zero wherever `specs.mask` has no edge."""
+    """n target networks, as tensors or as arrays. `weight` is zero wherever `specs.mask` has no edge."""
 
     specs: Specs
     weight: Float[Tensor, "n patches slots"]
@@ -48,14 +52,14 @@ class Networks:
         x: rows for each network, or one set of rows (m = 1) for all. Units that do not exist hold arbitrary values,
         which no edge reads.
         """
-        features, out = self.layout.max_features, []
+        features, out, xp = self.layout.max_features, [], namespace(x)
         h = x.expand(len(self), -1, -1)
         for index in range(self.layout.max_hidden_layers):
             patches = self.weight[:, self.layout.layer(index)]
             w = patches[:, :, 1 : 1 + features] if index == 0 else patches[:, :, 1 + features :]
-            a = torch.baddbmm(patches[:, None, :, 0], h, w.transpose(1, 2))
+            a = xp.baddbmm(patches[:, None, :, 0], h, w.transpose(1, 2))
             a = activate(a, self.specs.activations[:, index])
-            shallower = torch.nonzero(self.specs.widths[:, index] == 0).squeeze(1)
+            shallower = xp.nonzero(self.specs.widths[:, index] == 0).squeeze(1)
             h = a.index_copy(0, shallower, h.index_select(0, shallower)) if index and len(shallower) else a
             out.append(h)
         return out
@@ -64,7 +68,7 @@ class Networks:
         """The last of `hidden`; of many rows network by network, so that they stay in the cache."""
         if x.shape[1] < LONG or self.weight.requires_grad or x.requires_grad:
             return self.hidden(x)[-1]
-        layout, rows = self.layout, x.expand(len(self), -1, -1)
+        xp, layout, rows = namespace(x), self.layout, x.expand(len(self), -1, -1)
         out = x.new_empty(len(self), x.shape[1], layout.max_width)
         codes, depth = self.specs.activations.tolist(), self.specs.depth.tolist()
         for i, h in enumerate(rows):
@@ -73,7 +77,7 @@ class Networks:
                     [1, layout.max_features, layout.max_width], 1
                 )
                 w = units if index else inputs
-                h = FUNCTIONS[codes[i][index]](torch.addmm(bias.flatten().contiguous(), h, w.T))
+                h = FUNCTIONS[codes[i][index]](xp.addmm(bias.flatten().contiguous(), h, w.T))
             out[i] = h
         return out
 
@@ -95,7 +99,7 @@ class Networks:
         bias, direct, units = self.weight[:, self.layout.outputs].split(
             [1, self.layout.max_features, self.layout.max_width], 2
         )
-        return torch.baddbmm(bias.transpose(1, 2), h, units.transpose(1, 2)) + x @ direct.transpose(1, 2)
+        return namespace(x).baddbmm(bias.transpose(1, 2), h, units.transpose(1, 2)) + x @ direct.transpose(1, 2)
 
     def output(self, h: Float[Tensor, "n rows width"], x: Float[Tensor, "m rows features"]) -> Float[Tensor, "n rows"]:
         """`outputs` of networks with one output. Raises InputError for several."""
@@ -103,7 +107,7 @@ class Networks:
             raise InputError(f"predict needs networks of one output, got {self.specs.n_outputs}; use answers")
         features = self.layout.max_features
         last = self.weight[:, -1]
-        y = torch.baddbmm(last[:, None, :1], h, last[:, 1 + features :, None])
+        y = namespace(x).baddbmm(last[:, None, :1], h, last[:, 1 + features :, None])
         return (y + x @ last[:, 1 : 1 + features, None]).squeeze(2)
 
     def matrices(self, index: int) -> list[tuple[Tensor, Tensor | None, str]]:
@@ -122,12 +126,29 @@ class Networks:
             start, d_in = 1 + features, d_out
         return layers
 
+    def numpy(self) -> Networks:
+        """The same networks as arrays (`arrays.array`), without a copy where they can share memory."""
+        return self._made(lambda x: x if isinstance(x, Array) else functions.from_numpy(x.detach().numpy()))
+
+    def tensors(self) -> Networks:
+        """The same networks as tensors; a copy of arrays. Imports torch."""
+        import torch
+
+        return self._made(lambda x: torch.from_numpy(x.numpy().copy()) if isinstance(x, Array) else x)
+
+    def _made(self, kind: Callable[[Any], Any]) -> Networks:
+        s = self.specs
+        specs = Specs(kind(s.n_inputs), kind(s.widths), kind(s.activations), kind(s.mask), s.n_outputs)
+        return Networks(specs, kind(self.weight))
+
     def to_torch(self, index: int) -> nn.Module:
         """Network `index` as `nn.Sequential`, inside a `SkipNetwork` where its spec has a skip; output (rows, K)."""
-        skip = None
+        from netformer.networks.modules import torch_module
+
+        skip, own = None, self.tensors()
         if bool(self.specs.skip[index]):
-            skip = self.weight[index, self.layout.outputs, 1 : 1 + int(self.specs.n_inputs[index])].clone()
-        return torch_module(self.matrices(index), skip)
+            skip = own.weight[index, self.layout.outputs, 1 : 1 + int(self.specs.n_inputs[index])].clone()
+        return torch_module(own.matrices(index), skip)
 
     def to_sklearn(self, index: int) -> Any:
         """Network `index` as a fitted `MLPRegressor`; edges that do not exist become zeros.
@@ -150,25 +171,25 @@ class Networks:
 
 def concatenate(parts: Sequence[Networks]) -> Networks:
     """One stack from several of the same layout."""
-    specs = [part.specs for part in parts]
+    specs, xp = [part.specs for part in parts], namespace(parts[0].weight)
     joined = Specs(
-        torch.cat([s.n_inputs for s in specs]),
-        torch.cat([s.widths for s in specs]),
-        torch.cat([s.activations for s in specs]),
-        torch.cat([s.mask for s in specs]),
+        xp.cat([s.n_inputs for s in specs]),
+        xp.cat([s.widths for s in specs]),
+        xp.cat([s.activations for s in specs]),
+        xp.cat([s.mask for s in specs]),
         specs[0].n_outputs,
     )
-    return Networks(joined, torch.cat([part.weight for part in parts]))
+    return Networks(joined, xp.cat([part.weight for part in parts]))
 
 
 def with_outputs(networks: Networks, units: Bool[Tensor, "n width"], outputs: Float[Tensor, "n slots k"]) -> Networks:
     """The same hidden layers under output layers of k outputs. units: the last hidden ones that exist. outputs: weights
     of each network on [1, inputs, its last hidden units]."""
-    first, specs = networks.layout.outputs.start, networks.specs
-    dense = torch.ones(len(units), outputs.shape[1] - units.shape[1], dtype=torch.bool)
-    edges = torch.cat([dense, units], 1).unsqueeze(1).expand(-1, outputs.shape[2], -1)
-    mask, last = torch.cat([specs.mask[:, :first], edges], 1), outputs.mT.to(networks.weight.dtype) * edges
-    weight = torch.cat([networks.weight[:, :first], last], 1)
+    first, specs, xp = networks.layout.outputs.start, networks.specs, namespace(networks.weight)
+    dense = xp.ones(len(units), outputs.shape[1] - units.shape[1], dtype=xp.bool)
+    edges = xp.cat([dense, units], 1).unsqueeze(1).expand(-1, outputs.shape[2], -1)
+    mask, last = xp.cat([specs.mask[:, :first], edges], 1), outputs.mT.to(networks.weight.dtype) * edges
+    weight = xp.cat([networks.weight[:, :first], last], 1)
     return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask, outputs.shape[2]), weight)
 
 
@@ -177,13 +198,13 @@ def spread(wide: Float[Tensor, "all_slots k"], units: Bool[Tensor, "n width"]) -
     n, first = len(units), len(wide) - int(units.sum())
     heads = wide.new_zeros(*units.shape, wide.shape[1])
     heads[units] = n * wide[first:]
-    return torch.cat([wide[:first].expand(n, -1, -1), heads], 1)
+    return namespace(wide).cat([wide[:first].expand(n, -1, -1), heads], 1)
 
 
 def weight_scale(networks: Networks) -> Float[Tensor, "patches slots"]:
     """Root mean square of the existing weights by layer and kind of slot (bias, input, unit)."""
-    layout = networks.layout
-    scale = torch.ones(layout.n_patches, layout.n_slots)
+    layout, xp = networks.layout, namespace(networks.weight)
+    scale = xp.ones(layout.n_patches, layout.n_slots)
     groups = [layout.layer(i) for i in range(layout.max_hidden_layers)] + [layout.outputs]
     kinds = [slice(0, 1), slice(1, 1 + layout.max_features), slice(1 + layout.max_features, None)]
     for rows in groups:
@@ -196,16 +217,16 @@ def weight_scale(networks: Networks) -> Float[Tensor, "patches slots"]:
 
 
 def constant_network(n_features: int, n_outputs: int = 1) -> Networks:
-    """One network whose outputs are 0, the mean of a standardised target, whatever it reads."""
-    one, yes = torch.ones(1, 1, dtype=torch.int64), torch.ones(1, 1 + n_outputs, 2 + n_features, dtype=torch.bool)
+    """One network whose outputs are 0, the mean of a standardised target, whatever it reads; in arrays."""
+    one, yes = functions.ones(1, 1, dtype=int), functions.ones(1, 1 + n_outputs, 2 + n_features, dtype=bool)
     yes[0, 0, -1] = yes[0, 1:, 1:-1] = False
-    specs = Specs(torch.tensor([n_features]), one, 0 * one, yes, n_outputs)
-    return Networks(specs, torch.zeros(yes.shape))
+    specs = Specs(functions.tensor([n_features]), one, 0 * one, yes, n_outputs)
+    return Networks(specs, functions.zeros(*yes.shape))
 
 
 def _check_stack(name: str, stack: Networks, n_features: int) -> None:
     """Raises InputError for a stack that is no stack, or that does not read `n_features` inputs."""
-    s, (n, layers) = stack.specs, stack.specs.widths.shape
+    xp, s, (n, layers) = namespace(stack.weight), stack.specs, stack.specs.widths.shape
     shape, patches, ends = tuple(s.mask.shape), tuple(stack.weight.shape), s.n_outputs
     if ends < 1:
         raise InputError(f"{name}: n_outputs must be at least 1, got {ends}")
@@ -223,15 +244,15 @@ def _check_stack(name: str, stack: Networks, n_features: int) -> None:
             f"{name}: n_inputs must be {n_features}, one per column, got {sorted(set(s.n_inputs.tolist()))}"
         )
     present = s.widths > 0
-    valid = (s.widths >= 0) & (s.widths <= s.layout.max_width) & (present == (torch.arange(layers) < s.depth[:, None]))
+    valid = (s.widths >= 0) & (s.widths <= s.layout.max_width) & (present == (xp.arange(layers) < s.depth[:, None]))
     if not bool((valid.all(1) & (s.depth > 0)).all()):
         raise InputError(f"{name}: widths must be 1 to {s.layout.max_width} in each layer, and 0 behind the last")
     if not bool(((s.activations >= 0) & (s.activations < len(ACTIVATIONS))).all()):
         raise InputError(f"{name}: activations must be 0 to {len(ACTIVATIONS) - 1}")
-    yes = torch.ones(n, dtype=torch.bool)
+    yes = xp.ones(n, dtype=xp.bool)
     if bool((s.mask & ~slots(s.layout, s.n_inputs, s.widths, yes, yes)).any()):
         raise InputError(f"{name}: mask must hold no edge from or to a vertex that does not exist")
-    if stack.weight.dtype not in (torch.float32, torch.float64):
+    if stack.weight.dtype not in (xp.float32, xp.float64):
         raise InputError(f"{name}: weight must be float32 or float64, got {stack.weight.dtype}")
-    if not bool(torch.isfinite(stack.weight).all()) or bool((stack.weight[~s.mask] != 0).any()):
+    if not bool(xp.isfinite(stack.weight).all()) or bool((stack.weight[~s.mask] != 0).any()):
         raise InputError(f"{name}: weight must be finite, and 0 where mask has no edge")

@@ -17,16 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from netformer.errors import InputError
-from netformer.networks.convert import (
-    _MODULES,
-    SKLEARN_NAMES,
-    Label,
-    SkipNetwork,
-    check_classes,
-    sklearn_classifier,
-    sklearn_regressor,
-    torch_module,
-)
+from netformer.networks.convert import SKLEARN_NAMES, Label, check_classes, sklearn_classifier, sklearn_regressor
+from netformer.networks.modules import _MODULES, SkipNetwork, torch_module
 from netformer.networks.specs import ACTIVATIONS, activate
 
 Layer = tuple[Tensor, Tensor | None, str]

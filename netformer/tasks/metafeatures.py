@@ -14,18 +14,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from netformer.arrays import functions
+from netformer.arrays.namespace import Tensor
 from netformer.errors import InputError
 from netformer.tasks.task import TRAIN, Task
 from netformer.tasks.view import canonicalize_tasks
-from netformer.workers import map_parallel
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SUMMARISED = (
     *("skewness", "kurtosis", "cor", "cov", "attr_conc", "class_conc", "sparsity", "attr_ent", "mut_inf"),
@@ -109,9 +110,8 @@ def limit_table(
             raise InputError(f"{name} must be >= 1, got {limit}")
     x, y = parameters[:max_rows], target[:max_rows]
     if x.shape[1] > max_features:
-        raw, goal = torch.as_tensor(x, dtype=torch.float64), torch.as_tensor(y, dtype=torch.float64)
-        rows = torch.full((1, len(y)), TRAIN)
-        columns = canonicalize_tasks(raw.unsqueeze(0), goal.unsqueeze(0), rows, max_features).views.columns[0]
+        raw, goal = (functions.from_numpy(np.asarray(part, np.float64)[None]) for part in (x, y))
+        columns = canonicalize_tasks(raw, goal, functions.full((1, len(y)), TRAIN), max_features).views.columns[0]
         x = x[:, np.sort(columns.numpy())]
     return x, y
 
@@ -134,6 +134,10 @@ def meta_features_frame(
         train = np.asarray(task.row_split) == TRAIN
         tables.append((task.task_id, *limit_table(task.X[train], task.y[train], max_rows, max_features)))
     pieces = [tables[start : start + _PIECE] for start in range(0, len(tables), _PIECE)]
+    import pyarrow as pa
+
+    from netformer.workers import map_parallel
+
     found = [item for piece in map_parallel(_describe, pieces, workers=workers, progress=progress) for item in piece]
     columns: dict[str, Any] = {"task_id": pa.array([task.task_id for task in tasks], pa.string())}
     columns |= {name: pa.array([item[name] for item in found], pa.float64()) for name in NAMES}
@@ -217,13 +221,19 @@ class MetaFeatureTransform:
     def transform(
         self, values: Float[np.ndarray, "*tasks 37"] | Float[Tensor, "*tasks 37"]
     ) -> Float[Tensor, "*tasks 37"]:
+        """`array` as a tensor."""
+        import torch
+
+        return torch.from_numpy(self.array(values))
+
+    __call__ = transform
+
+    def array(self, values: Float[np.ndarray, "*tasks 37"] | Float[Tensor, "*tasks 37"]) -> np.ndarray:
         """float32, within +-CLIP. Raises InputError for values that are not finite."""
         mean, scale = np.array(self.mean), np.array(self.scale)
         centred = _signed_log(values) - mean
         z = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0)
-        return torch.from_numpy(np.clip(z, -self.CLIP, self.CLIP).astype(np.float32))
-
-    __call__ = transform
+        return np.clip(z, -self.CLIP, self.CLIP).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` gives back an equal transform."""

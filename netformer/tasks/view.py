@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
+from netformer.arrays.namespace import Tensor, namespace
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks
 from netformer.tables.inputs import KINDS
@@ -42,8 +41,8 @@ class Views:
 
     def apply(self, x: Float[Tensor, "t rows raw"]) -> Float[Tensor, "t rows features"]:
         """Raw columns to canonical inputs, cut at +-CUT; unused inputs are zero."""
-        picked = torch.gather(x, 2, self.columns.unsqueeze(1).expand(-1, x.shape[1], -1))
-        used = torch.arange(self.columns.shape[1]) < self.n_features.unsqueeze(1)
+        picked = x.gather(2, self.columns.unsqueeze(1).expand(-1, x.shape[1], -1))
+        used = namespace(x).arange(self.columns.shape[1]) < self.n_features.unsqueeze(1)
         z = (picked - self.mean.unsqueeze(1)) / self.scale.unsqueeze(1) * self.sign.unsqueeze(1)
         return z.clamp(-CUT, CUT) * used.unsqueeze(1)
 
@@ -52,16 +51,16 @@ class Views:
         views belongs to network i. A hidden unit that reads an input whose mean is not
         0 gets a bias, and so does every output where the mean of y is not."""
         layout, specs, n = networks.layout, networks.specs, len(networks)
-        features, width = layout.max_features, layout.max_width
-        used = (torch.arange(features) < self.n_features.unsqueeze(1)).to(networks.weight.dtype)
+        features, width, xp = layout.max_features, layout.max_width, namespace(networks.weight)
+        used = (xp.arange(features) < self.n_features.unsqueeze(1)).to(networks.weight.dtype)
         gain = self.sign / self.scale * used
         index = self.columns.clamp(max=n_raw - 1).unsqueeze(1).expand(n, layout.n_patches, features)  # padding: unused
         weight = networks.weight.new_zeros(n, layout.n_patches, 1 + n_raw + width)
-        mask = torch.zeros(weight.shape, dtype=torch.bool)
+        mask = xp.zeros(weight.shape, dtype=xp.bool)
         inputs = networks.weight[:, :, 1 : 1 + features] * gain.unsqueeze(1)
         edges = specs.mask[:, :, 1 : 1 + features] & (used > 0).unsqueeze(1)
         weight[:, :, 1 : 1 + n_raw].scatter_add_(2, index, inputs)
-        mask[:, :, 1 : 1 + n_raw] = torch.zeros(n, layout.n_patches, n_raw).scatter_add_(2, index, edges.float()) > 0
+        mask[:, :, 1 : 1 + n_raw] = xp.zeros(n, layout.n_patches, n_raw).scatter_add_(2, index, edges.float()) > 0
         weight[:, :, 0] = networks.weight[:, :, 0] - (inputs * self.mean.unsqueeze(1)).sum(2)
         moved = edges & (self.mean != 0).unsqueeze(1)
         mask[:, :, 0] = specs.mask[:, :, 0] | moved.any(2)
@@ -70,7 +69,7 @@ class Views:
         weight[:, layout.outputs] *= self.y_scale.view(-1, 1, 1)
         weight[:, layout.outputs, 0] += self.y_mean.unsqueeze(1)
         mask[:, layout.outputs, 0] |= (self.y_mean != 0).unsqueeze(1)
-        n_inputs = torch.full_like(specs.n_inputs, n_raw)
+        n_inputs = xp.full_like(specs.n_inputs, n_raw)
         folded = Specs(n_inputs, specs.widths, specs.activations, mask, specs.n_outputs)
         return Networks(folded, weight)
 
@@ -120,7 +119,7 @@ class TaskStack:
     @property
     def n_rows(self) -> Int[Tensor, " t"]:
         """Rows of each task, up to the last that is no padding."""
-        return ((self.rows != PAD) * torch.arange(1, 1 + self.rows.shape[1])).max(1).values
+        return ((self.rows != PAD) * namespace(self.rows).arange(1, 1 + self.rows.shape[1])).max(1).values
 
     def trim(self) -> TaskStack:
         """The same tasks without the padding that all of them have."""
@@ -138,11 +137,11 @@ class TaskStack:
 
     def train_only(self) -> TaskStack:
         """The train rows alone, in their order, padded to equal numbers."""
-        count = self.train.sum(1)
-        at = torch.argsort((~self.train).to(torch.int8), dim=1, stable=True)[:, : int(count.max())]
-        present = torch.arange(at.shape[1]) < count.unsqueeze(1)
+        count, xp = self.train.sum(1), namespace(self.x)
+        at = xp.argsort((~self.train).to(xp.int8), dim=1, stable=True)[:, : int(count.max())]
+        present = xp.arange(at.shape[1]) < count.unsqueeze(1)
         x = self.x.gather(1, at.unsqueeze(2).expand(-1, -1, self.x.shape[2])) * present.unsqueeze(2)
-        return replace(self, x=x, y=self.y.gather(1, at) * present, rows=torch.where(present, TRAIN, PAD))
+        return replace(self, x=x, y=self.y.gather(1, at) * present, rows=xp.where(present, TRAIN, PAD))
 
 
 def canonicalize_tasks(
@@ -157,6 +156,7 @@ def canonicalize_tasks(
     Statistics come from the train rows. A column that is constant there is not used. Of more than `max_features`
     usable columns those with the largest |correlation with y| stay; ties go to the earlier column.
     """
+    xp = namespace(x)
     w = (rows == TRAIN).to(x.dtype).unsqueeze(2)
     present = (rows != PAD).to(x.dtype)
     count = w.sum(1).clamp(min=1)
@@ -164,18 +164,18 @@ def canonicalize_tasks(
     centred, y_centred = (x - mean.unsqueeze(1)) * w, (y - y_mean.unsqueeze(1)) * w[..., 0]
     scale, y_scale = (centred.square().sum(1) / count).sqrt(), (y_centred.square().sum(1) / count[:, 0]).sqrt()
     usable = scale > 1e-6 * (mean.abs() + 1e-30)
-    scale = torch.where(usable, scale, torch.ones_like(scale))
-    y_scale = torch.where(y_scale > 1e-6 * (y_mean.abs() + 1e-30), y_scale, torch.ones_like(y_scale))
-    correlation = torch.einsum("trf,tr->tf", centred, y_centred) / (count * scale * y_scale.unsqueeze(1))
+    scale = xp.where(usable, scale, xp.ones_like(scale))
+    y_scale = xp.where(y_scale > 1e-6 * (y_mean.abs() + 1e-30), y_scale, xp.ones_like(y_scale))
+    correlation = xp.einsum("trf,tr->tf", centred, y_centred) / (count * scale * y_scale.unsqueeze(1))
     if x.shape[2] < max_features:
-        pad = (0, max_features - x.shape[2])
-        mean, scale = torch.nn.functional.pad(mean, pad), torch.nn.functional.pad(scale, pad, value=1.0)
-        usable, correlation = torch.nn.functional.pad(usable, pad), torch.nn.functional.pad(correlation, pad)
-        x = torch.nn.functional.pad(x, pad)
-        kinds = None if kinds is None else torch.nn.functional.pad(kinds, (0, 0, *pad))
-    strength = torch.where(usable, correlation.abs(), -torch.ones_like(correlation))
-    columns = torch.argsort(strength, dim=1, descending=True, stable=True)[:, :max_features]
-    sign = torch.where(correlation.gather(1, columns) < 0, -1.0, 1.0).to(x.dtype)
+        pad, wider = (0, max_features - x.shape[2]), xp.nn.functional.pad
+        mean, scale = wider(mean, pad), wider(scale, pad, value=1.0)
+        usable, correlation = wider(usable, pad), wider(correlation, pad)
+        x = wider(x, pad)
+        kinds = None if kinds is None else wider(kinds, (0, 0, *pad))
+    strength = xp.where(usable, correlation.abs(), -xp.ones_like(correlation))
+    columns = xp.argsort(strength, dim=1, descending=True, stable=True)[:, :max_features]
+    sign = xp.where(correlation.gather(1, columns) < 0, -1.0, 1.0).to(x.dtype)
     views = Views(
         columns,
         sign,
@@ -188,13 +188,15 @@ def canonicalize_tasks(
     z = views.apply(x) * present.unsqueeze(2)
     if kinds is not None:
         kinds = kinds.gather(1, columns.unsqueeze(2).expand(-1, -1, kinds.shape[2]))
-        kinds = kinds * (torch.arange(max_features) < views.n_features.unsqueeze(1)).unsqueeze(2)
+        kinds = kinds * (xp.arange(max_features) < views.n_features.unsqueeze(1)).unsqueeze(2)
     return TaskStack(z, (y - y_mean.unsqueeze(1)) / y_scale.unsqueeze(1) * present, rows, views, kinds)
 
 
 def stack_tasks(tasks: Sequence[Task], max_features: int) -> TaskStack:
     """Stored tasks as one canonical stack, in the given order. Each is read as any table is (`tables.reading`), fitted
     on its train rows; standardised in float64, kept as float32."""
+    import torch
+
     n_rows, tables = max(len(t.y) for t in tasks), [_inputs(task) for task in tasks]
     width = max(len(kinds) for _, kinds in tables)
     x = torch.zeros(len(tasks), n_rows, width, dtype=torch.float64)
