@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card step-card intervals report-check ablations mutants
+.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card step-card intervals report-check ablations mutants fuzz
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -17,6 +17,13 @@ test-slow: .venv/done  ## the slow tests: trainings in several processes, DVC, t
 
 mutants: .venv/done  ## minutes: put deliberate faults into the code, one at a time; a named test must fail for each
 	$(PY) tests/mutants.py
+
+fuzz: .venv/fuzz  ## an hour: damaged files for every reader, N of them (1000000); findings into tests/cases/
+	$(PY) tests/fuzz.py --inputs $(or $(N),1000000)
+
+.venv/fuzz: requirements-fuzz.txt .venv/done
+	$(PY) -m pip install -q --no-deps -r requirements-fuzz.txt
+	touch $@
 
 lint: .venv/done  ## ruff and mypy
 	$(PY) -m ruff check .

@@ -31,6 +31,7 @@ from damage import (
     damaged_zip,
     parts_of,
 )
+from hostile_files import write_artifacts, write_delivered
 
 from netformer.artifacts import read_tasks
 from netformer.errors import InputError
@@ -41,6 +42,10 @@ from netformer.tables.files import read_raw, read_table
 from netformer.zoo.load import load_tokens, load_zoo
 from stages.params import load_params
 
+READERS = (
+    "table.csv", "table.tsv", "table.csv.gz", "table.json", "table.jsonl", "table.xlsx", "table.parquet", "table.arrow",
+    "tasks.parquet", "zoo.parquet", "tokens.parquet", "model", "params", "population", "groups",
+)  # fmt: skip
 HUNG = 1.0  # CPU seconds
 LONGEST = 6000  # characters of a message, beside what it quotes
 
@@ -82,9 +87,9 @@ class Reader:
 
 
 def read_a_table(path: Path) -> None:
-    """As the command line does, and as the stages do."""
+    """As the command line does, and, where all of a table is numbers, as the stages do."""
     frame = read_raw(path).frame
-    if len(frame.columns):
+    if len(frame.columns) and all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes):
         read_table(path, str(frame.columns[-1]))
 
 
@@ -138,7 +143,7 @@ def table_readers() -> list[Reader]:
     lines = b"\n".join(json.dumps(row).encode() for row in rows)
     columns = frame.to_json(orient="columns").encode()
     return [
-        Reader("table.csv", read_a_table, (text, plain, semicolons, b"#a,b\n1,2\n" * 3), damaged_bytes),
+        Reader("table.csv", read_a_table, (text, plain, semicolons, b"#a,b\n1,2\n3,4\n5,6\n"), damaged_bytes),
         Reader("table.tsv", read_a_table, (text.replace(b",", b"\t"),), damaged_bytes),
         Reader("table.csv.gz", read_a_table, (gzip.compress(text),), damaged_gzip),
         Reader("table.json", read_a_table, (json.dumps(rows).encode(), columns), damaged_json),
@@ -171,6 +176,22 @@ def delivered_readers(folder: Path) -> list[Reader]:
         Reader("population", read_population, (nets,), damaged_folder),
         Reader("groups", lambda path: void(Groups.load(path)), (groups,), damaged_folder),
     ]
+
+
+def every_reader(folder: Path) -> list[Reader]:
+    """All of the above, their valid files made in `folder`."""
+    write_artifacts(folder / "root")
+    write_delivered(folder / "delivered")
+    return [*table_readers(), *pipeline_readers(folder / "root"), *delivered_readers(folder / "delivered")]
+
+
+def hostile(reader: Reader, number: int) -> bytes:
+    """Case `number` of a reader: one of its valid files, damaged one to five times."""
+    rng = random.Random(f"{reader.name}/{number}")
+    data = rng.choice(reader.seeds)
+    for _ in range(rng.choice((1, 1, 2, 3, 5))):
+        data = reader.mutate(data, rng)
+    return data
 
 
 def void(_: object) -> None:
