@@ -91,7 +91,7 @@ def test_every_package_is_described_and_of_a_size_to_read() -> None:
 
 MOST_PARAMETERS = 12
 # scikit-learn takes settings as arguments; a command's options are its arguments; compiled loops take arrays.
-MAY_HAVE_MORE = {"generation/estimator.py", "cli/app.py", "cli/evaluate.py", "zoo/kernel.py"}
+MAY_HAVE_MORE = {"generation/estimator.py", "cli/app.py", "cli/evaluate.py", "cli/search.py", "zoo/kernel.py"}
 
 
 def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:

@@ -1,4 +1,4 @@
-"""Command line: `netformer generate, inspect, predict, export, evaluate, info`.
+"""Command line: `netformer generate, inspect, predict, export, evaluate, search, info`.
 
 Read `app` first.
 """

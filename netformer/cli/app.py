@@ -38,8 +38,8 @@ from netformer.cli.arguments import (
     Which,
 )
 from netformer.cli.console import CODES, OneLine, Talk, command_line, noted, options, plain, refuse_existing
-from netformer.cli.evaluate import evaluate
-from netformer.cli.info import info
+from netformer.cli.evaluate import evaluate, info
+from netformer.cli.search import search
 from netformer.errors import InputError
 from netformer.files import replacing
 
@@ -326,3 +326,4 @@ def export(
 
 app.command(epilog=CODES)(evaluate)
 app.command(epilog=CODES)(info)
+app.command(epilog=CODES)(search)
