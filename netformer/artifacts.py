@@ -20,7 +20,7 @@ from netformer.errors import InputError
 from netformer.files import replacing
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs
 from netformer.networks.stack import Networks
-from netformer.tasks.task import SPLITS, Task
+from netformer.tasks.task import SPLITS, ClassTask, Task
 
 TASKS = pa.schema(
     [
@@ -36,6 +36,22 @@ TASKS = pa.schema(
         ("ceiling", pa.float64()),
         ("table", pa.string()),
         ("repeat", pa.int16()),
+    ]
+)
+CLASS_TASKS = pa.schema(
+    [
+        ("task_id", pa.string()),
+        ("source", pa.string()),
+        ("family", pa.string()),
+        ("way", pa.string()),
+        ("split", pa.string()),
+        ("n_rows", pa.int32()),
+        ("n_features", pa.int32()),
+        ("n_classes", pa.int16()),
+        ("X", pa.list_(pa.float32())),
+        ("codes", pa.list_(pa.int16())),
+        ("probabilities", pa.list_(pa.float32())),
+        ("row_split", pa.list_(pa.int8())),
     ]
 )
 NETWORKS = pa.schema(
@@ -153,6 +169,51 @@ def read_tasks(path: Path) -> list[Task]:
         names = {key: row[key] for key in ("task_id", "source", "family", "split", "table", "repeat")}
         tasks.append(Task(X=x.reshape(n_rows, n_features), y=y, row_split=codes, ceiling=ceiling, **names))
     return tasks
+
+
+def write_class_tasks(tasks: Sequence[ClassTask], path: Path) -> None:
+    """Tasks with classes in order of their ids, schema CLASS_TASKS. X and probabilities are stored row by row."""
+    rows = [
+        {
+            **{name: getattr(t, name) for name in ("task_id", "source", "family", "way", "split")},
+            "n_rows": len(t.codes),
+            "n_features": t.X.shape[1],
+            "n_classes": t.probabilities.shape[1],
+            "X": np.asarray(t.X, np.float32).ravel(),
+            "codes": np.asarray(t.codes, np.int16),
+            "probabilities": np.asarray(t.probabilities, np.float32).ravel(),
+            "row_split": np.asarray(t.row_split, np.int8),
+        }
+        for t in sorted(tasks, key=lambda t: t.task_id)
+    ]
+    write_parquet(pa.Table.from_pylist(rows, schema=CLASS_TASKS), path)
+
+
+def read_class_tasks(path: Path) -> list[ClassTask]:
+    """What `write_class_tasks` wrote, in the order of the file. Raises InputError as `read_parquet` does."""
+    return [
+        ClassTask(
+            **{name: row[name] for name in ("task_id", "source", "family", "way", "split")},
+            X=np.asarray(row["X"], np.float32).reshape(row["n_rows"], row["n_features"]),
+            codes=np.asarray(row["codes"], np.int64),
+            probabilities=np.asarray(row["probabilities"], np.float32).reshape(row["n_rows"], row["n_classes"]),
+            row_split=np.asarray(row["row_split"], np.int8),
+        )
+        for row in read_parquet(path).to_pylist()
+    ]
+
+
+def naming_outputs(table: pa.Table, n_outputs: int) -> pa.Table:
+    """A table of networks that says how many outputs they have, so that such tables fit below one another."""
+    if "n_outputs" in table.column_names:
+        return table
+    return table.append_column("n_outputs", pa.array(np.full(len(table), n_outputs, np.int16)))
+
+
+def by_outputs(table: pa.Table) -> list[tuple[int, pa.Table]]:
+    """The parts of a table made of tables of `naming_outputs`, each with its number of outputs, the least first."""
+    found = table["n_outputs"].to_numpy()
+    return [(int(k), table.filter(found == k)) for k in np.unique(found)]
 
 
 def networks_table(

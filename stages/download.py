@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from netformer.artifacts import write_tasks
+from netformer.artifacts import write_class_tasks, write_tasks
+from netformer.tasks.classes import class_tasks
 from netformer.tasks.real import real_tasks
 from netformer.tasks.sources import fetch, tasks_from_folder, tasks_from_predecessor_csv
 from netformer.tasks.stream import synthetic_tasks
@@ -40,6 +41,22 @@ def main(root: Path = Path()) -> None:
             real, report = real_tasks(p.seed, p.max_real_rows, p.real_splits)
             tasks += real
     write_tasks(tasks, root / "data" / "tasks.parquet")
+    sizes = {"class_train": p.n_class_train, "class_test": p.n_class_test}
+    classes = [
+        task
+        for stream, n in sizes.items()
+        for task in class_tasks(
+            n,
+            seed=p.seed,
+            stream=stream,
+            split=stream.removeprefix("class_"),
+            max_features=params.zoo.max_features,
+            min_rows=p.min_rows,
+            max_rows=p.max_rows,
+            prior=p.prior,
+        )
+    ]
+    write_class_tasks(classes, root / "data" / "class_tasks.parquet")
     folder = root / "reports" / "download"
     folder.mkdir(parents=True, exist_ok=True)
     report.to_csv(folder / "real_tables.csv", index=False)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from netformer.artifacts import networks_of, read_parquet, read_tasks, write_json
+from netformer.artifacts import networks_of, read_class_tasks, read_parquet, read_tasks, write_json
 from netformer.evaluation.arms import positions_of_test
+from netformer.evaluation.class_scores import class_metrics
 from netformer.evaluation.comparison import per_task_table, zero_shot_metrics
 from netformer.evaluation.scored import read_samples, read_scored
 from netformer.evaluation.scores import (
@@ -65,6 +66,8 @@ def main(root: Path = Path()) -> None:
         "sampling": sampling_metrics(samples, zoo, stack, seed=p.seed),
         "zero_shot": zero_shot_metrics(per_task),
     }
+    if classes := [task for task in read_class_tasks(data / "class_tasks.parquet") if task.split == "test"]:
+        report["classes"] = class_metrics(model, classes, n_samples=params.sample.n_samples, seed=p.seed)
     folder = root / "reports" / "evaluate"
     folder.mkdir(parents=True, exist_ok=True)
     positions = positions_of_test(tasks)

@@ -41,6 +41,8 @@ class Download(ParamsSection):
     n_valid: Count
     n_test: Count
     n_heldout_family: Count
+    n_class_train: Whole = 0  # params of the package's weights are older than these two
+    n_class_test: Whole = 0
     min_rows: Annotated[int, Field(ge=20)]
     max_rows: Annotated[int, Field(ge=20)]
     max_real_rows: Annotated[int, Field(ge=40)]
@@ -74,6 +76,7 @@ class Zoo(ParamsSection):
     min_density: Share
     duplicate_share: Share
     networks_per_task: Count
+    class_networks_per_task: Count = 8
     steps: Count
     lr: Positive
     batch_size: Count

@@ -66,6 +66,7 @@ LINES = {
     "zoo": ("median_test_r2", "mlp_lbfgs_r2", "ridge_r2", "n_networks"),
     "tokens": ("exact",),
     "reconstruction": ("edge_f1", "edge_f1_chance", "cosine_similarity", "cosine_skill", "functional_r2"),
+    "classes": ("wide", "random_wide", "logistic", "majority", "floor", "n_tasks"),
     "sampling": ("validity", "uniqueness", "distinct_specs", "functional_diversity"),
 }
 

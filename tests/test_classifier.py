@@ -19,10 +19,11 @@ from sklearn.preprocessing import StandardScaler
 from test_estimator import CHECKS, ROOT
 
 from netformer import InputError, NetFormerClassifier, NetFormerRegressor, Population
-from netformer.generation.classes import class_order, directions, relabelled, stratified
+from netformer.generation.classes import directions, relabelled, stratified
 from netformer.model.class_head import logistic
 from netformer.networks.specs import Layout, draw_specs
 from netformer.networks.stack import Networks
+from netformer.tasks.task import class_order
 
 SMALL = {"n_samples": 4, "random_state": 0}
 

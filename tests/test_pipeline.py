@@ -39,7 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_number_is_finite_and_named(root: Path) -> None:
     report = json.loads((root / "reports" / "evaluate" / "metrics.json").read_text())
-    assert set(report) == {"zoo", "tokens", "reconstruction", "sampling", "zero_shot"}
+    assert set(report) == {"zoo", "tokens", "reconstruction", "sampling", "zero_shot", "classes"}
     assert report["tokens"]["exact"] == 1.0
     assert set(report["zero_shot"]) == {"heldout_tasks", "heldout_family"}
     ours = {

@@ -149,7 +149,8 @@ def reading_of(X: pd.DataFrame, intake: Intake, target: str) -> Reading:
     """How the whole table is read. X: see `features`."""
     if not intake.classes:
         return read(X, intake.y, target=target)[0].written(intake.columns)
-    from netformer.generation.classes import MOST_MEANS, class_order, indicators
+    from netformer.generation.classes import MOST_MEANS, indicators
+    from netformer.tasks.task import class_order
 
     order = class_order(intake.y, len(intake.classes))
     shown = indicators(np.argsort(order)[intake.y], len(intake.classes))[:MOST_MEANS]

@@ -9,8 +9,8 @@ output layer is a multinomial logistic regression on [x, hidden units of all net
 under several `PENALTIES`, whose logits are averaged with weights by their log loss on rows left out (`FOLDS` folds).
 All these problems are solved at once along the eigenvectors of the Gram matrix (`model.class_head.logistic`).
 
-Classes have an order of their own (`class_order`), which their labels do not enter: other labels give the same networks
-with outputs permuted.
+Classes have an order of their own (`tasks.task.class_order`), which their labels do not enter: other labels give the
+same networks with outputs permuted.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from netformer.networks.stack import Networks, concatenate, constant_network, sp
 from netformer.ridge import prior_scale
 from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.reading import CUT, MOST_MEANS, read_classes
+from netformer.tasks.task import class_order
 
 PENALTIES = torch.logspace(-1, 2, 7, dtype=torch.float64)
 FOLDS = 5
@@ -88,12 +89,6 @@ def deliver_classes(
     back, about = np.argsort(order), {"groups": groups, "rows": len(codes), "log_loss": loss}
     unknown = torch.full((len(wide),), torch.nan)
     return Population(reading, relabelled(alone, back), unknown, relabelled(wide, back), about)
-
-
-def class_order(codes: Int[np.ndarray, " rows"], n_classes: int) -> Int[np.ndarray, " classes"]:
-    """Classes in an order that their numbers do not enter: those of most rows first, equals by where their rows are."""
-    at = np.arange(len(codes), dtype=np.float64)
-    return np.lexsort((np.bincount(codes, at, n_classes), -np.bincount(codes, minlength=n_classes)))
 
 
 def indicators(codes: Int[np.ndarray, " rows"], n_classes: int) -> Float[np.ndarray, "k rows"]:

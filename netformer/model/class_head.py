@@ -49,8 +49,9 @@ def class_logits(
     ).unsqueeze(1)
     some = fitted.any(0)
     with torch.no_grad():  # a basis to step along, which moves nothing that steps end at
-        size, basis = torch.linalg.eigh(away.mT @ (away * keep))
-    parts = (away @ basis, size.clamp(min=0), target * keep, weight)  # of each task, the same under every penalty
+        gram = (away.mT @ (away * keep)).double()  # in float32 it may not converge where there are few rows
+        size, basis = torch.linalg.eigh(gram.nan_to_num(0.0, 0.0, 0.0))  # not finite: the loss is not either
+    parts = (away @ basis.to(x.dtype), size.clamp(min=0), target * keep, weight)
     rotated, size, target, weight = (part.repeat_interleave(len(TRAINED_PENALTIES), 0) for part in parts)
     penalties = torch.tensor(TRAINED_PENALTIES).repeat(len(x))
     weights, bias = logistic(rotated[:, some], size, target[:, some], weight[:, some], penalties, steps)

@@ -40,6 +40,13 @@ ROWS = {  # without their number of samples, in the order shown
     "ceiling": "the noiseless function, where it is known",
 }
 SETS = ("heldout_tasks", "heldout_family", "real_tables", "real_tables_small")
+CLASS_ROWS = {
+    "wide": "networks written one class against the rest, under one output layer",
+    "random_wide": "as many random units under the same output layer",
+    "logistic": "the same output layer on the columns alone",
+    "majority": "how often each class occurs",
+    "floor": "the true probabilities",
+}
 MAIN = {"single", "wide", "raw", "scratch", "scratch_best", "ridge", "mlp", "retrieval"}
 
 
@@ -79,6 +86,8 @@ def evaluation_report(
             sections.append(Section("Latent map", drawn, note))
         weights = [Picture(drawing, "") for drawing in pictures.histograms(evidence)]
         sections.append(Section("Weights and sizes", weights, pictures.HISTOGRAMS))
+    if "classes" in metrics:
+        sections.append(_classes(metrics["classes"]))
     if "memorisation_ratio" in metrics.get("sampling", {}):
         sections.append(_memorisation(metrics["sampling"]))
     rest = [[group, key, value] for group, key, value in _numbers(metrics) if not group.startswith("zero_shot")]
@@ -200,6 +209,18 @@ def _numbers(metrics: Mapping[str, Any], group: str = "") -> list[tuple[str, str
         elif isinstance(value, int | float):
             found.append((group, key, int(value) if re.search(r"(^|_)n_[a-z]+$", key) else float(value)))
     return found
+
+
+def _classes(found: Mapping[str, float]) -> Section:
+    """Log loss on tasks with classes; the less, the better."""
+    lines: list[list[Cell]] = []
+    for row in (row for row in CLASS_ROWS if row in found):
+        less, se = found.get(f"wide_minus_{row}"), found.get(f"wide_minus_{row}_se", 0.0)
+        beside = "" if less is None else f"{less:+z.3f} ± {se:.3f}, {verdict(-less, se)}"
+        lines.append([row, found[row], found[f"{row}_se"], beside, CLASS_ROWS[row]])
+    heads = ["row", "log loss", "standard error", "wide minus it", "what it is"]
+    said = f"Mean over {found['n_tasks']:.0f} held-out tasks, expected under their true probabilities, in nats."
+    return Section("Tasks with classes", [DataTable(heads, lines, said)], "The less, the better.")
 
 
 def _memorisation(found: Mapping[str, float]) -> Section:

@@ -199,12 +199,14 @@ def build_zoo(
     seed: int,
     workers: int | None = None,
     progress: Progress | None = None,
+    score: Callable[[Networks, TaskStack, Tensor], Tensor] = scores,
 ) -> tuple[TrainedZoo, dict[str, int]]:
     """Draw, train and filter `networks_per_task` networks per task.
 
     spec: arguments of `specs.draw_specs`. optimizer: of `train_networks` (steps, lr, batch_size, weight_decay).
     duplicate_share: share of networks that start from the initialisation of one that has its own. min_valid_r2: a
-    network below it is rejected. max_gap: so is one that lies further below the best of its task.
+    network below it is rejected. max_gap: so is one that lies further below the best of its task. score: gives
+    R2 on train, valid and test rows, at most 1.
 
     Returns the zoo, in task order, and counts of drawn, rejected (by reason, first reason counts) and kept networks.
     """
@@ -226,7 +228,7 @@ def build_zoo(
         progress=progress,
         **optimizer,
     )
-    r2s = scores(trained, tasks, task_index)
+    r2s = score(trained, tasks, task_index)
     valid = r2s[:, VALID]
     best = torch.full((len(tasks),), -1.0, dtype=valid.dtype).scatter_reduce(0, task_index, valid, "amax")
     finite = torch.isfinite(trained.weight).all((1, 2))
