@@ -18,6 +18,8 @@ def main(root: Path = Path()) -> None:
     zoo = load_zoo(root / "data" / "zoo.parquet", columns=ZOO_COLUMNS).table.to_pandas()
     counts, out = root / "reports" / "zoo" / "metrics.json", root / "reports" / "zoo" / "card.md"
     known = json.loads(counts.read_text(encoding="utf-8")) if counts.exists() else None
+    if known is not None:
+        known.pop("classes", None)  # counts of the zoo of tasks with classes
     card = zoo_card(tasks, zoo, known, load_params(root).zoo.model_dump())
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(card, encoding="utf-8")
