@@ -21,8 +21,7 @@ from netformer.networks.sensitivity import sensitivity
 from netformer.networks.specs import Layout
 from netformer.networks.symmetry import canonicalize
 from netformer.networks.token_tables import exact_share, tokenize_networks
-from netformer.tasks.view import TaskStack, stack_tasks
-from netformer.zoo.classes import outputs_of, stack_class_tasks
+from netformer.tasks.view import TaskStack, stack_class_tasks, stack_tasks
 from stages import run
 from stages.params import load_params
 
@@ -53,7 +52,7 @@ def main(root: Path = Path()) -> None:
     classes, every = read_parquet(data / "class_zoo.parquet"), read_class_tasks(data / "class_tasks.parquet")
     tables, same = [naming_outputs(tokens.slice(0, 0), 1)], 0.0
     for k, part in by_outputs(classes):
-        own = [task for task in every if outputs_of(task) == k]
+        own = [task for task in every if task.n_outputs == k]
         stack, ids = stack_class_tasks(own, layout.max_features), [task.task_id for task in own]
         found, share = tokens_of(part, stack, ids, replace(layout, n_outputs=k), canonical)
         tables.append(naming_outputs(found, k).select(tables[0].column_names))

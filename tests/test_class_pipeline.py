@@ -18,7 +18,8 @@ from netformer.networks.symmetry import canonicalize
 from netformer.networks.token_tables import detokenize_networks
 from netformer.tasks.classes import class_tasks, floor
 from netformer.tasks.task import TEST, TRAIN, ClassTask
-from netformer.zoo.classes import build_class_zoo, class_r2, outputs_of, stack_class_tasks
+from netformer.tasks.view import stack_class_tasks
+from netformer.zoo.classes import build_class_zoo, class_r2
 from stages.params import load_params
 
 
@@ -56,7 +57,7 @@ def test_every_zoo_of_classes_and_its_tokens_hold_the_same_networks(root: Path) 
     assert len(by_outputs(zoo)) > 1
     for (k, part), (same, stored) in zip(by_outputs(zoo), by_outputs(tokens), strict=True):
         assert k == same
-        assert {outputs_of(tasks[name]) for name in part["task_id"].to_pylist()} == {k}
+        assert {tasks[name].n_outputs for name in part["task_id"].to_pylist()} == {k}
         own = replace(layout, n_outputs=k)
         networks, back = canonicalize(networks_of(part, own)), detokenize_networks(stored, own)
         assert torch.equal(networks.weight, back.weight)
@@ -99,7 +100,7 @@ def test_scores_of_the_zoo_are_those_of_the_probabilities() -> None:
 
 
 def test_the_view_of_a_task_does_not_know_the_numbers_of_its_classes() -> None:
-    task = next(task for task in made() if outputs_of(task) > 2)
+    task = next(task for task in made() if task.n_outputs > 2)
     k = task.probabilities.shape[1]
     place = np.roll(np.arange(k), 1)
     p = np.empty_like(task.probabilities)
@@ -112,7 +113,7 @@ def test_the_view_of_a_task_does_not_know_the_numbers_of_its_classes() -> None:
 
 
 def test_class_r2_is_zero_for_shares_and_negative_for_less() -> None:
-    tasks = [task for task in made() if outputs_of(task) == 1]
+    tasks = [task for task in made() if task.n_outputs == 1]
     stack = stack_class_tasks(tasks, 4)
     zoos, _ = build_class_zoo(
         tasks, layout=LAYOUT, optimizer={"steps": 1, "lr": 1e-6}, spec={}, networks_per_task=1, duplicate_share=0.0,

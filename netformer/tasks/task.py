@@ -77,6 +77,12 @@ def split_rows(n_rows: int, rng: np.random.Generator, train: float = 0.6, valid:
     codes[n_train : n_train + n_valid] = VALID
     return rng.permutation(codes)
 
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of a network for the task: one for two classes, else one for each."""
+        k = self.probabilities.shape[1]
+        return k if k > 2 else 1
+
 
 def class_order(codes: Int[np.ndarray, " rows"], n_classes: int) -> Int[np.ndarray, " classes"]:
     """Classes in an order that their numbers do not enter: those of most rows first, equals by where their rows are."""

@@ -19,7 +19,7 @@ from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks
 from netformer.tables.inputs import KINDS
 from netformer.tables.reading import CUT, read
-from netformer.tasks.task import PAD, TRAIN, Task
+from netformer.tasks.task import PAD, TRAIN, ClassTask, Task, class_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +210,20 @@ def stack_tasks(tasks: Sequence[Task], max_features: int) -> TaskStack:
         y[index, :n] = torch.tensor(task.y)
         rows[index, :n] = torch.tensor(task.row_split).long()
     return canonicalize_tasks(x, y, rows, max_features, every).float()
+
+
+def stack_class_tasks(tasks: Sequence[ClassTask], max_features: int) -> TaskStack:
+    """Tasks in the view of the indicator of their most frequent class; y holds numbers of classes instead of it."""
+    shown = []
+    for task in tasks:
+        most = class_order(task.codes[task.row_split == TRAIN], task.probabilities.shape[1])[0]
+        y = (task.codes == most).astype(np.float32)
+        shown.append(Task(task.task_id, task.source, task.family, task.split, task.X, y, task.row_split))
+    stack = stack_tasks(shown, max_features)
+    codes = torch.zeros_like(stack.y)
+    for row, task in enumerate(tasks):
+        codes[row, : len(task.codes)] = torch.from_numpy(task.codes)
+    return replace(stack, y=codes)
 
 
 def _inputs(task: Task) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "inputs kinds"]]:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,31 +18,11 @@ from torch.nn import functional
 
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks
-from netformer.tasks.task import TEST, TRAIN, VALID, ClassTask, Task, class_order
-from netformer.tasks.view import TaskStack, stack_tasks
+from netformer.tasks.task import TEST, TRAIN, VALID, ClassTask
+from netformer.tasks.view import TaskStack, stack_class_tasks
 from netformer.zoo.build import LOSSES, TrainedZoo, build_zoo
 
 LEAST_PROBABILITY = 1e-6  # of a class, by how often it occurs
-
-
-def outputs_of(task: ClassTask) -> int:
-    """Outputs of a network for the task: one for two classes, else one for each."""
-    k = task.probabilities.shape[1]
-    return k if k > 2 else 1
-
-
-def stack_class_tasks(tasks: Sequence[ClassTask], max_features: int) -> TaskStack:
-    """Tasks in the view of the indicator of their most frequent class; y holds numbers of classes instead of it."""
-    shown = []
-    for task in tasks:
-        most = class_order(task.codes[task.row_split == TRAIN], task.probabilities.shape[1])[0]
-        y = (task.codes == most).astype(np.float32)
-        shown.append(Task(task.task_id, task.source, task.family, task.split, task.X, y, task.row_split))
-    stack = stack_tasks(shown, max_features)
-    codes = torch.zeros_like(stack.y)
-    for row, task in enumerate(tasks):
-        codes[row, : len(task.codes)] = torch.from_numpy(task.codes)
-    return replace(stack, y=codes)
 
 
 def class_r2(
@@ -76,8 +55,8 @@ def build_class_zoo(
     """Zoos by their number of outputs, the least first, each with the id of every network's task, and the counts of all
     together. options: as for `build.build_zoo`, `seed` among them; r2 is that of `class_r2`."""
     zoos, counts = [], Counter[str]()
-    for k in sorted({outputs_of(task) for task in tasks}):
-        own = [task for task in tasks if outputs_of(task) == k]
+    for k in sorted({task.n_outputs for task in tasks}):
+        own = [task for task in tasks if task.n_outputs == k]
         stack = stack_class_tasks(own, layout.max_features)
         zoo, found = build_zoo(
             stack,
