@@ -62,6 +62,12 @@ class ClassTask:
         """Classes of the task, 2 or more."""
         return self.probabilities.shape[1]
 
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of a network for the task: one for two classes, else one for each."""
+        k = self.probabilities.shape[1]
+        return k if k > 2 else 1
+
 
 def split_rows(n_rows: int, rng: np.random.Generator, train: float = 0.6, valid: float = 0.2) -> np.ndarray:
     """Random row split with exact shares, at least one row in each part.
@@ -76,12 +82,6 @@ def split_rows(n_rows: int, rng: np.random.Generator, train: float = 0.6, valid:
     codes[:n_train] = TRAIN
     codes[n_train : n_train + n_valid] = VALID
     return rng.permutation(codes)
-
-    @property
-    def n_outputs(self) -> int:
-        """Outputs of a network for the task: one for two classes, else one for each."""
-        k = self.probabilities.shape[1]
-        return k if k > 2 else 1
 
 
 def class_order(codes: Int[np.ndarray, " rows"], n_classes: int) -> Int[np.ndarray, " classes"]:
