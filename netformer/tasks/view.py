@@ -214,6 +214,8 @@ def stack_tasks(tasks: Sequence[Task], max_features: int) -> TaskStack:
 
 def stack_class_tasks(tasks: Sequence[ClassTask], max_features: int) -> TaskStack:
     """Tasks in the view of the indicator of their most frequent class; y holds numbers of classes instead of it."""
+    import torch
+
     shown = []
     for task in tasks:
         most = class_order(task.codes[task.row_split == TRAIN], task.probabilities.shape[1])[0]
