@@ -190,8 +190,10 @@ def _check_size(arguments: dict[str, Any]) -> None:
 def check_tensors(folder: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     """Raises InputError where names or shapes are not those of the model that config.json describes, or where a weight
     is not finite."""
-    kinds = [{name: (tuple(t.shape), t.is_floating_point()) for name, t in part.items()} for part in (found, expected)]
-    _check_tensors(folder, *kinds, all(bool(t.isfinite().all()) for t in found.values()))
+    shapes, wanted = (
+        {name: (tuple(t.shape), t.is_floating_point()) for name, t in part.items()} for part in (found, expected)
+    )
+    _check_tensors(folder, shapes, wanted, all(bool(t.isfinite().all()) for t in found.values()))
 
 
 def _check_tensors(folder: Path, found: dict[str, Any], expected: dict[str, Any], finite: bool) -> None:
