@@ -269,6 +269,8 @@ def _signed_log(values: np.ndarray | Tensor) -> np.ndarray:
 def metafeature_values(table: pa.Table, task_ids: Sequence[str]) -> Float[np.ndarray, "tasks 37"]:
     """Values of a table of `meta_features_frame`, in the order of `task_ids`. Raises InputError for a table without one
     of the columns or tasks, and for values that are no finite numbers."""
+    import pyarrow as pa
+
     missing = [name for name in ("task_id", *NAMES) if table.column_names.count(name) != 1]
     if missing:
         raise InputError(
