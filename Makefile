@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card step-card intervals report-check ablations mutants fuzz
+.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison mutants fuzz
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -79,6 +79,9 @@ intervals: .venv/done  ## half an hour: how often intervals hold on real tables,
 
 step-card: .venv/done  ## a quarter of an hour: step units where targets jump and where not, into reports/steps/
 	$(PY) -m stages.step_card
+
+search-comparison: .venv/done  ## hours, resumable: search against training, into reports/search_comparison/; smaller: see the stage's --help
+	$(PY) -m stages.search_comparison
 
 ablations: .venv/done  ## half an hour: leave out one part of the method at a time, 3 seeds each; after make repro
 	$(PY) -m stages.ablate
