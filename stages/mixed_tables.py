@@ -17,7 +17,7 @@ import pandas as pd
 from netformer.artifacts import write_json
 from netformer.benchmark.learners import METHODS
 from netformer.benchmark.mixed import MixedTable, mixed_tables
-from netformer.benchmark.standing import OURS, SETS, over_splits, own_scores, reference_key, reference_scores
+from netformer.benchmark.standing import OURS, SETS, STEPS, over_splits, own_scores, reference_key, reference_scores
 from netformer.evaluation.comparison import zero_shot_metrics
 from netformer.files import replacing
 from netformer.report.summaries import real_tables
@@ -25,6 +25,7 @@ from netformer.report.svg import save
 from stages import Bar, n_workers, run
 
 FOLDER, BUILD = Path("reports/mixed"), Path("build/mixed")
+OWN = (OURS, STEPS)
 SEED, MAX_ROWS, SPLITS = 0, 1500, 5
 
 
@@ -47,7 +48,7 @@ def main(repository: Path = Path()) -> None:
     tables, considered = mixed_tables(SEED, MAX_ROWS, SPLITS)
     scores = pd.concat([own_scores(tables, n_workers()), references(repository, tables)], ignore_index=True)
     long = over_splits(scores, tables)
-    wide = long[long["set"] == SETS[0]].pivot(index="task_id", columns="row", values="test_r2")[[OURS, *METHODS]]
+    wide = long[long["set"] == SETS[0]].pivot(index="task_id", columns="row", values="test_r2")[[*OWN, *METHODS]]
     facts = considered[considered["kept"]].set_index("name").drop(columns=["kept", "removed", "reason"])
     folder = repository / FOLDER
     folder.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,8 @@ from netformer.tasks.scores import r2
 from netformer.tasks.task import TEST
 from netformer.workers import map_parallel
 
-OURS = "wide_16"  # what the estimator predicts with: 16 networks merged
+OURS = "wide_16"  # 16 networks merged, as they are written
+STEPS = "wide_16_steps"  # with step units grown beside them where these help: what the estimator predicts with
 SMALL = 1000  # rows, and more: not a small table
 SETS = ("mixed_tables", "mixed_tables_small")
 LIBRARIES = ("scikit-learn", "catboost", "skrub", "pandas")
@@ -63,24 +64,26 @@ def _reference(table: MixedTable, job: tuple[str, int]) -> float:
 
 
 def own_scores(tables: Sequence[MixedTable], workers: int = 1) -> pd.DataFrame:
-    """Test R2 of `NetFormerRegressor()` on every row split, fitted on the raw columns of all rows that are not TEST.
+    """Test R2 of `NetFormerRegressor()`, without step units and with them, on every row split, fitted on the raw
+    columns of all rows that are not TEST.
 
-    Columns: SCORES, the row is `OURS`. Raises InputError, with the table's name, for one that it does not
+    Columns: SCORES, the rows are `OURS` and `STEPS`. Raises InputError, with the table's name, for one that it does not
     read.
     """
-    jobs = [(table, repeat) for table in tables for repeat in range(len(table.splits))]
+    jobs = [(table, row, repeat) for table in tables for row in (OURS, STEPS) for repeat in range(len(table.splits))]
     found = map_parallel(_own, jobs, workers=workers)
-    facts = [(table.name, OURS, repeat, value) for (table, repeat), value in zip(jobs, found, strict=True)]
+    facts = [(table.name, row, repeat, value) for (table, row, repeat), value in zip(jobs, found, strict=True)]
     return pd.DataFrame(facts, columns=SCORES)
 
 
-def _own(job: tuple[MixedTable, int]) -> float:
-    table, codes = job[0], job[0].splits[job[1]]
+def _own(job: tuple[MixedTable, str, int]) -> float:
+    table, codes = job[0], job[0].splits[job[2]]
     test = codes == TEST
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # cells taken for gaps
-            fitted = NetFormerRegressor(random_state=0).fit(table.X[~test], table.y[~test])
+            estimator = NetFormerRegressor(random_state=0, steps=job[1] == STEPS)
+            fitted = estimator.fit(table.X[~test], table.y[~test])
             predicted = np.asarray(fitted.predict(table.X[test]), dtype=np.float64)
     except InputError as error:
         raise InputError(f"{table.name}: {error}") from None

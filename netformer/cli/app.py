@@ -106,6 +106,7 @@ def generate(
     max_params: Annotated[int | None, typer.Option(help="Most parameters per network.")] = None,
     max_hidden_layers: Annotated[int | None, typer.Option(help="Most hidden layers per network.")] = None,
     activations: Annotated[str | None, typer.Option(help="Allowed activations, such as relu,tanh.")] = None,
+    steps: Annotated[bool, typer.Option("--steps/--no-steps", help="Grow step units where a target jumps.")] = True,
     refine: Refine = 0,
     seed: Seed = 0,
     model: Model = None,
@@ -160,7 +161,7 @@ def generate(
             )
         return generate_by(table, target, by, NetFormerRegressor(*made), out, talk, **taken)
     intake = take_in(table, target, keep=wanted.columns, **taken)
-    estimator: Any = NetFormerClassifier(*made) if intake.classes else NetFormerRegressor(*made)
+    estimator: Any = NetFormerClassifier(*made) if intake.classes else NetFormerRegressor(*made, steps=steps)
     wanted.learners(bool(intake.classes))
     X, y = scores.features(intake, wanted, target), intake.target(target)
     with talk.progress(f"writing {n} networks for {len(y)} rows and {X.shape[1]} columns") as say:

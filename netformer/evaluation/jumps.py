@@ -46,7 +46,7 @@ def draw(name: str, rows: int, number: int, seed: int = 0) -> Rows:
         return drawn.x[0, :, : int(drawn.n_features[0])].double().numpy(), drawn.y[0].double().numpy()
     rng = np.random.default_rng([seed, SETS.index(name), rows, number])
     z = rng.normal(size=(rows + TEST_ROWS, int(rng.integers(4, 13))))
-    kinds = rng.integers(0, _MARGINALS, size=(z.shape[1],))
+    kinds = rng.integers(0, _MARGINALS, (z.shape[1],)).tolist()
     for column, own in zip(z.T, kinds, strict=True):
         if own == 1:
             column[:] = rng.uniform(-1.7, 1.7, len(z))

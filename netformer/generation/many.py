@@ -70,8 +70,8 @@ def fit_many(X: Any, y: Any, by: str, **options: Any) -> Groups:
     """Networks for each group of a table, see the module.
 
     X: a DataFrame with the column `by`, whose cells as text are the names of the groups; y: (rows,) numbers; else as in
-    `NetFormerRegressor.fit`. options: parameters of `NetFormerRegressor` for the network of the whole table; steps is
-    False unless given. A group of
+    `NetFormerRegressor.fit`. options: parameters of `NetFormerRegressor` for the network of the whole table;
+    no step units are grown. A group of
     fewer than `LEAST_ROWS` rows, or of fewer than min_frequency, and rows without a group have no network of their own:
     a UserWarning says how many, and what they are predicted by is the network of the whole table. Time grows with the
     rows, not with the groups: 1,000 groups of 100 rows and 6 columns in 20 s.
@@ -80,7 +80,7 @@ def fit_many(X: Any, y: Any, by: str, **options: Any) -> Groups:
     """
     if np.ndim(y) == 2 and np.shape(y)[1] > 1:
         raise InputError(f"y must be (rows,), one target, got {np.shape(y)}; call fit_many for each")
-    estimator = NetFormerRegressor(**{"steps": False} | options)
+    estimator = NetFormerRegressor(**options | {"steps": False})
     least = max(LEAST_ROWS, at_least_one(estimator.min_frequency))
     table, labels = without_group(X, by)
     names, code, count = np.unique(labels.astype(str), return_inverse=True, return_counts=True)
