@@ -77,7 +77,7 @@ class-card: .venv/mixed  ## half an hour: the weights of the package where the t
 intervals: .venv/done  ## half an hour: how often intervals hold on real tables, into reports/intervals/
 	$(PY) -m stages.intervals
 
-step-card: .venv/done  ## a quarter of an hour: step units where targets jump and where not, into reports/steps/
+step-card: .venv/done  ## ten minutes: step units where targets jump and where not, into reports/steps/
 	$(PY) -m stages.step_card
 
 search-comparison: .venv/done  ## hours, resumable: search against training, into reports/search_comparison/; smaller: see the stage's --help

@@ -258,9 +258,8 @@ def page(pretrained: dict, pipeline: dict, mixed: dict, classes: dict | None = N
         "Real tables with text, dates and gaps that come inside other Python packages, chosen by rule and not by hand "
         "(`reports/mixed/considered.csv`: which, and why); at most 1,500 rows, five row splits of 70 % to fit on and "
         "30 % to test on. `wide_16` is `NetFormerRegressor(steps=False)` on the raw table. The others read it through "
-        "skrub's preprocessing; forests, boosting and `catboost_chosen` choose their settings on a fifth of the rows fitted "
-        "and are fitted "
-        "again on all of them.",
+        "skrub's preprocessing; forests, boosting and `catboost_chosen` choose their settings on a fifth of the rows "
+        "fitted and are fitted again on all of them.",
         medians_and_means(shown),
         head_to_head(shown, "wide_16"),
         *(class_page(classes) if classes else []),

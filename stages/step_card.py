@@ -14,7 +14,7 @@ from netformer.evaluation.jumps import SETS, measure, summary
 from stages import n_workers, run
 
 FOLDER = Path("reports/steps")
-ROWS, TASKS = (300, 1000), 24
+ROWS, TASKS = (300, 1000), 12
 
 
 def main(repository: Path = Path()) -> None:

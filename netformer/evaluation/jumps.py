@@ -31,6 +31,7 @@ from netformer.workers import map_parallel
 SETS = ("trees", "cells", "smooth")
 SMOOTH = tuple(name for name in FAMILIES if name not in ("trees", "composition", "graph"))  # those two may hold jumps
 TEST_ROWS = 1000
+MOST_TREES = 12
 STEPS, OURS, CATBOOST = "wide_16_steps", "wide_16", "catboost"
 MEASURED = ["set", "rows", "task", "method", "test_r2"]
 _MARGINALS = 4  # normal, uniform, skewed, of three values
@@ -65,7 +66,7 @@ def _trees(z: Float[np.ndarray, "rows inputs"], rng: np.random.Generator) -> Flo
     weight = np.square(rng.random(inputs)) * (rng.random(inputs) > 0.3) + 1e-9
     weight /= weight.sum()
     oblivious, depth, total = rng.random() < 0.5, int(rng.integers(3, 6)), np.zeros(len(z))
-    for _ in range(int(rng.integers(1, 13))):
+    for _ in range(int(rng.integers(1, MOST_TREES + 1))):
         leaf = np.zeros(len(z), np.int64)
         for level in range(depth):
             before = leaf.copy()
@@ -92,7 +93,7 @@ def _cells(z: Float[np.ndarray, "rows inputs"], rng: np.random.Generator) -> Flo
 
 def _methods(seed: int) -> dict[str, Callable[[], Any]]:
     from catboost import CatBoostRegressor
-    from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
+    from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.linear_model import RidgeCV
 
     quiet = {"thread_count": 1, "allow_writing_files": False, "verbose": False, "random_seed": seed}
@@ -100,7 +101,6 @@ def _methods(seed: int) -> dict[str, Callable[[], Any]]:
         OURS: partial(NetFormerRegressor, random_state=seed, steps=False),
         STEPS: partial(NetFormerRegressor, random_state=seed),
         CATBOOST: partial(CatBoostRegressor, **quiet),
-        "rf": partial(RandomForestRegressor, 300, random_state=seed, n_jobs=1),
         "extratrees": partial(ExtraTreesRegressor, 300, random_state=seed, n_jobs=1),
         "ridge": partial(RidgeCV, np.logspace(-3, 3, 13)),
     }
