@@ -14,7 +14,7 @@ from netformer.tasks.stream import stream_batch
 from netformer.tasks.task import TRAIN
 from netformer.tasks.view import canonicalize_tasks
 from netformer.teacher.answers import CONTEXT_ROWS, Answerer, asked
-from netformer.teacher.inputs import fits_of, n_row_inputs, oriented, row_inputs
+from netformer.teacher.inputs import fits_of, n_row_inputs, oriented, row_inputs, without_networks
 from netformer.teacher.loop import mean_loss
 from netformer.teacher.transformer import Teacher, TeacherOptions
 
@@ -47,11 +47,29 @@ def test_the_fit_that_is_corrected_is_the_mean_of_written_networks():
     assert not torch.allclose(both.base, first.base)
 
 
-def test_a_new_teacher_answers_with_the_fit():
+def silent() -> Teacher:
+    """A teacher that adds nothing to the fit."""
+    teacher = Teacher.seeded(OPTIONS, 3).eval()
+    torch.nn.init.zeros_(teacher.head.weight)
+    return teacher
+
+
+def test_a_teacher_that_says_nothing_answers_with_the_fit():
     some = tasks()
     fits = fits_of(some, writer(), 2, generator())
-    answer = Teacher.seeded(OPTIONS, 3)(some, fits, 30)
-    torch.testing.assert_close(answer, fits.base[:, 30:])
+    torch.testing.assert_close(silent()(some, fits, 30), fits.base[:, 30:])
+
+
+def test_networks_are_withheld_from_some_tasks():
+    some = tasks()
+    fits = fits_of(some, writer(), 2, generator())
+    some_of = without_networks(some, fits, torch.tensor([True, False, True]))
+    plain = fits_of(some, None, 0, generator())
+    for name in ("base", "deviation"):
+        found, whole, ridge = (getattr(one, name) for one in (some_of, fits, plain))
+        assert torch.equal(found[1], whole[1])
+        assert torch.equal(found[[0, 2]], ridge[[0, 2]])
+        assert not torch.equal(whole[0], ridge[0])
 
 
 def test_inputs_have_the_promised_widths_and_say_nothing_of_the_target_of_a_row_asked_about():
@@ -118,9 +136,7 @@ def test_answers_for_other_rows_and_out_of_fold():
     assert bool(out.isfinite().all())
     moved = replace(known, y=known.y.clone())
     moved.y[:, 4] += 1.0
-    new = Answerer(
-        Teacher.seeded(OPTIONS, 0), None
-    )  # answers with the fit, in which the label of a row says nothing of it
+    new = Answerer(silent(), None)  # the fit itself, in which the label of a row says next to nothing of it
     change = (new.out_of_fold(moved, 5) - new.out_of_fold(known, 5)).abs()
     assert float(change[:, 4].max()) < 0.1 < float(change.max())
 

@@ -22,7 +22,7 @@ from netformer.tasks.families import NUMBERS
 from netformer.tasks.observation import log_uniform
 from netformer.tasks.stream import stream_batch
 from netformer.tasks.view import TaskStack
-from netformer.teacher.inputs import Fits, fits_of, oriented
+from netformer.teacher.inputs import Fits, fits_of, oriented, without_networks
 
 WORD = 78  # between seed and step: a step of the teacher shares no random numbers with one of the model
 ORDER_NOISE = 0.5  # of the orientations in which tasks that are not canonical are read, see `orientation`
@@ -35,10 +35,11 @@ class TeachOptions:
 
     seed: of initial weights and tasks. steps: of the optimisers. every: steps from one checkpoint to the next. rows: of
     a batch, about; least_tasks, most_tasks: of a batch. min_rows, max_rows: train rows of a task, log-uniform.
-    canonical_share: tasks read in their canonical orientation, the others in a random one. lr: learning rate, constant
-    after `warmup` steps; matrices of the blocks, and `outer_lr` of everything else. decay_share: of the steps, the last
-    ones, over which it falls to zero. weight_decay: decoupled. average: how many of the last checkpoints the delivered
-    weights are the mean of, while the rate is constant. precision: of the blocks' arithmetic.
+    canonical_share: tasks read in their canonical orientation, the others in a random one. ridge_share: tasks whose
+    networks are withheld, so that ridge regression is corrected. lr: learning rate, constant after `warmup` steps;
+    matrices of the blocks, and `outer_lr` of everything else. decay_share: of the steps, the last ones, over which it
+    falls to zero. weight_decay: decoupled. average: how many of the last checkpoints the delivered weights are the mean
+    of, while the rate is constant. precision: of the blocks' arithmetic.
 
     Raises InputError for a value out of range.
     """
@@ -52,6 +53,7 @@ class TeachOptions:
     min_rows: int = 20
     max_rows: int = 600
     canonical_share: float = 0.5
+    ridge_share: float = 0.5
     lr: float = 0.003
     outer_lr: float = 0.002
     warmup: int = 50
@@ -64,7 +66,7 @@ class TeachOptions:
         require(self, ["seed", "steps", "warmup", "weight_decay"], low=0)
         require(self, ["every", "rows", "least_tasks", "most_tasks", "average"], low=1)
         require(self, ["min_rows", "max_rows"], low=LEAST_ROWS)
-        require(self, ["canonical_share", "decay_share"], low=0, high=1)
+        require(self, ["canonical_share", "ridge_share", "decay_share"], low=0, high=1)
         for low, high in (("min_rows", "max_rows"), ("least_tasks", "most_tasks")):
             if getattr(self, low) > getattr(self, high):
                 raise InputError(f"{low} must be at most {high}, got {getattr(self, low)} > {getattr(self, high)}")
@@ -112,6 +114,7 @@ def draw_lesson(
         tables=tables,
     ).float()
     fits = fits_of(tasks, writer, networks, g)
+    fits = without_networks(tasks, fits, torch.rand(n, generator=g) < o.ridge_share)
     how = draw_orientations(tasks.n_features, max_features, ORDER_NOISE, g)
     how = how.canonical(torch.rand(n, generator=g) < o.canonical_share)
     return Lesson(*oriented(tasks, fits, how), n_train)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from netformer.model.grammar import read_structure
@@ -60,9 +60,20 @@ def fits_of(tasks: TaskStack, writer: TransformerVAE | None, count: int, g: Gene
     base = linear = _linear(tasks)
     if writer is not None and count:
         base = _mean_of_written(writer, tasks, count, g)
-    keep = tasks.train.to(base.dtype)
-    squares = ((tasks.y - base).square() * keep).sum(1, keepdim=True) / keep.sum(1, keepdim=True).clamp(min=1)
-    return Fits(linear, base, squares.sqrt().clamp(min=LEAST_DEVIATION))
+    return Fits(linear, base, _deviation(tasks, base))
+
+
+def without_networks(tasks: TaskStack, fits: Fits, where: Bool[Tensor, " t"]) -> Fits:
+    """The same fits, but ridge regression is the one to correct where the argument says so."""
+    base = torch.where(where.unsqueeze(1), fits.linear, fits.base)
+    return Fits(fits.linear, base, _deviation(tasks, base))
+
+
+def _deviation(tasks: TaskStack, fit: Float[Tensor, "t rows"]) -> Float[Tensor, "t 1"]:
+    """Root mean square of a fit's residuals on the train rows."""
+    keep = tasks.train.to(fit.dtype)
+    squares = ((tasks.y - fit).square() * keep).sum(1, keepdim=True) / keep.sum(1, keepdim=True).clamp(min=1)
+    return squares.sqrt().clamp(min=LEAST_DEVIATION)
 
 
 def _mean_of_written(writer: TransformerVAE, tasks: TaskStack, count: int, g: Generator) -> Float[Tensor, "t rows"]:

@@ -76,7 +76,7 @@ class Progress:
 
     def averaged(self) -> Teacher:
         """The teacher with the mean of the weights of the last checkpoints; as it is, where there are none."""
-        result = Teacher(self.teacher.options) if self.recent else self.teacher
+        result = Teacher.seeded(self.teacher.options, 0) if self.recent else self.teacher
         if self.recent:
             names = self.recent[0]
             result.load_state_dict({k: torch.stack([w[k] for w in self.recent]).mean(0) for k in names})

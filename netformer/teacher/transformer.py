@@ -19,6 +19,8 @@ from netformer.model.layers import Norm
 from netformer.tasks.view import TaskStack
 from netformer.teacher.inputs import Fits, n_row_inputs, row_inputs
 
+HEAD_DEVIATION = 0.05  # of the initial weights of the head: with zeros the blocks hear nothing for the first steps
+
 
 @dataclass(frozen=True)
 class TeacherOptions:
@@ -86,7 +88,7 @@ class Teacher(nn.Module):
         self.row, self.known, self.whole = (nn.Linear(n, o.d_model) for n in (n_row, n_known, n_whole))
         self.blocks = nn.ModuleList(Block(o.d_model, o.n_heads, o.d_hidden) for _ in range(o.n_blocks))
         self.norm, self.head = Norm(o.d_model), nn.Linear(o.d_model, 2)
-        nn.init.zeros_(self.head.weight)
+        nn.init.normal_(self.head.weight, std=HEAD_DEVIATION)
         nn.init.zeros_(self.head.bias)
 
     @classmethod
