@@ -23,9 +23,19 @@ static char *text, *header;
 static size_t used, room, at;
 static size_t *cells, n_cells, room_cells;
 
+static void shown(const char *s, int most) { /* on one line */
+    for (; *s && most; s++, most--) fputc((unsigned char)*s < ' ' || *s == 127 ? ' ' : *s, stderr);
+}
+
+/* Ends the program with one line: what, the first % a name, the second one a cell. */
 static void stop(const char *what, const char *name, const char *cell) {
-    fprintf(stderr, row ? "%s, row %ld: " : "%s: ", file, row);
-    fprintf(stderr, what, name, cell);
+    shown(file, -1);
+    fprintf(stderr, row ? ", row %ld: " : ": ", row);
+    for (int seen = 0; *what; what++) {
+        if (*what != '%') fputc(*what, stderr);
+        else if (seen++) shown(cell, 40);
+        else shown(name, -1);
+    }
     fputc('\n', stderr);
     exit(2);
 }
@@ -71,8 +81,9 @@ static void cell(void) {
 
 /* The cells of the next row that is not blank; 0 at the end. */
 static int read_row(int comma) {
-    int c = next(), quoted = 0;
-    if (c == EOF) return 0;
+    int c, quoted = 0;
+again:
+    if ((c = next()) == EOF) return 0;
     used = n_cells = 0;
     for (cell();; c = next()) {
         if (quoted) {
@@ -92,8 +103,9 @@ static int read_row(int comma) {
             continue;
         }
         put(0);
-        if (c == comma) cell();
-        else return n_cells == 1 && !*text ? read_row(comma) : 1;
+        if (c != comma && n_cells == 1 && !*text) goto again;
+        if (c != comma) return 1;
+        cell();
     }
 }
 
@@ -230,16 +242,34 @@ static double level(const char *s, const struct column *column) {
     return is_gap(s) ? gap : -1;
 }
 
+/* Bytes of the white space that s begins with, in UTF-8: what Python strips. */
+static size_t space(const char *s) {
+    static const char *const wide[] = {"\302\205",     "\302\240",     "\341\232\200", "\342\200\250", "\342\200\251",
+                                       "\342\200\257", "\342\201\237", "\343\200\200"};
+    if (isspace((unsigned char)*s) || (*s >= 28 && *s <= 31)) return 1;
+    if (!strncmp(s, "\342\200", 2) && (unsigned char)s[2] >= 128 && (unsigned char)s[2] <= 138) return 3;
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+        if (!strncmp(s, wide[i], strlen(wide[i]))) return strlen(wide[i]);
+    return 0;
+}
+
+static char *stripped(char *s) {
+    while (space(s)) s += space(s);
+    size_t n = strlen(s), k = 1;
+    for (; k <= 3 && k <= n; k++)
+        if (space(s + n - k) == k) s[n -= k] = 0, k = 0;
+    return s;
+}
+
 static double value(char *s, const struct column *column) {
     double x = 0;
-    while (isspace((unsigned char)*s)) s++;
-    for (size_t n = strlen(s); n && isspace((unsigned char)s[n - 1]);) s[--n] = 0;
+    s = stripped(s);
     if (column->kind == 'c') return level(s, column);
     if (is_gap(s) || (column->kind == 'n' && level(s, column) >= 0)) return NAN;
     if (column->kind == 'd') {
-        if (!date(s, column->form, &x)) stop("column \"%s\" must hold a date, found \"%.40s\"", column->name, s);
+        if (!date(s, column->form, &x)) stop("column \"%\" must hold a date, found \"%\"", column->name, s);
     } else if (same(s, "true") || same(s, "false")) return same(s, "true");
-    else if (!number(s, column->form, &x)) stop("column \"%s\" must hold a number, found \"%.40s\"", column->name, s);
+    else if (!number(s, column->form, &x)) stop("column \"%\" must hold a number, found \"%\"", column->name, s);
     return x;
 }
 
@@ -264,10 +294,10 @@ int main(int argc, char **argv) {
         place[i] = width;
         for (size_t k = 0; k < width; k++) {
             if (strcmp(text + cells[k], columns[i].name)) continue;
-            if (place[i] < width) stop("column \"%s\" is there twice", columns[i].name, "");
+            if (place[i] < width) stop("column \"%\" is there twice", columns[i].name, "");
             place[i] = k;
         }
-        if (place[i] == width) stop("column \"%s\" is missing; the first one there is \"%.40s\"", columns[i].name, text);
+        if (place[i] == width) stop("column \"%\" is missing; the first one there is \"%\"", columns[i].name, text);
     }
 /* == HEADER */
     while (++row, read_row(comma)) {
