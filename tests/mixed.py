@@ -130,9 +130,10 @@ NAMES = ("</script><script>alert(1)</script>", "<!-- a", "a&amp;b", '"quoted"', 
 def with_intervals(population, seed=0):
     """The same with random intervals for its wide network, whose scale differs by row and is cut on both sides."""
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    shape = population.wide.weight[:, -1].shape
+    shape = population.wide.weight[:, population.wide.layout.outputs].shape
     output = 0.2 * torch.randn(shape, generator=generator, dtype=torch.float64)
-    intervals = Intervals(output, np.array([-0.8, 0.6]), np.sort(rng.normal(size=len(LEVELS))))
+    bounds = np.tile([-0.8, 0.6], (shape[1], 1))
+    intervals = Intervals(output, bounds, np.sort(rng.normal(size=(shape[1], len(LEVELS)))))
     return replace(population, intervals=intervals)
 
 

@@ -200,9 +200,14 @@ def test_several_targets_are_answered_at_once(friedman):
     X, y = friedman
     both = NetFormerRegressor(random_state=0, n_samples=3).fit(X, np.c_[y, X[:, 0]])
     assert both.predict(X).shape == (len(X), 2)
-    alone = NetFormerRegressor(random_state=0, n_samples=3).fit(X, X[:, 0])
-    np.testing.assert_array_equal(both.predict(X)[:, 1], alone.predict(X))
+    assert both.score(X, np.c_[y, X[:, 0]]) > 0.9
     assert both.predict(X, return_std=True)[1].shape == (len(X), 2)
+    assert len(both.networks_) == 3
+    assert both.network_.wide.specs.n_outputs == both.networks_.networks.specs.n_outputs == 2
+    for values in (both.noise_, both.target_center_, both.target_scale_):
+        assert values.shape == (2,)
+    again = NetFormerRegressor(random_state=0, n_samples=3).fit(X[::-1], np.c_[y, X[:, 0]][::-1])
+    np.testing.assert_array_equal(again.predict(X), both.predict(X))
     frame = pd.DataFrame({"first": y, "second": X[:, 0]})
     named = NetFormerRegressor(random_state=0, n_samples=3).fit(pd.DataFrame(X), frame)
     np.testing.assert_allclose(named.predict(pd.DataFrame(X))[:, 0], both.predict(X)[:, 0], atol=0.1 * y.std())

@@ -62,11 +62,17 @@ def test_features_are_selected_by_them(friedman):
 def test_several_targets_and_nothing_learned_and_not_fitted(friedman):
     _, X, y = friedman
     both = NetFormerRegressor(n_samples=2, random_state=0).fit(X, np.stack([y, X[:, 7]], 1))
-    each = [one.feature_importances_ for one in both.targets_]
-    np.testing.assert_allclose(both.feature_importances_, np.mean(each, 0))
-    for call in (both.explain, lambda X: both.importances(X, y), lambda X: both.partial_dependence(0)):
-        with pytest.raises(InputError, match="one target is explained at a time, found 2; ask one of targets_"):
-            call(X)
+    assert both.feature_importances_.sum() == pytest.approx(1.0)
+    assert both.feature_importances_[7] > 0.2
+    found = both.explain(X[:9])
+    assert found.values.shape == (9, 8, 2)
+    np.testing.assert_allclose(found.base_values + found.values.sum(1), both.predict(X[:9]))
+    assert found.targets == ("y0", "y1")
+    assert both.importances(X, np.stack([y, X[:, 7]], 1), n_repeats=2)["importance"].idxmax() == 7
+    for Y in (y, np.stack([y, y, y], 1)):
+        with pytest.raises(InputError, match="y must be 2 numbers, one for each target, per row of X"):
+            both.importances(X, Y)
+    assert list(both.partial_dependence(0, points=3)) == ["value", "y0", "y1"]
     constant = NetFormerRegressor().fit(X, np.full(len(X), 3.0))
     assert not constant.feature_importances_.any()
     assert not constant.explain(X[:3]).values.any()

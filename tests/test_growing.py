@@ -129,7 +129,7 @@ def test_beside_mixes_by_the_share(share):
     trees, wide = boosted(z, y).trees(0), constant_network(3)
     wide.weight[0, -1, 1] = 0.5
     before = wide.weight.clone()
-    both = beside(wide, trees, share)
+    both = beside(wide, [trees], [share])
     expected = (1 - share) * 0.5 * z[:, 0] + share * trees.predict(z)
     assert np.abs(mean_of(both, z) - expected).max() < 1e-6
     assert torch.equal(wide.weight, before)
@@ -183,7 +183,7 @@ def test_intervals_keep_their_scale():
     wide = constant_network(3)
     output = torch.tensor([[0.3, 0.1, 0.2, -0.4, 0.0]], dtype=torch.float64)
     before = Intervals(output, np.array([-1.0, 1.0]), np.sort(np.linspace(-2, 2, len(LEVELS))))
-    both = beside(wide, boosted(z, y).trees(0), 0.5)
+    both = beside(wide, [boosted(z, y).trees(0)], [0.5])
     after = intervals_beside(before, both)
     x = torch.from_numpy(z)[None]
     first, second = (one.scale_of(stack).predict(x).mean(0) for one, stack in ((before, wide), (after, both)))

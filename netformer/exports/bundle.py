@@ -71,8 +71,9 @@ def write_folder(
             tensors[f"{name}.weight"] = stack.weight
             tensors |= {f"{name}.{part}": getattr(stack.specs, part) for part in _PARTS}
     if intervals is not None:
-        tensors["intervals.output"] = intervals.output
-        tensors["intervals.table"] = torch.from_numpy(np.concatenate([intervals.bounds, intervals.scores]))
+        tensors["intervals.output"] = _several(intervals.output.transpose(0, 1))
+        table = np.concatenate([intervals.bounds, intervals.scores], 1)
+        tensors["intervals.table"] = _several(torch.from_numpy(table))
     data = save({name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()})
     described = {"about": about, "format": FORMAT, "reading": _described(reading)}
     try:
@@ -123,7 +124,7 @@ def read_folder(
         wide = _stack_of(tensors, "wide", outputs) if any(name.startswith("wide.") for name in tensors) else None
         expected = _tensor(tensors, "expected_r2", torch.float32, 1)
         networks = _stack_of(tensors, "networks", outputs)
-        return reading, networks, expected, wide, described["about"], _intervals_of(tensors)
+        return reading, networks, expected, wide, described["about"], _intervals_of(tensors, outputs)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
 
@@ -268,13 +269,16 @@ def _tensor(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, dims: 
     return found
 
 
-def _intervals_of(tensors: Mapping[str, Tensor]) -> Intervals | None:
+def _intervals_of(tensors: Mapping[str, Tensor], count: int) -> Intervals | None:
     if not any(name.startswith("intervals.") for name in tensors):
         return None
-    output = _tensor(tensors, "intervals.output", torch.float64, 2)
-    table = _tensor(tensors, "intervals.table", torch.float64, 1).numpy()
-    _require(len(table) == 2 + len(LEVELS), "intervals.table", f"2 bounds and {len(LEVELS)} scores", table.shape)
-    return Intervals(output, table[:2], table[2:])
+    more = int(count > 1)
+    output = _tensor(tensors, "intervals.output", torch.float64, 2 + more)
+    table = _tensor(tensors, "intervals.table", torch.float64, 1 + more).numpy()
+    output, table = (output, table) if more else (output[None], table[None])
+    known = table.shape == (count, 2 + len(LEVELS))
+    _require(known, "intervals.table", f"2 bounds and {len(LEVELS)} scores", table.shape)
+    return Intervals(output.transpose(0, 1).contiguous(), table[:, :2], table[:, 2:])
 
 
 def _stack_of(tensors: Mapping[str, Tensor], name: str, n_outputs: int) -> Networks:

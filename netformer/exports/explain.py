@@ -61,13 +61,17 @@ class Explanation:
     error_std: Float[np.ndarray, "rows columns *classes"]
     target: str
     classes: tuple[Any, ...] = ()
+    targets: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.values)
 
     def mean_sizes(self) -> pd.Series:
-        """Mean |contribution| of each column over the rows (and classes), largest first, in units of the target."""
+        """Mean |contribution| of each column over the rows (and classes), largest first, in units of the target; of
+        several targets the mean of its shares in the sum of each, which have one unit."""
         size = np.abs(self.values).mean(0)
+        if self.targets:
+            size = size / np.maximum(size.sum(0), np.finfo(np.float64).tiny)
         size = size.mean(1) if size.ndim == 2 else size
         sizes = pd.Series(size, self.feature_names, name="mean |contribution|")
         return sizes.sort_values(ascending=False, kind="stable")
@@ -83,7 +87,7 @@ class Explanation:
             self.base_values,
             self.data,
             feature_names=self.feature_names,
-            output_names=list(map(str, self.classes)) if len(self.classes) > 2 else self.target,
+            output_names=list(map(str, self.targets or self.classes)) if self.values.ndim > 2 else self.target,
             error_std=self.error_std,
         )
 
@@ -136,7 +140,8 @@ def explained(
     if base.shape[1] == 1:
         values, error, base = values[:, :, 0], error[:, :, 0], base[:, 0]
     cells, names = _cells(reading, X), list(reading.columns)
-    return Explanation(values, base, cells, names, error, reading.target, reading.classes)
+    targets = tuple(one.name for one in reading.targets) if len(reading.targets) > 1 else ()
+    return Explanation(values, base, cells, names, error, reading.target, reading.classes, targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,18 +249,21 @@ def _errors(reading: Reading, y: Any, count: int) -> tuple[Callable[[np.ndarray]
             raise InputError(f"y must be a label per row of X, of at least 2 rows and classes, got {len(codes)}")
         share = np.bincount(codes) / len(codes)
         return (lambda logits: log_loss(logits, codes)), float(-np.log(share[codes]).mean())
-    t = reading.standardize_targets(_target(y, count)[:, None])[:, 0]
-    return (lambda answers: np.square(t - answers[:, 0])), float(t.var())
+    t = reading.standardize_targets(_targets(y, count, len(reading.targets)))
+    variance = np.array([one.var() for one in t.T])
+    return (lambda answers: (np.square(t - answers) * (variance[0] / variance)).mean(1)), float(variance[0])
 
 
-def _target(y: Any, count: int) -> Float[np.ndarray, " rows"]:
+def _targets(y: Any, count: int, targets: int) -> Float[np.ndarray, "rows targets"]:
     try:
-        y = np.asarray(y, np.float64).ravel()
+        y = np.asarray(y, np.float64)
     except (TypeError, ValueError):
         raise InputError("y must be numbers, one per row of X") from None
-    if len(y) != count or count < 2:
-        raise InputError(f"y must be one number per row of X, of at least 2 rows, got {len(y)} for {count} rows")
-    if not np.isfinite(y).all() or y.min() == y.max():
+    y = y.ravel()[:, None] if targets == 1 else y
+    if len(y) != count or count < 2 or y.shape[1:] != (targets,):
+        what = "one number" if targets == 1 else f"{targets} numbers, one for each target,"
+        raise InputError(f"y must be {what} per row of X, of at least 2 rows, got {len(y)} for {count} rows")
+    if not np.isfinite(y).all() or (y.min(0) == y.max(0)).any():
         raise InputError("y must be finite and vary; drop the rows without a target")
     return y
 
@@ -280,7 +288,8 @@ def dependence(
         z[:, own] = moved
         answers = formula.inner(z)
         predicted.append((probabilities(answers) if reading.classes else reading.answers(answers)).mean(0))
-    found = pd.DataFrame(np.array(predicted), columns=list(reading.classes) or ["prediction"])
+    names = [one.name for one in reading.targets] if len(reading.targets) > 1 else ["prediction"]
+    found = pd.DataFrame(np.array(predicted), columns=list(reading.classes) or names)
     found.insert(0, "value", cells, allow_duplicates=True)  # a class may have this label
     return found
 

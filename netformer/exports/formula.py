@@ -2,10 +2,10 @@
 
     z = what the network reads of a row, a number per input, each made by one `Step`
     y = bias + skip . z + sum_k heads[k] . bodies[k](z), for each output
-    answer = y * target_scale + target_center, of a target of numbers, which has one output
+    answer = y * scale + center, of each target of numbers, which has one output
     probabilities = `classes.probabilities`(y), of a target of classes: one output of two classes, else one per class
 
-    log s = the same of the output `spread`, of the wide network (`intervals`)
+    log s = the same of an output of `spreads`, of the wide network (`intervals`)
 
 A body is a chain of layers h = activation(weight @ h + bias). The mean of k networks is k bodies, their output layers
 over k.
@@ -152,12 +152,13 @@ class Spread(Output):
 
 @dataclass(frozen=True)
 class Formula:
-    """The arrays of the formula in the head of this module, float64. An edge that does not exist is a 0."""
+    """The arrays of the formula in the head of this module, float64. An edge that does not exist is a 0. spreads: none,
+    or one per output."""
 
     reading: Reading
     bodies: tuple[tuple[Layer, ...], ...]
     outputs: tuple[Output, ...]
-    spread: Spread | None = None
+    spreads: tuple[Spread, ...] = ()
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -200,11 +201,11 @@ class Formula:
 
 def formula_of(reading: Reading, stack: Networks, intervals: Intervals | None = None) -> Formula:
     """The formula of the mean of a stack. intervals: of this stack, a wide one."""
-    spread = None
+    spreads: list[Spread] = []
     if intervals is not None:
-        (logs,) = formula_of(reading, intervals.scale_of(stack)).outputs
-        low, high = intervals.bounds.tolist()
-        spread = Spread(logs.heads, logs.skip, logs.bias, (low, high), tuple(intervals.scores.tolist()))
+        scales = formula_of(reading, intervals.scale_of(stack)).outputs
+        for logs, (low, high), scores in zip(scales, intervals.bounds.tolist(), intervals.scores.tolist(), strict=True):
+            spreads.append(Spread(logs.heads, logs.skip, logs.bias, (low, high), tuple(scores)))
     networks, inputs = Networks(stack.specs, stack.weight.double()), len(reading.inputs)
     bodies, heads = [], []
     for index in range(len(networks)):
@@ -219,7 +220,7 @@ def formula_of(reading: Reading, stack: Networks, intervals: Intervals | None = 
         Output(tuple(head[number] for head in heads), own[1 : 1 + inputs], float(own[0]))
         for number, own in enumerate(last)
     )
-    return Formula(reading, tuple(bodies), tuple(outputs), spread)
+    return Formula(reading, tuple(bodies), tuple(outputs), tuple(spreads))
 
 
 def typical_row(reading: Reading) -> pd.DataFrame:

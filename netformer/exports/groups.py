@@ -76,7 +76,7 @@ class Groups:
             raise InputError(f"output must be ({n}, {slots}) float32, got {tuple(self.output.shape)}")
         if not bool(torch.isfinite(self.output).all()) or not ((self.scale > 0) & np.isfinite(self.scale)).all():
             raise InputError("output layers of groups must be finite, and scales finite and above 0")
-        replace(self.whole.intervals, scores=self.scores)  # looks at them
+        replace(self.whole.intervals, scores=self.scores[None])  # looks at them
 
     @property
     def groups_(self) -> tuple[str, ...]:
@@ -114,8 +114,8 @@ class Groups:
         assert whole.intervals is not None
         sizes, shift = whole.intervals, float(np.log(self.scale[at]))
         output = sizes.output.clone()
-        output[:, 0] += shift
-        intervals = Intervals(output, sizes.bounds + shift, self.scores)
+        output[:, :, 0] += shift
+        intervals = Intervals(output, sizes.bounds + shift, self.scores[None])
         units = whole.wide.specs.last_units
         wide = with_outputs(whole.wide, units, spread(self.output[at].unsqueeze(1), units))
         about = whole.about | {"group": {self.by: str(name)}, "rows": {"trained": self.rows[at]}}
@@ -149,8 +149,8 @@ class Groups:
         assert wide is not None
         group, z = self._read(X)
         logs = answers(wide, z, group, output_layer(spread.scale_of(wide)).expand(len(self) + 1, -1))
-        scale = np.exp(np.clip(logs, *spread.bounds)) * np.append(self.scale, 1.0)[group]
-        known = replace(spread, scores=self.scores).scores_at(wanted), spread.scores_at(wanted)
+        scale = np.exp(np.clip(logs, *spread.bounds[0])) * np.append(self.scale, 1.0)[group]
+        known = replace(spread, scores=self.scores[None]).scores_at(wanted)[0], spread.scores_at(wanted)[0]
         scores = np.where((group < len(self))[:, None], *known)
         return self.whole.reading.answers((self._answers(group, z)[:, None] + scale[:, None] * scores)[..., None])[
             ..., 0

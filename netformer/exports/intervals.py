@@ -1,11 +1,11 @@
 """Intervals: how far off an answer of the wide network may be, row by row, without a row of the table.
 
     s = exp(bias + skip . z + heads . h cut to bounds)    h: last hidden units of the wide network; z: what it reads
-    quantile q of the target = answer + s * score(q) * target_scale
+    quantile q of the target = answer + s * score(q) * scale of the target
 
-so the scale s is a second output of the wide network. `score` is a table of `LEVELS`, linear between them in
-log(q / (1 - q)), and beyond its ends in proportion to it, which is how the tails of a logistic distribution go. Both
-come from the errors of each row without itself (`generation.calibration`).
+so the scale s is a second output of the wide network, of each target. `score` is a table of `LEVELS`, linear between
+them in log(q / (1 - q)), and beyond its ends in proportion to it, which is how the tails of a logistic distribution go.
+Both come from the errors of each row without itself (`generation.calibration`).
 """
 
 from __future__ import annotations
@@ -33,40 +33,43 @@ LEVELS = tuple(sorted({0.5, *_UPPER, *(round(1 - level, 3) for level in _UPPER)}
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """What the quantiles of a wide network's target are made of.
+    """What the quantiles of a wide network's targets are made of.
 
-    output: for each network of the wide stack the output layer whose mean over networks is log s, by slot. bounds: of
-    log s, what it was cut to on the rows fitted. scores: at each of `LEVELS`, never falling. Raises InputError for
-    other shapes, bounds out of order and values that are not finite.
+    output: for each network of the wide stack and each target the output layer whose mean over networks is log s, by
+    slot. bounds: of log s, what it was cut to on the rows fitted. scores: at each of `LEVELS`, never falling. Raises
+    InputError for other shapes, bounds out of order and values that are not finite.
     """
 
-    output: Float[Tensor, "n slots"]
-    bounds: Float[np.ndarray, " 2"]
-    scores: Float[np.ndarray, " levels"]
+    output: Float[Tensor, "n targets slots"]
+    bounds: Float[np.ndarray, "targets 2"]
+    scores: Float[np.ndarray, "targets levels"]
 
     def __post_init__(self) -> None:
+        count = self.output.shape[1]
         if (
-            self.scores.shape != (len(LEVELS),)
+            self.scores.shape != (count, len(LEVELS))
             or not np.isfinite(self.scores).all()
             or (np.diff(self.scores) < 0).any()
         ):
             raise InputError(f"scores of intervals must be {len(LEVELS)} finite numbers in order")
-        if self.bounds.shape != (2,) or not np.isfinite(self.bounds).all() or self.bounds[0] > self.bounds[1]:
+        finite = self.bounds.shape == (count, 2) and np.isfinite(self.bounds).all()
+        if not finite or (self.bounds[:, 0] > self.bounds[:, 1]).any():
             raise InputError("bounds of the scale of intervals must be two finite numbers in order")
         if not bool(torch.isfinite(self.output).all()):
             raise InputError("the scale of intervals must have finite weights")
 
     def scale_of(self, wide: Networks) -> Networks:
-        """The stack whose mean is log s: the wide one with another output layer. Raises InputError if it is not of this
-        size."""
-        if self.output.shape != wide.weight[:, -1].shape:
+        """The stack whose mean is log s of each target: the wide one with other output layers. Raises InputError if it
+        is not of this size."""
+        edges = wide.specs.mask[:, wide.layout.outputs]
+        if self.output.shape != edges.shape:
             raise InputError(f"intervals must be of a wide network of {tuple(self.output.shape)} output weights")
-        last = (self.output * wide.specs.mask[:, -1]).unsqueeze(1)
-        return Networks(wide.specs, torch.cat([wide.weight[:, :-1].double(), last], 1))
+        hidden = wide.weight[:, : wide.layout.outputs.start].double()
+        return Networks(wide.specs, torch.cat([hidden, self.output * edges], 1))
 
-    def scores_at(self, quantiles: Float[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
+    def scores_at(self, quantiles: Float[np.ndarray, " q"]) -> Float[np.ndarray, "targets q"]:
         """The score of each quantile in (0, 1)."""
-        return between(quantiles, np.array(LEVELS), self.scores)
+        return np.stack([between(quantiles, np.array(LEVELS), own) for own in self.scores])
 
 
 def between(

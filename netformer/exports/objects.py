@@ -118,7 +118,8 @@ class Classes(nn.Module):
 
 
 class DeliveredNetwork(nn.Module):
-    """The mean of the networks of a stack: rows as numbers (rows, columns) -> units of the target (rows, 1), float64.
+    """The mean of the networks of a stack: rows as numbers (rows, columns) -> units of the target (rows, 1), of several
+    (rows, targets), float64.
 
     Of a target of classes: -> logits (rows, classes), in the order of `Population.classes`, as
     `nn.functional.cross_entropy` reads them; of two classes that of the first is 0. `predict_proba(x)` and `predict(x)`
@@ -145,7 +146,8 @@ class DeliveredNetwork(nn.Module):
             for ours, theirs in zip(map(_body, self.scales), map(_body, self.networks), strict=True):
                 for at in range(len(ours) - 1):
                     ours[at] = theirs[at]
-            self.quantiles = Quantiles(intervals.bounds.tolist(), astuple(ramps_of(intervals.scores.tolist())))
+            pairs = zip(intervals.bounds.tolist(), intervals.scores.tolist(), strict=True)
+            self.quantiles = nn.ModuleList([Quantiles(ends, astuple(ramps_of(scores))) for ends, scores in pairs])
         self.inputs = Inputs(fills_of(reading), gaps_of(reading), steps_of(reading))
         self.classes = Classes(reading.classes) if reading.classes else None
         self.reading = reading
@@ -163,7 +165,7 @@ class DeliveredNetwork(nn.Module):
         return torch.from_numpy(np.stack(columns, 1))
 
     def forward(self, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows answers"]:
-        """Units of the target (rows, 1), or logits (rows, classes), in float64, whatever the dtype of x."""
+        """Units of the targets (rows, targets), or logits (rows, classes), in float64, whatever the dtype of x."""
         return self._answer(self.inputs(x))
 
     def _answer(self, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows answers"]:
@@ -185,16 +187,20 @@ class DeliveredNetwork(nn.Module):
             raise InputError(f"{self.reading.target!r} has no classes but numbers; call the module")
         return self.classes
 
-    def predict_quantiles(self, x: Float[Tensor, "rows columns"], quantiles: Any) -> Float[Tensor, "rows q"]:
-        """Quantiles of the target for each row, in its units. quantiles: numbers between 0 and 1. Raises InputError
-        without intervals, ValueError for other quantiles."""
+    def predict_quantiles(self, x: Float[Tensor, "rows columns"], quantiles: Any) -> Float[Tensor, "rows ..."]:
+        """Quantiles of the target for each row, in its units; of several targets (rows, targets, quantiles). quantiles:
+        numbers between 0 and 1. Raises InputError without intervals, ValueError for other quantiles."""
         if self.scales is None:
             raise InputError("there are no intervals here: they belong to the wide network of a fitted table")
         z = self.inputs(x)
-        off = self.quantiles(_mean(self.scales, z)[:, 0], quantiles)
-        return self._answer(z) + off * self.unit
+        logs = _mean(self.scales, z)
+        off = torch.stack([one(logs[:, k], quantiles) for k, one in enumerate(self.quantiles)], 1)
+        found = self._answer(z).unsqueeze(2) + off * self.unit.unsqueeze(1)
+        return found if len(self.quantiles) > 1 else found[:, 0]
 
-    def predict_interval(self, x: Float[Tensor, "rows columns"], coverage: float = COVERAGE) -> Float[Tensor, "rows 2"]:
+    def predict_interval(
+        self, x: Float[Tensor, "rows columns"], coverage: float = COVERAGE
+    ) -> Float[Tensor, "rows ..."]:
         """The least and the largest target to be expected of each row: it lies between them with this probability."""
         return self.predict_quantiles(x, [(1 - coverage) / 2, (1 + coverage) / 2])
 

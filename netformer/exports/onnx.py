@@ -20,19 +20,19 @@ COARSEST = 1e-3  # of a standardised input: what float32 may blur
 
 
 def onnx_model(formula: Formula, single: bool = False) -> Any:
-    """The formula as an ONNX model, opset 17, that answers y double (rows, 1); GELU is exact.
+    """The formula as an ONNX model, opset 17, that answers y double (rows, targets); GELU is exact.
 
     Of a target of classes it answers label (rows,), that of the most probable class, text or int64 (double where labels
     are no whole numbers; truth values are 0 and 1), and probabilities double (rows, classes).
 
-    With intervals (`Formula.spread`) also low and high double (rows, 1), between which the target lies with the
+    With intervals (`Formula.spreads`) also low and high double (rows, targets), between which each target lies with the
     probability `coverage`: a number, one more input that need not be given and is 0.9 then.
 
     Of a table of numbers and dates one input, x (rows, columns); else one per column under its name (`input_names`),
     (rows, 1): a category is text, without blanks around it, "" for a gap. nan is a gap of the others, a date is seconds
     since 1970 UTC. They are double, or float with `single`; the arithmetic is in double. Names and kinds of the columns
-    and the name of the target are its metadata `columns`, `kinds` (JSON lists) and `target`; labels are `classes`, in
-    the order of their probabilities (a JSON list).
+    and the name of the target are its metadata `columns`, `kinds` (JSON lists) and `target`, of several `targets` (a
+    JSON list); labels are `classes`, in the order of their probabilities (a JSON list).
 
     Raises InputError if onnx is not installed, for labels that no tensor holds, and with `single` for a column that
     float cannot tell apart.
@@ -67,16 +67,18 @@ def onnx_model(formula: Formula, single: bool = False) -> Any:
     if reading.classes:
         found = _classified(graph, y, reading.classes, (_free("label", names), _free("probabilities", names)))
     else:
-        y = graph.node("Mul", y, graph.constant(reading.scales))
+        y = graph.node("Mul", y, graph.constant(_one_or_all(reading.scales)))
         outputs = [_free("y", names)]
-        graph.node("Add", y, graph.constant(reading.centers), output=outputs[0])
-        found = [helper.make_tensor_value_info(outputs[0], TensorProto.DOUBLE, ["rows", 1])]
-    if formula.spread is not None:
+        graph.node("Add", y, graph.constant(_one_or_all(reading.centers)), output=outputs[0])
+        found = [helper.make_tensor_value_info(outputs[0], TensorProto.DOUBLE, ["rows", reading.n_outputs])]
+    if formula.spreads:
         coverage, low, high = (_free(name, names) for name in ("coverage", "low", "high"))
         inputs.append(helper.make_tensor_value_info(coverage, real, []))
         graph.constants.append(numpy_helper.from_array(np.array(COVERAGE, reals), coverage))
         _interval(graph, formula, joined, outputs[0], coverage, (low, high))
-        found += [helper.make_tensor_value_info(end, TensorProto.DOUBLE, ["rows", 1]) for end in (low, high)]
+        found += [
+            helper.make_tensor_value_info(end, TensorProto.DOUBLE, ["rows", reading.n_outputs]) for end in (low, high)
+        ]
     opsets = [helper.make_opsetid(*one) for one in _OPSETS.items() if one[0] in graph.domains]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "netformer", inputs, found, graph.constants),
@@ -87,6 +89,7 @@ def onnx_model(formula: Formula, single: bool = False) -> Any:
     kinds = [column.kind for column in reading.table]
     facts = {"columns": json.dumps(reading.columns), "kinds": json.dumps(kinds), "target": reading.target}
     facts |= {"classes": json.dumps(reading.classes)} if reading.classes else {}
+    facts |= {"targets": json.dumps([one.name for one in reading.targets])} if len(reading.targets) > 1 else {}
     helper.set_model_props(model, facts)
     checker.check_model(model)
     return model
@@ -134,23 +137,30 @@ def _interval(graph: _Graph, formula: Formula, joined: str, answer: str, coverag
     """The nodes that make the ends of an interval. joined: as `_answer` takes them."""
     from onnx import TensorProto
 
-    spread = formula.spread
-    assert spread is not None
-    least, largest = map(graph.constant, spread.bounds)
-    log = graph.node("Min", graph.node("Max", _answer(graph, joined, [spread]), least), largest)
-    scale = graph.node("Mul", graph.node("Exp", log), graph.constant(formula.reading.scales))
+    spreads = formula.spreads
+    bounds = np.array([spread.bounds for spread in spreads])
+    least, largest = (graph.constant(_one_or_all(side)) for side in bounds.T)
+    log = graph.node("Min", graph.node("Max", _answer(graph, joined, spreads), least), largest)
+    scale = graph.node("Mul", graph.node("Exp", log), graph.constant(_one_or_all(formula.reading.scales)))
     share = graph.node("Cast", coverage, to=TensorProto.DOUBLE)
     one = graph.constant(1.0)
     odds = graph.node("Div", graph.node("Add", one, share), graph.node("Sub", one, share))
-    ramps = ramps_of(spread.scores)
+    every = [ramps_of(spread.scores) for spread in spreads]
+    ramps, slopes = every[0], np.array([one.slopes for one in every]).T
+    start = _one_or_all(np.array([one.start for one in every]))
     low, high = (np.array([edge(0.0, v) for v in ramps.lengths]) for edge in (min, max))
     logit = graph.node("Log", odds)  # of the quantile at the upper end
     for at, end in ((graph.node("Neg", logit), ends[0]), (logit, ends[1])):
         along = graph.node("Sub", at, graph.constant(ramps.left))
         along = graph.node("Min", graph.node("Max", along, graph.constant(low)), graph.constant(high))
-        score = graph.node("MatMul", along, graph.constant(ramps.slopes))
-        score = graph.node("Add", score, graph.constant(ramps.start))
+        score = graph.node("MatMul", along, graph.constant(slopes if len(every) > 1 else slopes[:, 0]))
+        score = graph.node("Add", score, graph.constant(start))
         graph.node("Add", answer, graph.node("Mul", scale, score), output=end)
+
+
+def _one_or_all(values: np.ndarray) -> Any:
+    """What is kept of each target; of one alone the number."""
+    return values if len(values) > 1 else values[0]
 
 
 def input_names(reading: Reading) -> list[str]:

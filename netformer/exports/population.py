@@ -142,7 +142,8 @@ class Population:
         raise InputError(f"which must be {wide}'mean' or an index from 0 to {n - 1}, got {which!r}")
 
     def predict(self, X: Any, which: int | str | None = None) -> np.ndarray:
-        """Predictions in units of the target, float64; of a target of classes the label of the most probable.
+        """Predictions in units of the target, float64; of a target of classes the label of the most probable; of
+        several targets one more dimension, the last.
 
         X: a DataFrame, matched by name, or an array (rows, columns of the table that was fitted), matched by position;
         see `Reading.numbers`. which: "each" gives (n, rows), the answers of every network; "wide", "mean" or an index
@@ -182,8 +183,9 @@ class Population:
                 warnings.warn(note, UserWarning, stacklevel=3)
         return z
 
-    def predict_quantiles(self, X: Any, quantiles: Any) -> Float[np.ndarray, "rows q"]:
-        """Quantiles of the target for each row, in its units, from the errors of rows left out (`exports.intervals`).
+    def predict_quantiles(self, X: Any, quantiles: Any) -> Float[np.ndarray, "rows ..."]:
+        """Quantiles of the target for each row, (rows, quantiles), in its units, from the errors of rows left out
+        (`exports.intervals`); of several targets (rows, targets, quantiles).
 
         X: as in `predict`. quantiles: numbers in (0, 1), each above the one before. Raises InputError for others, and
         where there are no intervals: some of the networks, a folder of an earlier version.
@@ -194,22 +196,18 @@ class Population:
                 "there are no intervals here: they belong to the wide network of a fitted table; fit again"
             )
         z = self.read(X)
-        logs = replace(self, wide=self.intervals.scale_of(self.wide), intervals=None).standard_answers(z, "wide")
-        scale = np.exp(np.clip(logs, *self.intervals.bounds))
-        t = self.standard_answers(z, "wide")[:, None] + scale[:, None] * self.intervals.scores_at(wanted)
-        return self.reading.answers(t[..., None])[..., 0]
+        logs = replace(self, wide=self.intervals.scale_of(self.wide), intervals=None).outputs(z, "wide")
+        scale = np.exp(np.clip(logs, *self.intervals.bounds.T))
+        t = self.outputs(z, "wide")[..., None] + scale[..., None] * self.intervals.scores_at(wanted)
+        found = self.reading.answers(t.swapaxes(1, 2)).swapaxes(1, 2)
+        return found if len(self.reading.targets) > 1 else found[:, 0]
 
-    def predict_interval(self, X: Any, coverage: Any = 0.9) -> Float[np.ndarray, "rows 2"]:
+    def predict_interval(self, X: Any, coverage: Any = 0.9) -> Float[np.ndarray, "rows ..."]:
         """The least and the largest target of each row that are to be expected: a new row lies between them with
-        probability `coverage`, and as often below as above. X, Raises: as in `predict_quantiles`; coverage: in (0, 1).
+        probability `coverage`, and as often below as above: (rows, 2), of several targets (rows, targets, 2). X,
+        Raises: as in `predict_quantiles`; coverage: in (0, 1).
         """
         return self.predict_quantiles(X, ends_of(coverage))
-
-    def standard_answers(
-        self, z: Float[np.ndarray, "rows features"], which: int | str | None = None
-    ) -> Float[np.ndarray, "*n rows"]:
-        """From standardised columns, cut, to the standardised target; which: as in `predict`."""
-        return self.outputs(z, which)[..., 0]
 
     def outputs(
         self, z: Float[np.ndarray, "rows features"], which: int | str | None = None
@@ -311,9 +309,12 @@ class Population:
         with replacing(Path(path)) as partial:
             partial.write_bytes(content)
 
-    def named(self, columns: Sequence[str] | None = None, target: str | None = None, **about: Any) -> Population:
+    def named(
+        self, columns: Sequence[str] | None = None, target: str | Sequence[str] | None = None, **about: Any
+    ) -> Population:
         """The same under other names (None: as they are), with more in `about`."""
-        names = [one.name for one in self.reading.targets] if target is None else [target]
+        names = [one.name for one in self.reading.targets] if target is None else target
+        names = [names] if isinstance(names, str) else names
         reading = self.reading.named(columns or self.columns, names)
         return replace(self, reading=reading, about=self.about | about)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -36,8 +37,9 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
 
     bodies: of each network its hidden layers, (activation, weights (units, inputs), biases). output: weights of all
     last hidden units and of the inputs, and the bias. units: center and scale of the target. spread: None, or the same
-    as output for the logarithm of the scale of a row. bounds, ramps: as in `exports.intervals`. The text of this class
-    stands in the files of `sklearn_source`.
+    as output for the logarithm of the scale of a row. bounds, ramps: as in `exports.intervals`. Of several targets all
+    of these have one more dimension: the first of weights, the last of all others. The text of this class stands in the
+    files of `sklearn_source`.
     """
 
     def __init__(self, bodies, output, units, spread=None, bounds=None, ramps=None):
@@ -56,9 +58,10 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         return True
 
     def predict(self, X, quantiles=None):
-        """(rows,), or these quantiles of the target, numbers between 0 and 1: (rows, quantiles)."""
+        """(rows,), or these quantiles of the target, numbers between 0 and 1: (rows, quantiles). Of several targets
+        (rows, targets), or (rows, targets, quantiles)."""
         joined, (center, scale) = units_and_inputs(self.bodies, X), self.units
-        y = joined @ np.asarray(self.output[0]) + self.output[1]
+        y = joined @ np.asarray(self.output[0]).T + self.output[1]
         if quantiles is None:
             return y * scale + center
         if self.spread is None:
@@ -68,8 +71,8 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             raise ValueError(f"quantiles must be between 0 and 1, got {quantiles!r}")
         along = np.log(q / (1 - q))[:, None] - left
         scores = np.clip(along, np.minimum(lengths, 0), np.maximum(lengths, 0)) @ slopes + start
-        logs = np.clip(joined @ np.asarray(self.spread[0]) + self.spread[1], *self.bounds)
-        return (y[:, None] + np.exp(logs)[:, None] * scores) * scale + center
+        logs = np.clip(joined @ np.asarray(self.spread[0]).T + self.spread[1], *self.bounds)
+        return np.moveaxis((y[:, None] + np.exp(logs)[:, None] * scores) * scale + center, 1, -1)
 
 
 class NetworkClassifier(ClassifierMixin, BaseEstimator):
@@ -142,18 +145,23 @@ def expressible(stack: Networks) -> bool:
 
 
 def _network_regressor(formula: Formula) -> NetworkRegressor:
-    bodies = _bodies(formula)
-    units, spread = (formula.reading.targets[0].center, formula.reading.targets[0].scale), formula.spread
-    if spread is None:
-        return NetworkRegressor(bodies, _last(formula.outputs[0]), units)
-    return NetworkRegressor(
-        bodies, _last(formula.outputs[0]), units, _last(spread), spread.bounds, astuple(ramps_of(spread.scores))
-    )
+    bodies, reading, spreads = _bodies(formula), formula.reading, formula.spreads
+    one = len(reading.targets) == 1
+    units = (reading.targets[0].center, reading.targets[0].scale) if one else (reading.centers, reading.scales)
+    output = _last(formula.outputs[0]) if one else _stacked(formula.outputs)
+    if not spreads:
+        return NetworkRegressor(bodies, output, units)
+    ramps = [astuple(ramps_of(spread.scores)) for spread in spreads]
+    if one:
+        return NetworkRegressor(bodies, output, units, _last(spreads[0]), spreads[0].bounds, ramps[0])
+    start, (_, left, lengths, _), slopes = [ramp[0] for ramp in ramps], ramps[0], [ramp[3] for ramp in ramps]
+    bounds = np.array([spread.bounds for spread in spreads]).T
+    joined = np.array(start), left, lengths, np.array(slopes).T
+    return NetworkRegressor(bodies, output, units, _stacked(spreads), tuple(bounds), joined)
 
 
 def _network_classifier(formula: Formula) -> NetworkClassifier:
-    weights, biases = zip(*map(_last, formula.outputs), strict=True)
-    return NetworkClassifier(_bodies(formula), (np.stack(weights), np.array(biases)), formula.reading.classes)
+    return NetworkClassifier(_bodies(formula), _stacked(formula.outputs), formula.reading.classes)
 
 
 def _bodies(formula: Formula) -> list[list[tuple[str, np.ndarray, np.ndarray]]]:
@@ -163,6 +171,12 @@ def _bodies(formula: Formula) -> list[list[tuple[str, np.ndarray, np.ndarray]]]:
 def _last(layer: Output) -> tuple[Float[np.ndarray, " _"], float]:
     """An output layer: weights of the last hidden units of all bodies and of the inputs, and the bias."""
     return np.concatenate([*layer.heads, layer.skip]), layer.bias
+
+
+def _stacked(layers: Sequence[Output]) -> tuple[Float[np.ndarray, "outputs _"], Float[np.ndarray, " outputs"]]:
+    """Several output layers as one."""
+    weights, biases = zip(*map(_last, layers), strict=True)
+    return np.stack(weights), np.array(biases)
 
 
 def sklearn_pipeline(reading: Reading, predictor: Any) -> Any:

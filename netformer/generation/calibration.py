@@ -12,6 +12,7 @@ No guarantee holds without assumptions: the hidden units have seen every row. Ho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,14 +39,15 @@ SCALE_PENALTIES = torch.logspace(-1, 5, 13, dtype=torch.float64)  # higher: log 
 class LeftOut:
     """Errors of a wide network on rows without themselves.
 
-    rows, times: different rows, inputs and target, and how often each is there. some: those looked at. error: of each
-    of these. The rest is the design that an output layer reads: its centre and unit, along which eigenvectors.
+    rows, times: different rows, inputs and targets, and how often each is there. some: those looked at. errors: of each
+    of these, for each target. The rest is the design that an output layer reads: its centre and unit, along which
+    eigenvectors.
     """
 
     rows: Float[np.ndarray, "all columns"]
     times: Int[np.ndarray, " all"]
     some: Int[np.ndarray, " some"]
-    error: Float[Tensor, " some"]
+    errors: tuple[Float[Tensor, " some"], ...]
     units: Bool[Tensor, "n width"]
     centre: Float[Tensor, " slots"]
     unit: Float[Tensor, " slots"]
@@ -53,15 +55,20 @@ class LeftOut:
     basis: Float[Tensor, "slots k"]
     rotated: Float[Tensor, "some k"]
 
+    @property
+    def inputs(self) -> int:
+        """Columns of `rows` that are inputs; targets follow."""
+        return self.rows.shape[1] - len(self.errors)
+
 
 def calibrate(
     networks: Networks,
     wide: Networks,
     z: Float[np.ndarray, "rows inputs"],
-    t: Float[np.ndarray, " rows"],
+    t: Float[np.ndarray, "rows ..."],
     share: float | None = None,
 ) -> Intervals:
-    """Intervals of the wide network that `merging.widen` made of these networks, under `share` and with these rows.
+    """Intervals of the wide network that `merging.merged` made of these networks, under `share` and with these rows.
     z, t: standardised (`reading.read`)."""
     return intervals_of(wide, left_out(networks, wide, z, t, share))
 
@@ -70,15 +77,15 @@ def left_out(
     networks: Networks,
     wide: Networks,
     z: Float[np.ndarray, "rows inputs"],
-    t: Float[np.ndarray, " rows"],
+    t: Float[np.ndarray, "rows ..."],
     share: float | None = None,
 ) -> LeftOut:
-    """The error of the wide network on each row without it, see `calibrate`. Rows that are equal in inputs and target
+    """The error of the wide network on each row without it, see `calibrate`. Rows that are equal in inputs and targets
     are left out together, so that a whole weight is a row that often."""
     rows, times = np.unique(np.column_stack([np.clip(z, -CUT, CUT), t]), axis=0, return_counts=True)
     step = -(-len(rows) // ROWS)
     known, count = torch.from_numpy(rows[::step].copy()), torch.from_numpy(times[::step].copy())
-    x, y, mass = known[:, :-1], known[:, -1], count.double()
+    x, mass = known[:, : z.shape[1]], count.double()
     last = wide.specs.widths.gather(1, wide.specs.depth.unsqueeze(1) - 1)
     units = torch.arange(wide.layout.max_width) < last
     network = Networks(wide.specs, wide.weight.double())
@@ -88,33 +95,34 @@ def left_out(
     unit = prior_scale(mass @ (design - centre).square() / mass.sum(), x.shape[1])
     size, basis, rotated = along_eigenvectors((design - centre) * unit * mass.sqrt().unsqueeze(1))
     squared = rotated.square()
-    error, _, leverage = _left_out(y, size, rotated, squared, alike(PENALTIES, y) / step, mass)
     joint = len(t) / (len(t) + UNIT_ROWS * int(units.sum())) if share is None else share
-    if joint < 1:
-        own, own_leverage = _own_left_out(networks, hidden, x, y)
-        error = joint * error + (1 - joint) * own
-        leverage = joint * leverage + (1 - joint) * own_leverage
-    if step > 1:  # of the fit on all rows, not on those looked at
-        error = (y - network.output(hidden, x.unsqueeze(0)).mean(0)) / (1 - leverage / step)
+    errors = []
+    for k, y in enumerate(known[:, z.shape[1] :].T):
+        error, _, leverage = _left_out(y, size, rotated, squared, alike(PENALTIES, y) / step, mass)
+        if joint < 1:
+            own, own_leverage = _own_left_out(networks, hidden, x, y, k)
+            error = joint * error + (1 - joint) * own
+            leverage = joint * leverage + (1 - joint) * own_leverage
+        if step > 1:  # of the fit on all rows, not on those looked at
+            error = (y - network.outputs(hidden, x.unsqueeze(0))[..., k].mean(0)) / (1 - leverage / step)
+        errors.append(error)
     some = np.arange(0, len(rows), step)
-    return LeftOut(rows, times, some, error, units, centre, unit, size, basis, rotated)
+    return LeftOut(rows, times, some, tuple(errors), units, centre, unit, size, basis, rotated)
 
 
-def intervals_of(wide: Networks, left: LeftOut, error: Float[Tensor, " some"] | None = None) -> Intervals:
-    """Intervals from errors of rows left out. error: other ones, of an answer with more in it than `wide`."""
-    error, rotated, count = (
-        left.error if error is None else error,
-        left.rotated,
-        torch.from_numpy(left.times[left.some]),
-    )
-    fitted, moment, mean = _log_scale(error, left.size, rotated, rotated.square(), count.double())
+def intervals_of(wide: Networks, left: LeftOut, errors: Sequence[Float[Tensor, " some"]] | None = None) -> Intervals:
+    """Intervals from errors of rows left out. errors: other ones, of an answer with more in it than `wide`."""
+    rotated, count = left.rotated, torch.from_numpy(left.times[left.some])
     certain = len(left.rows) / (len(left.rows) + SCALE_ROWS)
-    fitted = mean + certain * (fitted - mean)
-    scores = error / fitted.exp()
-    bounds = torch.stack([fitted.min(), fitted.max()]).numpy()
-    weights = certain * left.unit * (left.basis @ moment)
-    output = _output(wide, left.units, mean - left.centre @ weights, weights)
-    return Intervals(output, bounds, conformal(scores.repeat_interleave(count).numpy()))
+    outputs, bounds, scores = [], [], []
+    for error in left.errors if errors is None else errors:
+        fitted, moment, mean = _log_scale(error, left.size, rotated, rotated.square(), count.double())
+        fitted = mean + certain * (fitted - mean)
+        bounds.append(torch.stack([fitted.min(), fitted.max()]).numpy())
+        weights = certain * left.unit * (left.basis @ moment)
+        outputs.append(_output(wide, left.units, mean - left.centre @ weights, weights))
+        scores.append(conformal((error / fitted.exp()).repeat_interleave(count).numpy()))
+    return Intervals(torch.stack(outputs, 1), np.stack(bounds), np.stack(scores))
 
 
 def _own_left_out(
@@ -122,12 +130,13 @@ def _own_left_out(
     hidden: Float[Tensor, "n rows width"],
     x: Float[Tensor, "rows features"],
     y: Float[Tensor, " rows"],
+    k: int,
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """The error of each row in the weighted mean of the networks under their own output layers, without it, and its
-    leverage: that of ridge on [x, hidden], as in `merging.widen`."""
+    """The error of each row in the weighted mean of output k of the networks under their own output layers, without it,
+    and its leverage: that of ridge on [x, hidden], as in `merging.merged`."""
     error, leverage = own_fits(hidden, x, y)
     weight = trust(error.min(1).values)
-    answers = Networks(networks.specs, networks.weight.double()).output(hidden, x.unsqueeze(0))
+    answers = Networks(networks.specs, networks.weight.double()).outputs(hidden, x.unsqueeze(0))[..., k]
     off = (y - answers) / (1 - leverage).clamp(min=1e-3)
     return weight @ off, weight @ leverage
 

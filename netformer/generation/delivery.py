@@ -15,7 +15,7 @@ from netformer.exports.intervals import Intervals
 from netformer.exports.population import Population
 from netformer.generation.calibration import LeftOut, calibrate, intervals_of, left_out
 from netformer.generation.generator import NetFormer
-from netformer.generation.merging import widen
+from netformer.generation.merging import for_all, merged
 from netformer.growing.beside import beside, intervals_beside, step_units
 from netformer.growing.mixing import grow
 from netformer.model.prompt import FREE, Prompt
@@ -23,8 +23,7 @@ from netformer.networks.stack import Networks, concatenate, constant_network
 from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.inputs import Input
 from netformer.tables.reading import CUT, Reading, read
-from netformer.tasks.task import TRAIN
-from netformer.tasks.view import TaskStack, Views
+from netformer.tables.scaling import directions
 
 GROUPS = 2  # of inputs beside the relevant ones, of a table with more than a network reads
 NOISE_ROWS = 8192  # that `noise_of` looks at, at most
@@ -44,31 +43,36 @@ def deliver(
     prompt: Prompt = FREE,
     refine_steps: int = 0,
     columns: Sequence[str] | None = None,
-    target: str = "y",
+    target: str | Sequence[str] = "y",
     min_frequency: int = MIN_FREQUENCY,
     steps: bool = False,
 ) -> Population:
     """`n_samples` networks on all columns of a table, with a wide network and its intervals.
 
+    y: (rows,), or (rows, targets): networks are then written for one target after the other and answer all of them.
     load: gives the model; not called where nothing can be learned (a constant target, no column that varies), which one
     network of zeros answers. prompt, refine_steps: as in `NetFormer.generate`. columns, target, min_frequency:
     see `reading.read`. `about["groups"]`: of columns the networks read a part each, 1 where each is an answer by
-    itself; `about["rows"]`: how many rows were fitted. steps: grow step
-    units beside them in the wide network where they help (`growing.mixing`); `about["steps"]` is then how many of its
-    hidden units they are, and their share of the answer.
+    itself; `about["rows"]`: how many rows were fitted. steps: grow step units beside them in the wide network where
+    they help (`growing.mixing`), of each target on its own; `about["steps"]` is then how many of its hidden units they
+    are, and their share of the answer, of several targets of each.
     """
     reading, z, t = read(X, y, columns, target, min_frequency)
     if not (z.any() and t.any()):
-        nothing = constant_network(z.shape[1]).tensors()
-        said = {"groups": 1, "rows": len(t)}
-        return Population(reading, nothing, torch.zeros(1), nothing, said, calibrate(nothing, nothing, z, t))
+        nothing = constant_network(z.shape[1], reading.n_outputs).tensors()
+        about = {"groups": 1, "rows": len(t)}
+        return Population(reading, nothing, torch.zeros(1), nothing, about, calibrate(nothing, nothing, z, t))
     model = load()
-    networks, expected, groups = written_for(
-        model, reading, X, y, z, t, n_samples, prompt=prompt, refine_steps=refine_steps, seed=seed
-    )
+    asked: dict[str, Any] = {"prompt": prompt, "refine_steps": refine_steps, "seed": seed}
+    x, every = torch.from_numpy(np.clip(z, -CUT, CUT)).float(), torch.from_numpy(t.reshape(len(t), -1)).float()
+    own: Tensor | None = None
+    if t.ndim == 1:
+        networks, expected, groups = written_for(model, reading, X, y, z, t, n_samples, **asked)
+    else:
+        networks, own, expected, groups = _written_for_each(model, reading, X, z, t, n_samples, **asked)
     # Networks that each read a part of the columns are no answer in the mean, only together.
     share = 1.0 if z.shape[1] > model.model.layout.max_features else None
-    wide = widen(networks, _as_task(np.clip(z, -CUT, CUT), t), n_samples, share)
+    wide = merged(networks, x, every.T.contiguous(), share, own)
     about: dict[str, Any] = {"groups": groups, "rows": len(t)}
     left = left_out(networks, wide, z, t, share)
     wide, intervals, grown = _with_steps(wide, left) if steps else (wide, intervals_of(wide, left), {})
@@ -77,13 +81,52 @@ def deliver(
 
 def _with_steps(wide: Networks, left: LeftOut) -> tuple[Networks, Intervals, dict[str, Any]]:
     """The wide network with step units grown beside it, if they help, its intervals, and what there is to say of it."""
-    grown = grow(left.rows[:, :-1], left.rows[:, -1], left.times.astype(np.float64), left.some, left.error.numpy())
-    if grown is None:
+    times, x = left.times.astype(np.float64), left.rows[:, : left.inputs]
+    grown = [
+        grow(x, y, times, left.some, error.numpy())
+        for y, error in zip(left.rows[:, left.inputs :].T, left.errors, strict=True)
+    ]
+    if not any(grown):
         return wide, intervals_of(wide, left), {}
-    intervals = intervals_of(wide, left, torch.from_numpy(grown.error))
-    both = beside(wide, grown.trees, grown.share)
-    about = {"steps": {"units": step_units(both), "share": grown.share}}
+    errors = [old if one is None else torch.from_numpy(one.error) for one, old in zip(grown, left.errors, strict=True)]
+    intervals = intervals_of(wide, left, errors)
+    shares = [0.0 if one is None else one.share for one in grown]
+    both = beside(wide, [None if one is None else one.trees for one in grown], shares)
+    about = {"steps": {"units": step_units(both), "share": shares[0] if len(shares) == 1 else shares}}
     return both, intervals_beside(intervals, both), about
+
+
+def _written_for_each(
+    model: NetFormer,
+    reading: Reading,
+    X: Any,
+    z: Float[np.ndarray, "rows inputs"],
+    t: Float[np.ndarray, "rows targets"],
+    n_samples: int,
+    *,
+    seed: int,
+    **asked: Any,
+) -> tuple[Networks, Int[Tensor, " n"], Float[Tensor, " n"], int]:
+    """`written_for` of several targets: the networks are written for one after the other, of more targets than networks
+    for their principal components (`scaling.directions`), and each answers all targets (`merging.for_all`). Also the
+    target of each, -1 for none. What is expected of a network is its mean over the targets that vary."""
+    varying = np.flatnonzero(t.any(0))
+    shown = directions(t[:, varying], n_samples)
+    places = varying if len(varying) <= n_samples else np.full(shown.shape[1], -1)
+    written, own, hoped = [], [], []
+    for number, (column, count) in enumerate(zip(shown.T, split_evenly(n_samples, shown.shape[1]), strict=True)):
+        target = np.ascontiguousarray(column)
+        networks, expected, groups = written_for(
+            model, reading, X, target, z, target, count, seed=seed + number * n_samples, **asked
+        )
+        written.append(networks)
+        own += [int(places[number])] * count
+        hoped.append(expected)
+    x, y, place = torch.from_numpy(np.clip(z, -CUT, CUT)).float(), torch.from_numpy(t.T).float(), torch.tensor(own)
+    networks, error = for_all(concatenate(written), place, x, y)
+    r2, known = 1 - error.float(), torch.nonzero(place >= 0).squeeze(1)
+    r2[known, place[known]] = torch.cat(hoped)[known]
+    return networks, place, r2[:, varying].mean(1), groups
 
 
 def written_for(
@@ -123,12 +166,13 @@ def written_for(
     return concatenate(written), torch.cat(expected), 1 if z.shape[1] <= size else len(groups)
 
 
-def noise_of(population: Population, X: Any, y: Float[np.ndarray, " rows"]) -> float:
-    """Root mean squared residual of `predict` on the rows fitted; of more than `NOISE_ROWS` on every second, third, ..
-    of them."""
+def noise_of(population: Population, X: Any, y: Float[np.ndarray, "rows ..."]) -> Any:
+    """Root mean squared residual of `predict` on the rows fitted, of several targets one for each; of more than
+    `NOISE_ROWS` on every second, third, .. of them."""
     step = -(-len(y) // NOISE_ROWS)
     some = X if step == 1 else _safe_indexing(X, np.arange(0, len(y), step))
-    return float(np.sqrt(np.square(population.predict(some) - y[::step]).mean()))
+    noise = np.sqrt(np.square(population.predict(some) - y[::step]).mean(0))
+    return noise if noise.ndim else float(noise)
 
 
 def relevance(z: Float[np.ndarray, "rows inputs"], t: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " inputs"]:
@@ -198,18 +242,3 @@ def _filled(blocks: Sequence[Int[np.ndarray, " _"]], size: int) -> Int[np.ndarra
         if len(block) <= room or not taken:
             taken.append(block[:room])
     return np.concatenate(taken) if taken else np.zeros(0, np.int64)
-
-
-def _as_task(z: Float[np.ndarray, "rows features"], t: Float[np.ndarray, " rows"]) -> TaskStack:
-    x, y = torch.from_numpy(z).float()[None], torch.from_numpy(t).float()[None]
-    f = z.shape[1]
-    identity = Views(
-        torch.arange(f)[None],
-        torch.ones(1, f),
-        torch.zeros(1, f),
-        torch.ones(1, f),
-        torch.tensor([f]),
-        torch.zeros(1),
-        torch.ones(1),
-    )
-    return TaskStack(x, y, torch.full((1, len(t)), TRAIN), identity)

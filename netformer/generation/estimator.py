@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.base import RegressorMixin, clone
+from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from netformer.errors import InputError
@@ -31,7 +31,8 @@ class NetFormerRegressor(RegressorMixin, Fitted):
     step is taken unless `refine_steps` asks for some.
 
     Columns may hold numbers, dates, categories and text, with gaps and outliers: `tables.reading` and `tables.inputs`
-    say what becomes of them, `columns_` what was decided. The target is one column of numbers. A network reads up to
+    say what becomes of them, `columns_` what was decided. The target is one column of numbers, or several: networks are
+    then written for one after the other, and each answers all of them. A network reads up to
     16 inputs. Of a table with columns that say little on their own, some of the networks read the relevant ones alone;
     of one with more inputs than 16, the others read a part each, and the output layer is the ridge fit alone. Every
     input reaches the output linearly.
@@ -59,11 +60,11 @@ class NetFormerRegressor(RegressorMixin, Fitted):
     networks_ : Population of the networks written, before merging: `networks_.predict(X)` is (n, rows).
     network_ : Population, the same with the wide network that `predict` runs: `network_.predict(X)` is (rows,).
         Where there is nothing to learn (a constant target, no column that varies), it answers the mean.
-    noise_ : float, root mean squared residual on the rows fitted, on 8,192 of them at most, in the units of y.
+    noise_ : float, root mean squared residual on the rows fitted, on 8,192 of them at most, in the units of y; of
+        several targets an array (targets,), as the next two.
     columns_ : DataFrame, a row per column of the table: what it was read as, its inputs, what was left out and why.
     target_center_, target_scale_ : float, mean and deviation of y.
     feature_importances_ : one number per column, sum 1, from the network alone; see `Fitted`.
-    targets_ : of several targets alone, a fitted NetFormerRegressor for each, and none of the above.
     n_features_in_, feature_names_in_ : as in scikit-learn.
     """
 
@@ -91,7 +92,7 @@ class NetFormerRegressor(RegressorMixin, Fitted):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetFormerRegressor:
         """X: a DataFrame of pandas, polars or pyarrow with columns of numbers, dates, categories and text, or an array
-        of numbers (rows, features); gaps are allowed. y: (rows,), at least 2 rows, or (rows, targets), see `targets_`.
+        of numbers (rows, features); gaps are allowed. y: (rows,), at least 2 rows, or (rows, targets), each a number.
         sample_weight: (rows,), at least 0: a row counts as if it stood in the table so many times; weights that are not
         whole are rounded so that the table keeps its number of rows (`repeats`). Raises InputError for infinite values,
         a target with gaps, a table without a usable column, and for parameters and a model that cannot be used.
@@ -99,12 +100,10 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         from netformer.generation.delivery import deliver, noise_of
 
         n_samples, refine_steps, prompt = self._request()
-        if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
-            return self._fit_each(X, y, sample_weight)
-        name = getattr(y, "name", None)  # of a Series
+        names = target_names(y)
         X, y = self._repeated(*self._checked(X, y), sample_weight)
         if not is_frame(X):  # in an order of its own, so that the order of rows changes no digit
-            order = np.lexsort((y, *X.T))
+            order = np.lexsort((*y.reshape(len(y), -1).T, *X.T))
             X, y = X[order], y[order]
         population = deliver(
             X,
@@ -114,7 +113,7 @@ class NetFormerRegressor(RegressorMixin, Fitted):
             refine_steps=refine_steps,
             seed=seed_of(self.random_state),
             prompt=prompt,
-            target="y" if name is None else str(name),
+            target=names,
             min_frequency=at_least_one(self.min_frequency),
             steps=self._steps(),
         )
@@ -129,22 +128,14 @@ class NetFormerRegressor(RegressorMixin, Fitted):
             raise InputError(f"steps must be True or False, got {self.steps!r}")
         return bool(self.steps)
 
-    def _fit_each(self, X: Any, y: Any, sample_weight: Any) -> NetFormerRegressor:
-        """One regressor per target."""
-        columns = [y.iloc[:, i] for i in range(y.shape[1])] if hasattr(y, "iloc") else list(np.asarray(y).T)
-        self.targets_ = [clone(self).fit(X, column, sample_weight) for column in columns]
-        self.n_features_in_ = self.targets_[0].n_features_in_
-        if hasattr(self.targets_[0], "feature_names_in_"):
-            self.feature_names_in_ = self.targets_[0].feature_names_in_
-        return self
-
-    def _checked(self, X: Any, y: Any) -> tuple[Any, Float[np.ndarray, " rows"]]:
+    def _checked(self, X: Any, y: Any) -> tuple[Any, Float[np.ndarray, "rows ..."]]:
         """X as it is read, and y as float64: a DataFrame stays one, all else is an array of numbers, gaps nan."""
         if is_frame(X):
             y = numeric_target(y)
             return self._framed(X, y), y
-        y = numeric_target(y) if np.asarray(y).dtype.kind in "OSU" else y
-        X, y = validate_data(self, X, y, y_numeric=True, ensure_min_samples=2, **NUMBERS)
+        more = several(y)
+        y = numeric_target(y) if more or np.asarray(y).dtype.kind in "OSU" else y
+        X, y = validate_data(self, X, y, y_numeric=True, multi_output=more, ensure_min_samples=2, **NUMBERS)
         return X, np.asarray(y, np.float64)
 
     def __sklearn_tags__(self) -> Any:
@@ -155,14 +146,15 @@ class NetFormerRegressor(RegressorMixin, Fitted):
 
     def _keep(self, population: Population) -> None:
         super()._keep(population)
-        self.noise_ = float(population.about.get("noise", 0.0))
-        (units,) = population.reading.targets
-        self.target_center_, self.target_scale_ = units.center, units.scale
+        reading, one = population.reading, len(population.reading.targets) == 1
+        self.noise_ = plainly(np.asarray(population.about.get("noise", 0.0), np.float64), one)
+        self.target_center_, self.target_scale_ = plainly(reading.centers, one), plainly(reading.scales, one)
 
     def predict(
         self, X: Any, return_std: bool = False, quantiles: Any = None
     ) -> Float[np.ndarray, "*n"] | tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*n"]]:
-        """Predictions in the units of y. X: as in `fit`; a DataFrame is matched by name, whatever its order.
+        """Predictions in the units of y, (rows,) or (rows, targets). X: as in `fit`; a DataFrame is matched by name,
+        whatever its order.
 
         return_std: also a standard deviation of y for each row: the root of `noise_` squared plus the variance across
         the networks written (not where each reads a part of the columns, and differs by that). `predict_interval`
@@ -171,23 +163,19 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         `Population.predict_quantiles`; of several targets (rows, targets, quantiles). Raises InputError for quantiles
         out of order or outside (0, 1), and together with return_std.
         """
-        check_is_fitted(self, ["network_", "targets_"], all_or_any=any)
+        check_is_fitted(self, "network_")
+        X = self._table(X)
         if quantiles is not None:
             if return_std:
                 raise InputError("predict must be asked for return_std or for quantiles, not for both")
-            return self._asked(X, "predict_quantiles", quantiles)
-        if hasattr(self, "targets_"):
-            if not return_std:
-                return np.stack([one.predict(X) for one in self.targets_], 1)
-            each, deviation = zip(*(one.predict(X, return_std=True) for one in self.targets_), strict=True)
-            return np.stack(each, 1), np.stack(deviation, 1)
-        X = self._table(X)
+            return self.network_.predict_quantiles(X, quantiles)
         predicted = self.network_.predict(X)
         if not return_std:
             return predicted
-        spread = np.zeros(len(predicted))
+        spread = np.zeros_like(predicted)
         if self.network_.about.get("groups", 1) == 1:
-            spread = self.networks_.standard_answers(self.networks_.read(X), "each").std(0) * self.target_scale_
+            each = self.networks_.outputs(self.networks_.read(X), "each").std(0)
+            spread = (each if predicted.ndim > 1 else each[:, 0]) * self.target_scale_
         return predicted, np.hypot(spread, self.noise_)
 
     def predict_interval(self, X: Any, coverage: Any = 0.9) -> Float[np.ndarray, " rows *n"]:
@@ -198,27 +186,50 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         real tables: docs/intervals.md. X: as in `predict`. coverage: in (0, 1). Of several targets (rows, targets, 2).
         Raises InputError for another coverage.
         """
-        check_is_fitted(self, ["network_", "targets_"], all_or_any=any)
-        return self._asked(X, "predict_interval", coverage)
-
-    def _asked(self, X: Any, method: str, wanted: Any) -> Float[np.ndarray, " rows *n"]:
-        """What a method of the population answers; of several targets one after the other."""
-        if hasattr(self, "targets_"):
-            return np.stack([one._asked(X, method, wanted) for one in self.targets_], 1)
-        return getattr(self.network_, method)(self._table(X), wanted)
+        check_is_fitted(self, "network_")
+        return self.network_.predict_interval(self._table(X), coverage)
 
 
-def numeric_target(y: Any) -> Float[np.ndarray, " rows"]:
-    """y as (rows,) float64. Raises InputError for text, and for gaps."""
-    y = column_or_1d(np.asarray(y), warn=True)
+def numeric_target(y: Any) -> Float[np.ndarray, "rows ..."]:
+    """y as float64: (rows,), or (rows, targets) of several. Raises InputError for text, and for gaps, naming which."""
+    if several(y):
+        names = target_names(y)
+        return np.stack([_numbers(one, names[k]) for k, one in enumerate(np.asarray(y).T)], 1)
+    return _numbers(column_or_1d(np.asarray(y), warn=True), "y")
+
+
+def several(y: Any) -> bool:
+    """Whether y holds more than one target."""
+    return np.ndim(y) == 2 and np.shape(y)[1] > 1
+
+
+def target_names(y: Any) -> list[str]:
+    """The name of each target: of the columns of a DataFrame or the Series, if it has one; else y, of several y0, y1,
+    .. Raises InputError for names that stand twice."""
+    if not several(y):
+        name = getattr(y, "name", None)
+        return ["y" if name is None else str(name)]
+    named = getattr(y, "column_names", getattr(y, "columns", None))
+    names = [f"y{k}" for k in range(np.shape(y)[1])] if named is None else [str(name) for name in named]
+    if len(set(names)) < len(names):
+        raise InputError(f"every target must have a name of its own, got {', '.join(map(repr, names))}")
+    return names
+
+
+def plainly(values: np.ndarray, one: bool) -> Any:
+    """What is kept of each target; of one alone a float."""
+    return float(values.ravel()[0]) if one else values
+
+
+def _numbers(y: np.ndarray, name: str) -> Float[np.ndarray, " rows"]:
     try:
         numbers = y.astype(np.float64)
     except (TypeError, ValueError):
         example = next(value for value in y if not isinstance(value, int | float))
         raise InputError(
-            f"y must be numbers, found {str(example)!r}; for a target of classes there is NetFormerClassifier"
+            f"{name} must be numbers, found {str(example)!r}; for a target of classes there is NetFormerClassifier"
         ) from None
     if not np.isfinite(numbers).all():
         row = int((~np.isfinite(numbers)).argmax())
-        raise InputError(f"y must be finite, found {numbers[row]} in row {row + 1}; drop the rows without a target")
+        raise InputError(f"{name} must be finite, found {numbers[row]} in row {row + 1}; drop rows without a target")
     return numbers

@@ -74,8 +74,7 @@ class Fitted(BaseEstimator):
     """
 
     network_: Population
-    targets_: list[Any]
-    noise_: float
+    noise_: Any
 
     def _table(self, X: Any) -> Any:
         """Rows to predict, as the population reads them."""
@@ -103,22 +102,18 @@ class Fitted(BaseEstimator):
     @property
     def feature_importances_(self) -> Float[np.ndarray, " columns"]:
         """One number per column of the table that was fitted, see the class."""
-        check_is_fitted(self, ["network_", "targets_"], all_or_any=any)
-        if hasattr(self, "targets_"):
-            return np.mean([one.feature_importances_ for one in self.targets_], 0)
+        check_is_fitted(self, "network_")
         effects = drawn_effects(self.network_)
         return effects / (effects.sum() or 1.0)
 
     def _explainable(self) -> Population:
-        check_is_fitted(self, ["network_", "targets_"], all_or_any=any)
-        if hasattr(self, "targets_"):
-            raise InputError(f"one target is explained at a time, found {len(self.targets_)}; ask one of targets_")
+        check_is_fitted(self, "network_")
         return self.network_
 
     def _repr_html_inner(self) -> str:
         """The diagram of scikit-learn, and what was fitted."""
-        fitted = [one.network_ for one in getattr(self, "targets_", [self]) if hasattr(one, "network_")]
-        return super()._repr_html_inner() + "".join(population._repr_html_() for population in fitted)
+        fitted = self.network_._repr_html_() if hasattr(self, "network_") else ""
+        return super()._repr_html_inner() + fitted
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
         shown = super()._repr_mimebundle_(**kwargs)
@@ -158,10 +153,11 @@ class Fitted(BaseEstimator):
         n_samples, refine_steps = check_request(self.n_samples, self.refine_steps)
         return n_samples, refine_steps, Prompt(self.max_params, self.max_hidden_layers, self.activations)
 
-    def to_bundle(self, columns: Sequence[str] | None = None, target: str | None = None) -> Population:
+    def to_bundle(self, columns: Sequence[str] | None = None, target: str | Sequence[str] | None = None) -> Population:
         """What was fitted, to save or export (`exports.export`). columns: other names for those in use, x0, x1, ... if
-        an array was fitted; target: for the target, y or the name of the Series that was fitted. `about` keeps the
-        parameters; a random_state that is no whole number, a model that is no folder and class weights, as None."""
+        an array was fitted; target: for the target, y or the name of the Series that was fitted; of several a name for
+        each, y0, y1, .. or the columns of the DataFrame. `about` keeps the parameters; a random_state that is no whole
+        number, a model that is no folder and class weights, as None."""
         check_is_fitted(self, "network_")
         parameters = self.get_params()
         for name in ("refine_steps", "n_samples", "random_state", "max_params", "max_hidden_layers", "min_frequency"):
@@ -175,7 +171,7 @@ class Fitted(BaseEstimator):
         if not isinstance(parameters.get("class_weight"), str):
             parameters.pop("class_weight", None)
         about = {"estimator": parameters, "feature_names": hasattr(self, "feature_names_in_")}
-        about |= {"noise": self.noise_} if hasattr(self, "noise_") else {}
+        about |= {"noise": np.asarray(self.noise_).tolist()} if hasattr(self, "noise_") else {}
         return self.network_.named(columns, target, **about)
 
     def save(self, folder: str | Path) -> None:

@@ -202,9 +202,9 @@ def _scales(
     n, every = len(rows), np.concatenate(rows)
     owner = np.repeat(np.arange(n), [len(at) for at in rows])
     logs = answers(wide, z[every], np.zeros(len(every), np.int64), output_layer(spread.scale_of(wide)).unsqueeze(0))
-    size = np.exp(np.clip(logs, *spread.bounds))
-    seen = np.quantile((t[every] - whole.standard_answers(z[every], "wide")) / size, OPTIMISM)
-    known = spread.scores_at(np.array(OPTIMISM))
+    size = np.exp(np.clip(logs, *spread.bounds[0]))
+    seen = np.quantile((t[every] - whole.outputs(z[every], "wide")[:, 0]) / size, OPTIMISM)
+    known = spread.scores_at(np.array(OPTIMISM))[0]
     ratio = error / size * max(1.0, float(np.ptp(known)) / max(float(np.ptp(seen)), 1e-9))
     common = float(np.square(ratio).mean())
     count = np.bincount(owner, minlength=n)

@@ -8,6 +8,7 @@ that decide are of whole numbers and a half.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -53,17 +54,34 @@ def step_networks(trees: Trees, layout: Layout) -> Networks:
     return Networks(specs, torch.from_numpy(weight))
 
 
-def beside(wide: Networks, trees: Trees, share: float) -> Networks:
-    """Networks whose mean is (1 - share) times that of `wide` plus share times the answer of the trees: its networks,
-    and behind them those of the trees."""
-    layout, leaves = wide.layout, trees.leaf.shape[1]
+def beside(wide: Networks, trees: Sequence[Trees | None], shares: Sequence[float]) -> Networks:
+    """Networks whose mean is (1 - share) times that of `wide` plus share times the answer of the trees, in each output:
+    its networks, and behind them those of the trees. trees, shares: of each output, None and 0 where there are none."""
+    layout, leaves = wide.layout, max(one.leaf.shape[1] for one in trees if one is not None)
     layers, width = max(layout.max_hidden_layers, 2), max(layout.max_width, leaves)
     layout = Layout(layout.max_features, layers, width)
-    written, grown = enlarged(wide, layout), step_networks(trees, layout)
-    count = len(written) + len(grown)
-    written.weight[:, -1] *= (1 - share) * count / len(written)
-    grown.weight[:, -1] *= share * count
-    return concatenate([written, grown])
+    written = enlarged(wide, layout)
+    grown = [None if one is None else step_networks(one, layout) for one in trees]
+    count, first = len(written) + sum(map(len, filter(None, grown))), layout.outputs.start
+    parts = [written]
+    for k, (own, share) in enumerate(zip(grown, shares, strict=True)):
+        written.weight[:, first + k] *= (1 - share) * count / len(written)
+        if own is not None:
+            own.weight[:, -1] *= share * count
+            parts.append(_at_output(own, k, len(trees)))
+    return concatenate(parts)
+
+
+def _at_output(networks: Networks, k: int, n_outputs: int) -> Networks:
+    """Networks with one output as those of several, whose others are 0."""
+    first, specs = networks.layout.outputs.start, networks.specs
+
+    def moved(stack: Tensor) -> Tensor:
+        ends = stack.new_zeros(len(stack), n_outputs, stack.shape[2])
+        ends[:, k] = stack[:, first]
+        return torch.cat([stack[:, :first], ends], 1)
+
+    return Networks(replace(specs, mask=moved(specs.mask), n_outputs=n_outputs), moved(networks.weight))
 
 
 def enlarged(networks: Networks, layout: Layout) -> Networks:
@@ -83,9 +101,9 @@ def enlarged(networks: Networks, layout: Layout) -> Networks:
 
 def intervals_beside(intervals: Intervals, networks: Networks) -> Intervals:
     """Intervals of a wide network as those of the `networks` it became by `beside`: the scale is what it was."""
-    written, slots = intervals.output.shape
-    output = networks.weight.new_zeros(len(networks), networks.layout.n_slots, dtype=torch.float64)
-    output[:written, :slots] = intervals.output * len(networks) / written
+    written, targets, slots = intervals.output.shape
+    output = networks.weight.new_zeros(len(networks), targets, networks.layout.n_slots, dtype=torch.float64)
+    output[:written, :, :slots] = intervals.output * len(networks) / written
     return replace(intervals, output=output)
 
 

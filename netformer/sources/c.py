@@ -41,8 +41,8 @@ from netformer.tables.scaling import SQUASH
 PLAIN_C = 10_000  # bytes of a C file up to which its weights stand in it as decimal numbers
 _SCALE_DIGITS = 8  # of what says how far off an answer may be: in the tails scores are several times the scale
 _MAP_DIGITS = 8  # of what standardises a number, but for its center, which may be far from 0
-NETWORK, QUANTILE, PROBABILITIES = (
-    Path(__file__).with_name(f"{name}.c") for name in ("network", "quantile", "probabilities")
+NETWORK, QUANTILE, QUANTILES, PROBABILITIES = (
+    Path(__file__).with_name(f"{name}.c") for name in ("network", "quantile", "quantiles", "probabilities")
 )
 _KINDS = {
     "relu": "a < 0 ? 0 : a",
@@ -54,8 +54,9 @@ _KINDS = {
 
 
 def c_source(formula: Formula) -> str:
-    """One C99 file: `double predict(const double x[N])`, no allocation, no state, only <math.h>; of K classes `int
-    predict(const double x[N], double probabilities[K])`, the number of one of `classes`, their labels.
+    """One C99 file: `double predict(const double x[N])`, no allocation, no state, only <math.h>; of K targets `void
+    predict(const double x[N], double y[K])`, of K classes `int predict(const double x[N], double probabilities[K])`,
+    the number of one of `classes`, their labels.
 
     Arithmetic is in double, since float could not hold a raw column far from 0. Weights are stored as float where that
     changes no output by more than `formula.TOLERANCE`, with no more digits than that takes. A file that would be
@@ -112,8 +113,13 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
     width = max(len(layer.bias) for body in formula.bodies for layer in body)
     start, dot, finish = _outputs(formula, read)
     calls = [dot.format(n, "z") + " /* straight from the inputs */"] * _skips(formula)
-    two = formula.spread is not None
-    calls += [f"    const float *w = far(scale_weights, {n}, z, log_scale);"] * two
+    two, several = bool(formula.spreads), len(formula.reading.targets) > 1
+    every = f"for (int k = 0; k < {len(formula.outputs)}; k++) " if several else ""
+    far = f"    {every}w = far(w, {{}}, {{}}, log_scale{' + k' * several});"
+    if two and several:
+        calls += ["    const float *w = scale_weights;", far.format(n, "z")]
+    elif two:
+        calls.append(f"    const float *w = far(scale_weights, {n}, z, log_scale);")
     for body, head in zip(formula.bodies, formula.outputs[0].heads, strict=True):
         source = "z"
         for number, layer in enumerate(body):
@@ -122,19 +128,25 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
             calls.append(f"    p = layer(p, {kind}, {inputs}, {units}, {source}, {out}); /* {layer.activation} */")
             source = out
         calls.append(dot.format(len(head), source))
-        calls += [f"    w = far(w, {len(head)}, {source}, log_scale);"] * two
+        calls += [far.format(len(head), source)] * two
     kinds = [
         f"        case {kind}: a = {_KINDS[name]}; break;"
         for kind, name in enumerate(formula.activations)
         if name in _KINDS
     ]
-    (tables, read_row), (before, after) = _reading(formula), _spread(formula)
+    (tables, read_row), (before, after) = _reading(formula), _spread(formula, several)
     row = f"const double x[{len(formula.reading.columns)}]"
     classes = formula.reading.classes
     name = f"int predict({row}, double probabilities[{len(classes)}])" if classes else f"double predict({row})"
+    outputs, head_lines = f"static double outputs({row}, double *log_scale)", _HEAD
+    if several:
+        name, head_lines = f"void predict({row}, double y[{len(formula.outputs)}])", _several_head(formula.reading)
+        outputs = f"static void outputs({row}, double *y, double *log_scale)"
+        if not two:
+            before = _units(formula.reading)
     lines = [
         f"/* {comment(formula.reading.target)}, predicted by a NetFormer network of {n_values} weights; C99, -lm.",
-        *(_class_head(classes) if classes else _HEAD),
+        *(_class_head(classes) if classes else head_lines),
         *_head(formula.reading),
         " */",
         "#include <math.h>",
@@ -146,7 +158,7 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
         .replace("WEIGHT(p++)", read.format("p++"))
         .replace("KINDS", "\n".join(kinds)),
         *(_class_lines(classes) if classes else before),
-        f"static double outputs({row}, double *log_scale) {{" if two else f"{name} {{",
+        f"{outputs} {{" if two else f"{name} {{",
         f"    double z[{n}], a[{width}]{f', b[{width}]' if deepest > 1 else ''};",
         *read_row,
         *start,
@@ -160,6 +172,20 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
 
 
 _HEAD = [" * double predict(const double x[]) answers in units of the target for a row, NAN for a gap in it:"]
+
+
+def _several_head(reading: Reading) -> list[str]:
+    """What `predict` answers of several targets, and their names."""
+    return [
+        " * void predict(const double x[], double y[]) answers in units of the targets for a row, NAN for a gap in it:",
+        *(f" * y[{number}]: {comment(one.name)}" for number, one in enumerate(reading.targets)),
+    ]
+
+
+def _units(reading: Reading) -> list[str]:
+    """The scale and the center of each of several targets."""
+    pairs = [number for one in reading.targets for number in (one.scale, one.center)]
+    return ["/* of each target: scale, center */", *array_lines("double", "units", pairs, EXACT_DIGITS)]
 
 
 def _class_head(classes: Sequence[Any]) -> list[str]:
@@ -186,6 +212,13 @@ def _outputs(formula: Formula, read: str) -> tuple[list[str], str, str]:
     """The lines that start with the bias of every output, the one that adds to them, for a number of values and their
     array, and the one that answers. Of two classes the logit of the first is 0."""
     reading, count = formula.reading, len(formula.reading.classes)
+    if len(reading.targets) > 1:
+        every = f"    for (int k = 0; k < {len(reading.targets)}; k++)"
+        return (
+            ["    int p = 0;", f"{every} y[k] = {read.format('p++')};"],
+            f"{every} p = dot(p, {{}}, {{}}, y + k);",
+            f"{every} y[k] = y[k] * units[2 * k] + units[2 * k + 1];",
+        )
     if not count:
         answer = f"y * {double_text(reading.targets[0].scale)} + {double_text(reading.targets[0].center)}"
         return (
@@ -198,10 +231,13 @@ def _outputs(formula: Formula, read: str) -> tuple[list[str], str, str]:
     return start, f"{every} p = dot(p, {{}}, {{}}, y + k);", f"    return probable({count}, y, probabilities);"
 
 
-def _spread(formula: Formula) -> tuple[list[str], list[str]]:
+def _spread(formula: Formula, several: bool) -> tuple[list[str], list[str]]:
     """The lines before and after the function with the two outputs of a wide network; none without intervals."""
-    if (spread := formula.spread) is None:
+    if not formula.spreads:
         return [], []
+    if several:
+        return _several_spreads(formula)
+    (spread,) = formula.spreads
     logits = [math.log(level / (1 - level)) for level in LEVELS]
     scales = [spread.bias, *spread.bounds, formula.reading.targets[0].scale]
     lines = [
@@ -212,6 +248,25 @@ def _spread(formula: Formula) -> tuple[list[str], list[str]]:
         lines += array_lines("double", name, numbers, EXACT_DIGITS)
     before, after = QUANTILE.read_text(encoding="utf-8").split("/* PREDICT */\n")
     return [*lines, before], [after.rstrip()]
+
+
+def _several_spreads(formula: Formula) -> tuple[list[str], list[str]]:
+    """`_spread` of several targets."""
+    spreads, count = formula.spreads, len(formula.spreads)
+    weights = [one.skip for one in spreads]
+    for number in range(len(formula.bodies)):
+        weights += [one.heads[number] for one in spreads]
+    lines = ["/* for intervals: output layers of the logarithms of the scales, scores; bias and bounds of each */"]
+    lines += array_lines("float", "scale_weights", np.concatenate(weights).tolist(), _SCALE_DIGITS)
+    numbers: dict[str, list[float]] = {
+        "logits": [math.log(level / (1 - level)) for level in LEVELS],
+        "scores": [score for one in spreads for score in one.scores],
+        "scales": [number for one in spreads for number in (one.bias, *one.bounds)],
+    }
+    for name, values in numbers.items():
+        lines += array_lines("double", name, values, EXACT_DIGITS)
+    before, after = QUANTILES.read_text(encoding="utf-8").split("/* PREDICT */\n")
+    return [*_units(formula.reading), *lines, before], [after.rstrip().replace("TARGETS", str(count))]
 
 
 def _head(reading: Reading) -> list[str]:

@@ -29,13 +29,23 @@ the most probable one:
     numpy     `predict(rows)` and `predict_proba(rows)`, in the order of `CLASSES`
     html      a bar per class; what each column contributed to the logit of the class in focus
 
-Of a target of numbers every format of the wide network also holds its intervals (`exports.intervals`):
+Of several targets every format answers with each, in their order:
 
-    onnx           outputs low and high (rows, 1), for an input `coverage`, a number, 0.9 where it is not given
+    onnx, torch    y (rows, targets); metadata `targets`
+    sklearn        `predict(rows)` is (rows, targets)
+    json           version 4 of the schema: `targets`, `outputs`
+    c              `void predict(const double x[], double y[])`
+    numpy          `predict(rows)`: a list of floats for each row, in the order of `TARGETS`
+    html           a line per target; the curve and the contributions are of the one in focus
+
+Of targets of numbers every format of the wide network also holds its intervals (`exports.intervals`):
+
+    onnx           outputs low and high (rows, targets), for an input `coverage`, a number, 0.9 where it is not given
     torch          `predict_interval(x, coverage)` and `predict_quantiles(x, quantiles)` of the module
     sklearn        `predict(rows, quantiles=[0.05, 0.95])` of the pipeline
-    json           `interval`, see the schema
-    c              `double predict_quantile(const double x[], double q)`; the program takes `--interval 0.9`
+    json           `interval`, of several targets `intervals`, see the schema
+    c              `double predict_quantile(const double x[], double q)`; of several targets
+                   `void predict_quantile(const double x[], double q, double y[])`; the program takes `--interval 0.9`
     numpy          `predict_interval(rows, coverage)`, `predict_quantiles(rows, quantiles)`
     html           on the page
 """
@@ -111,7 +121,7 @@ def export(
     else:
         contents = {path: _WRITERS[format](population, which)}
     if format == "c":
-        intervals = population.formula(which).spread is not None
+        intervals = bool(population.formula(which).spreads)
         contents[beside] = c_reader(population.reading, path.name, intervals).encode()
     for file, content in contents.items():
         with replacing(file) as partial:
@@ -121,7 +131,7 @@ def export(
 
 def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]:
     """The network as JSON values, in the form of `network.schema.json`: version 2 of a target of numbers, version 3 of
-    classes; weights with 9 significant digits."""
+    classes, version 4 of several targets; weights with 9 significant digits."""
     formula = population.formula(which)
     reading, outputs = formula.reading, formula.outputs
     bodies: list[dict[str, Any]] = [
@@ -135,7 +145,7 @@ def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]
     ]
     described: dict[str, Any] = {
         "format": "netformer-network",
-        "version": 3 if reading.classes else 2,
+        "version": 3 if reading.classes else 2 if len(reading.targets) == 1 else 4,
         "columns": _columns(reading),
         "inputs": [_input(step) for step in formula.steps],
         "squash": SQUASH,
@@ -145,14 +155,20 @@ def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]
     if reading.classes:
         described["target"] |= {"classes": list(reading.classes)}
         described["outputs"] = [_output(one) for one in outputs]
+    elif len(reading.targets) > 1:
+        described["targets"] = [{"name": one.name, "center": one.center, "scale": one.scale} for one in reading.targets]
+        described["outputs"] = [_output(one) for one in outputs]
+        del described["target"]
     else:
         described["target"] |= {"center": reading.targets[0].center, "scale": reading.targets[0].scale}
         for body, head in zip(bodies, outputs[0].heads, strict=True):
             body["head"] = _numbers(head)
         described |= {"skip": _numbers(outputs[0].skip), "bias": float(f"{outputs[0].bias:.9g}")}
     described["about"] = population.about
-    if formula.spread is not None:
-        described["interval"] = _interval(formula.spread)
+    if formula.spreads and len(reading.targets) > 1:
+        described["intervals"] = [_interval(spread) for spread in formula.spreads]
+    elif formula.spreads:
+        described["interval"] = _interval(formula.spreads[0])
     return described
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import astuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from netformer.exports.objects import Classes, Inputs, Quantiles
 from netformer.sources.python import (
     CELLS,
     ROWS,
+    answer_words,
     cell_lines,
     import_lines,
     literal,
@@ -55,6 +57,24 @@ _TORCH_NUMBERS = [
     "        y = h @ self.head + z @ self.skip + self.bias",
     "        return (y * TARGET_SCALE + TARGET_CENTER).unsqueeze(1)",
 ]
+_TORCH_SEVERAL = [
+    "    def _answer(self, z, h):",
+    "        center, scale = _tensor(UNITS).to(z).T",
+    "        return (h @ self.head.T + z @ self.skip.T + self.bias) * scale + center",
+]
+_TORCH_SEVERAL_INTERVALS = [
+    "",
+    "    def predict_quantiles(self, x, quantiles):",
+    '        """(rows, targets, quantiles): for each row these quantiles of each target, numbers between 0 and 1."""',
+    "        z, h = self._units(x)",
+    "        logs = h @ self.scale_head.T + z @ self.scale_skip.T + self.scale_bias",
+    "        off = torch.stack([one(logs[:, k], quantiles) for k, one in enumerate(self.quantiles)], 1)",
+    "        return self._answer(z, h).unsqueeze(2) + off * _tensor(UNITS).to(z)[:, 1:]",
+    "",
+    f"    def predict_interval(self, x, coverage={COVERAGE}):",
+    '        """(rows, targets, 2): low and high; each target lies between them with probability `coverage`."""',
+    "        return self.predict_quantiles(x, [(1 - coverage) / 2, (1 + coverage) / 2])",
+]
 _TORCH_INTERVALS = [
     "",
     "    def predict_quantiles(self, x, quantiles):",
@@ -70,8 +90,9 @@ _TORCH_INTERVALS = [
 
 
 def torch_source(formula: Formula) -> str:
-    """One Python file with the network as `nn.Module` in float64: rows as numbers (rows, columns) to (rows, 1), or to
-    logits (rows, classes), as `cross_entropy` reads them, with `predict_proba(x)` and `predict(x)` beside them.
+    """One Python file with the network as `nn.Module` in float64: rows as numbers (rows, columns) to (rows, 1), of
+    several targets (rows, targets), or to logits (rows, classes), as `cross_entropy` reads them, with
+    `predict_proba(x)` and `predict(x)` beside them.
 
     Its weights are parameters, ready for more training; what reads the columns, and what intervals are made of, are
     buffers. `load()` makes one, `encode(rows)` makes numbers of cells.
@@ -84,11 +105,14 @@ def torch_source(formula: Formula) -> str:
             if layer.activation in _MODULES:
                 bodies.append(f"                    {_MODULES[layer.activation]},")
         bodies.append("                ),")
-    classes = formula.reading.classes
+    classes, spreads, several = formula.reading.classes, formula.spreads, len(formula.reading.targets) > 1
+    shape = "logits (rows, classes)" if classes else f"(rows, {'targets' if several else 1})"
+    numbers = _TORCH_SEVERAL if several else _TORCH_NUMBERS
+    intervals = _TORCH_SEVERAL_INTERVALS if several else _TORCH_INTERVALS
     return "\n".join(
         [
             '"""A network written by NetFormer, for PyTorch: rows as numbers in, '
-            + ('logits of classes out."""' if classes else 'units of the target out."""'),
+            + ('logits of classes out."""' if classes else f'{answer_words(formula.reading)} out."""'),
             "",
             *import_lines(formula.reading),
             "",
@@ -124,12 +148,11 @@ def torch_source(formula: Formula) -> str:
             "",
             inspect.getsource(Inputs),
             "",
-            *([inspect.getsource(Quantiles), ""] if formula.spread else []),
+            *([inspect.getsource(Quantiles), ""] if spreads else []),
             *([inspect.getsource(Classes), ""] if classes else []),
             *(_TORCH_STEP if "step" in formula.activations else []),
             "class Network(nn.Module):",
-            f'    """x (rows, columns) -> {"logits (rows, classes)" if classes else "(rows, 1)"}. '
-            "A row holds a number for each of COLUMNS, nan for a gap: a date in",
+            f'    """x (rows, columns) -> {shape}. A row holds a number for each of COLUMNS, nan for a gap: a date in',
             '    seconds since 1970 UTC, a category as the position of its level in LEVELS, -1 for any other."""',
             "",
             "    def __init__(self):",
@@ -141,7 +164,7 @@ def torch_source(formula: Formula) -> str:
             "            ]",
             "        )",
             *_torch_output(formula),
-            *_torch_scale(formula.spread),
+            *_torch_scale(spreads),
             "    def forward(self, x):",
             "        return self._answer(*self._units(x))",
             "",
@@ -149,8 +172,8 @@ def torch_source(formula: Formula) -> str:
             "        z = self.inputs(x)",
             "        return z, torch.cat([body(z) for body in self.bodies], 1)",
             "",
-            *(_TORCH_CLASSES if classes else _TORCH_NUMBERS),
-            *(_TORCH_INTERVALS if formula.spread else []),
+            *(_TORCH_CLASSES if classes else numbers),
+            *(intervals if spreads else []),
             *cell_lines(formula.reading),
             "",
         ]
@@ -162,7 +185,7 @@ def _torch_output(formula: Formula) -> list[str]:
     heads = np.stack([np.concatenate(one.heads) for one in formula.outputs])
     skips, biases = np.stack([one.skip for one in formula.outputs]), np.array([one.bias for one in formula.outputs])
     head, skip, bias = literal(heads), literal(skips), literal(biases)
-    if not formula.reading.classes:
+    if not formula.reading.classes and len(formula.outputs) == 1:
         head, skip, bias = literal(heads[0]), literal(skips[0]), number_text(biases[0])
     lines = [
         f"        self.{name} = nn.Parameter(_tensor({text}))"
@@ -171,16 +194,28 @@ def _torch_output(formula: Formula) -> list[str]:
     return [*lines, *(["        self.classes = Classes(CLASSES)"] if formula.reading.classes else [])]
 
 
-def _torch_scale(spread: Spread | None) -> list[str]:
-    """The lines of `__init__` that make the output layer of the scale, and the blank one below it."""
-    if spread is None:
+def _torch_scale(spreads: Sequence[Spread]) -> list[str]:
+    """The lines of `__init__` that make the output layer of the scale, of several targets a row for each, and the blank
+    one below it."""
+    if not spreads:
         return [""]
-    head = literal(np.concatenate(spread.heads))
+    heads, skips = np.stack([np.concatenate(one.heads) for one in spreads]), np.stack([one.skip for one in spreads])
+    quantiles = [f"Quantiles({one.bounds!r}, {astuple(ramps_of(one.scores))!r})" for one in spreads]
+    head, skip, bias = literal(heads), literal(skips), literal(np.array([one.bias for one in spreads]))
+    made = [
+        "        self.quantiles = nn.ModuleList(",
+        "            [",
+        *(f"                {one}," for one in quantiles),
+    ]
+    made += ["            ]", "        )"]
+    if len(spreads) == 1:
+        head, skip, bias = literal(heads[0]), literal(skips[0]), number_text(spreads[0].bias)
+        made = [f"        self.quantiles = {quantiles[0]}"]
     return [
         "        # Of intervals: the output layer whose answer is the logarithm of a row's scale",
         f'        self.register_buffer("scale_head", _tensor({head}))',
-        f'        self.register_buffer("scale_skip", _tensor({literal(spread.skip)}))',
-        f'        self.register_buffer("scale_bias", _tensor({number_text(spread.bias)}))',
-        f"        self.quantiles = Quantiles({spread.bounds!r}, {astuple(ramps_of(spread.scores))!r})",
+        f'        self.register_buffer("scale_skip", _tensor({skip}))',
+        f'        self.register_buffer("scale_bias", _tensor({bias}))',
+        *made,
         "",
     ]

@@ -61,7 +61,8 @@ const network = data => {
   const { columns, inputs: steps, target } = data;
   const dot = (weights, values) => { let sum = 0; for (let i = 0; i < weights.length; i++) sum += weights[i] * values[i]; return sum; };
   const outputOf = part => ({ bias: part.bias, skip: decoded(part.skip), heads: part.heads.map(decoded) });
-  const outputs = data.outputs.map(outputOf), spread = data.interval && outputOf(data.interval);
+  const outputs = data.outputs.map(outputOf), targets = data.targets ?? [target];
+  const intervals = data.intervals ?? (data.interval ? [data.interval] : []), spreads = intervals.map(outputOf);
   const two = data.classes?.length === 2; // one output, the logit of the second: that of the first is it with the other sign
   if (two) outputs.unshift({ bias: -outputs[0].bias, skip: outputs[0].skip.map(v => -v), heads: outputs[0].heads.map(head => head.map(v => -v)) });
   const bodies = data.bodies.map(body => ({ reads: body.reads, layers: body.layers.map(([name, weight, bias]) => (
@@ -107,11 +108,12 @@ const network = data => {
   };
   const sum = (out, z, hidden) => hidden.reduce((y, h, b) => y + dot(out.heads[b], h), out.bias + dot(out.skip, z));
 
-  /* What is said of a row: its prediction, and the scale that intervals are multiples of; or by class its logit and its
-     probability. */
+  /* What is said of a row: its prediction, and the scale that intervals are multiples of, of several targets those of
+     each; or by class its logit and its probability. */
   const said = z => {
     const hidden = bodies.map(body => last(body, first(body, z)));
-    return [hidden, outputs.map(output => sum(output, z, hidden) * target.scale + target.center)];
+    const unit = k => targets[data.classes ? 0 : k];
+    return [hidden, outputs.map((output, k) => sum(output, z, hidden) * unit(k).scale + unit(k).center)];
   };
   const answer = row => {
     const z = inputs(row), [hidden, answers] = said(z);
@@ -120,13 +122,13 @@ const network = data => {
       const whole = two ? 1 : parts.reduce((s, v) => s + v, 0);
       return { logits: answers, probabilities: parts.map(v => v / whole) };
     }
-    const found = { prediction: answers[0] };
-    if (spread) found.scale = Math.exp(cut(sum(spread, z, hidden), ...data.interval.bounds)) * target.scale;
-    return found;
+    const found = answers.map((prediction, k) => ({ prediction, number: k }));
+    spreads.forEach((spread, k) => { found[k].scale = Math.exp(cut(sum(spread, z, hidden), ...intervals[k].bounds)) * targets[k].scale; });
+    return data.targets ? { targets: found } : found[0];
   };
   /* The score of a quantile: linear in log(q / (1 - q)) between levels, in proportion to it beyond. */
-  const score = q => {
-    const { levels, scores } = data.interval, logit = p => Math.log(p / (1 - p)), at = logit(q), end = levels.length - 1;
+  const score = (q, { levels, scores }) => {
+    const logit = p => Math.log(p / (1 - p)), at = logit(q), end = levels.length - 1;
     if (q <= levels[0] || q >= levels[end]) {
       const edge = q < 0.5 ? 0 : end;
       return scores[edge] * (scores[edge] * at > 0 ? at / logit(levels[edge]) : 1);
@@ -134,16 +136,16 @@ const network = data => {
     const i = levels.findIndex(level => level > q), low = logit(levels[i - 1]);
     return scores[i - 1] + (scores[i] - scores[i - 1]) * (at - low) / (logit(levels[i]) - low);
   };
-  const interval = ({ prediction, scale }, coverage) => [(1 - coverage) / 2, (1 + coverage) / 2].map(q => prediction + scale * score(q));
+  const interval = ({ prediction, scale, number }, coverage) => [(1 - coverage) / 2, (1 + coverage) / 2].map(q => prediction + scale * score(q, intervals[number]));
 
   /* Shapley values of the fields against a typical row (netformer.exports.explain), by body: of k fields that differ
      from it, all 2^k sets up to data.exact of them, else sets along random orders and the same orders reversed.
-     number: of the class whose logit they add up to. */
+     number: of the class whose logit they add up to, or of the target. */
   const typical = columns.map(column => column.typical), z0 = inputs(typical), bases = said(z0)[1];
   const owns = columns.map((_, index) => steps.filter(step => step.column === index).map(step => step.input));
   const starts = bodies.map(body => first(body, z0));
   const contributions = (row, number = 0) => {
-    const z = inputs(row), output = outputs[number], values = owns.map(own => own.reduce((v, i) => v + output.skip[i] * (z[i] - z0[i]), 0));
+    const z = inputs(row), output = outputs[number], unit = targets[data.classes ? 0 : number].scale, values = owns.map(own => own.reduce((v, i) => v + output.skip[i] * (z[i] - z0[i]), 0));
     const variances = values.map(() => 0);
     bodies.forEach((body, b) => {
       const { weight, bias } = body.layers[0], n = body.reads.length;
@@ -196,7 +198,7 @@ const network = data => {
         variances[moved[i].index] += list.reduce((s, v) => s + (v - mean) ** 2, 0) / (pairs - 1) / pairs;
       });
     });
-    return { base: bases[number], values: values.map(v => v * target.scale), errors: variances.map(v => Math.sqrt(v) * target.scale) };
+    return { base: bases[number], values: values.map(v => v * unit), errors: variances.map(v => Math.sqrt(v) * unit) };
   };
   return { answer, interval, contributions, gap };
 };

@@ -1,6 +1,6 @@
 /* The page: fields made of the data, and what the network says of them. Text of the table enters as text alone. */
 const data = JSON.parse(document.getElementById("data").textContent);
-const net = network(data), { columns, target, classes } = data;
+const net = network(data), { columns, classes, targets } = data;
 const at = id => document.getElementById(id);
 const make = (tag, props = {}, ...children) => { const node = Object.assign(document.createElement(tag), props); node.append(...children); return node; };
 const draw = (tag, marks, text) => {
@@ -20,7 +20,9 @@ const shown = (x, size) => {
   const digits = Math.max(0, places);
   return x.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits, useGrouping: "min2" }).replace("-", "−");
 };
-const amount = x => shown(x, target.scale);
+const target = () => (targets ? targets[inFocus] : data.target);
+const covered = data.interval ?? data.intervals;
+const amount = x => shown(x, target().scale);
 const signed = x => (x > 0 ? "+" : "") + amount(x);
 const percent = p => (p < 5e-4 ? "<\u202f0.1\u00a0%" : p > 0.9995 ? ">\u202f99.9\u00a0%" : `${(100 * p).toFixed(p < 0.01 || p > 0.99 ? 1 : 0)}\u00a0%`);
 const worth = y => (classes ? percent(y) : amount(y)); // of what the curve shows
@@ -42,8 +44,9 @@ const cell = (x, i) => {
 };
 
 let row, focus = 0, wrong = new Set();
-let chosen = classes?.length === 2 ? 1 : -1, inFocus = chosen; // the class in focus: that of the list, -1 for the most probable; its number
-const subject = () => (classes ? `Probability of ${label(inFocus)}` : target.name);
+let chosen = classes?.length === 2 ? 1 : targets ? 0 : -1, inFocus = chosen; // the class or target in focus: that of the list, -1 for the most probable; its number
+const subject = () => (classes ? `Probability of ${label(inFocus)}` : target().name);
+const answerTo = cells => { const found = net.answer(cells); return targets ? found.targets[inFocus] : found; };
 
 const fields = columns.map((column, i) => {
   const id = `f${i}`, hint = make("p", { id: `${id}h`, className: "hint" }), said = make("span", { id: `${id}s`, className: "said" });
@@ -137,17 +140,27 @@ const classified = probabilities => {
 };
 
 const coverage = () => Number(at("coverage").value);
+const targeted = found => {
+  at("bars").tBodies[0].replaceChildren(...found.map((one, k) => {
+    const worth = x => shown(x, targets[k].scale), ends = covered && net.interval(one, coverage()).map(worth);
+    return line(targets[k].name, ends ? `${ends[0]} to ${ends[1]}` : "", "", one.prediction, worth(one.prediction), k === inFocus ? "on" : "");
+  }));
+  at("target").textContent = at("target").title = at("of").textContent = at("of").title = subject();
+  at("parts-title").textContent = `What each column contributed to ${subject()}`;
+};
 const answered = () => {
   at("unread").textContent = wrong.size ? `cannot read ${[...wrong].map(i => columns[i].name).join(", ")}` : "";
-  at("covers").hidden = !data.interval || wrong.size > 0;
+  at("covers").hidden = !covered || wrong.size > 0;
   at("shares").className = wrong.size ? "stale" : "";
   if (wrong.size) {
     at("prediction").textContent = "–";
     at("between").textContent = "";
     return;
   }
-  const found = net.answer(row);
-  if (classes) return classified(found.probabilities);
+  if (classes) return classified(net.answer(row).probabilities);
+  inFocus = chosen;
+  if (targets) targeted(net.answer(row).targets);
+  const found = answerTo(row);
   at("prediction").replaceChildren(make("data", { value: found.prediction, textContent: amount(found.prediction) }));
   at("between").replaceChildren();
   if (found.scale === undefined) return;
@@ -187,7 +200,7 @@ const nice = (low, high, count) => {
 const along = x => {
   const cells = [...row];
   cells[focus] = x;
-  const found = net.answer(cells);
+  const found = answerTo(cells);
   const y = classes ? found.probabilities[inFocus] : found.prediction;
   return { x, y, ends: found.scale === undefined ? [y, y] : net.interval(found, coverage()) };
 };
@@ -216,7 +229,7 @@ const curve = () => {
   fields.forEach(({ box }, i) => box.classList.toggle("on", i === focus));
   at("along").value = focus;
   at("slide").hidden = column.kind === "category" || column.low === column.high;
-  at("curve-note").textContent = `All other columns as they stand in the fields${data.interval ? `; shaded: where ${100 * coverage()} % of such rows lie` : ""}.`;
+  at("curve-note").textContent = `All other columns as they stand in the fields${covered ? `; shaded: where ${100 * coverage()} % of such rows lie` : ""}.`;
   if (column.kind === "category") {
     if (column.levels.length > MANY) at("curve-note").prepend(`The ${MANY} most frequent of ${column.levels.length} levels. `);
     return levels(column);
@@ -319,11 +332,14 @@ at("fields").addEventListener("submit", event => event.preventDefault());
 at("fields").addEventListener("reset", event => { event.preventDefault(); reset(); });
 addEventListener("resize", update);
 
-document.title = `${target.name}, predicted by a small network`;
+document.title = `${(targets ?? [data.target]).map(one => one.name).join(", ")}, predicted by a small network`;
 at("title").textContent = document.title;
-at("target").textContent = target.name;
-at("of").textContent = at("of").title = at("target").title = target.name;
-at("shares").hidden = !classes;
+at("target").textContent = at("of").textContent = at("of").title = at("target").title = (classes ? data.target : target()).name;
+at("shares").hidden = !classes && !targets;
+if (targets) {
+  at("shares-title").textContent = "Prediction of each target";
+  targets.forEach((one, k) => at("class").append(make("option", { value: k, textContent: one.name })));
+}
 if (classes) {
   if (classes.length > 2) at("class").append(make("option", { value: -1, textContent: "the most probable class" }));
   classes.forEach((_, k) => at("class").append(make("option", { value: k, textContent: label(k) })));
@@ -335,6 +351,6 @@ for (const text of [
   "A contribution says how this answer differs from that for a typical row because of a column, not what would happen if someone changed it.",
   ...(classes ? [
     classes.length === 2 ? "The logit of a class is 0 where it has 50 %; 1 more multiplies its odds by 2.7." : "The larger the logit of a class beside those of the others, the more probable it is: 1 more multiplies its odds against each of them by 2.7.",
-  ] : [data.interval ? "Intervals come from the errors of rows left out when the network was made. They hold over rows like those of the table." : "This network has no intervals."]),
+  ] : [covered ? "Intervals come from the errors of rows left out when the network was made. They hold over rows like those of the table." : "This network has no intervals."]),
 ]) at("notes").append(make("li", { textContent: text }));
 reset();

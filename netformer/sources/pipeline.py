@@ -78,6 +78,11 @@ def _array(values: np.ndarray, digits: int = 9) -> str:
     return f"np.array({literal(values, digits)})"
 
 
+def _parts(values: tuple[Any, ...], digits: int = 9) -> str:
+    """A tuple of arrays, and of numbers as they are."""
+    return f"({', '.join(_array(one, digits) if isinstance(one, np.ndarray) else repr(one) for one in values)})"
+
+
 def _mlp_imports(reading: Reading) -> list[str]:
     if not reading.classes:
         return ["from sklearn.neural_network import MLPRegressor", *_PIPELINE]
@@ -137,13 +142,12 @@ def _network_load(predictor: NetworkRegressor | NetworkClassifier) -> list[str]:
         lines += [f"            ({name!r}, {_array(weight)}, {_array(bias)})," for name, weight, bias in layers]
         lines.append("        ],")
     lines.append("    ]")
-    weights, bias = predictor.output
+    lines.append(f"    output = {_parts(predictor.output)}")
     if isinstance(predictor, NetworkClassifier):
-        lines.append(f"    output = ({_array(weights)}, {_array(bias)})")
         return [*lines, "    network = NetworkClassifier(bodies, output, CLASSES)"]
-    lines.append(f"    output = ({_array(weights)}, {bias!r})")
-    call = f"bodies, output, {predictor.units!r}"
+    exact = EXACT_DIGITS
+    call = f"bodies, output, {_parts(predictor.units, exact)}"
     if predictor.spread is not None:
-        lines.append(f"    spread = ({_array(predictor.spread[0])}, {predictor.spread[1]!r})")
-        call += f", spread, {predictor.bounds!r}, {predictor.ramps!r}"
+        lines.append(f"    spread = {_parts(predictor.spread)}")
+        call += f", spread, {_parts(predictor.bounds, exact)}, {_parts(predictor.ramps, exact)}"
     return [*lines, f"    network = NetworkRegressor({call})"]

@@ -8,14 +8,14 @@ from pathlib import Path
 from netformer.sources.literals import c_string, comment
 from netformer.tables.reading import Reading
 
-READER, NUMBERS, CLASSES = (
-    Path(__file__).with_name(f"{name}.c") for name in ("reader", "reader_numbers", "reader_classes")
+READER, NUMBERS, TARGETS, CLASSES = (
+    Path(__file__).with_name(f"{name}.c") for name in ("reader", "reader_numbers", "reader_targets", "reader_classes")
 )
 
 
 def c_reader(reading: Reading, network: str, intervals: bool = False) -> str:
-    """One C99 file with a `main` that reads a CSV file with a header row and prints a prediction a row; after
-    `--interval 0.9` also columns _low and _high. Of classes it prints the label of the most probable one, and the
+    """One C99 file with a `main` that reads a CSV file with a header row and prints a prediction a row, of each target;
+    after `--interval 0.9` also columns _low and _high. Of classes it prints the label of the most probable one, and the
     probability of each. network: name of the file of `c_source` that it is compiled with. intervals: whether that has
     some; without them the option is refused.
 
@@ -31,7 +31,8 @@ def c_reader(reading: Reading, network: str, intervals: bool = False) -> str:
         f" *     ./predict {'[--interval 0.9] ' * intervals}table.csv > predictions.csv",
         " */",
     ]
-    tables = _labels(reading) if reading.classes else _ends(reading, intervals)
+    several = len(reading.targets) > 1
+    tables = _labels(reading) if reading.classes else (_targets if several else _ends)(reading, intervals)
     rows = []
     for i, column in enumerate(reading.table):
         levels = column.levels if column.kind == "category" else column.words
@@ -46,7 +47,7 @@ def c_reader(reading: Reading, network: str, intervals: bool = False) -> str:
         rows.append(f"    {{{shown}, {len(levels)}, {f'levels{i}' if levels else 'NULL'}}},")
     tables += ["static const struct column columns[N] = {", *rows, "};"]
     body = READER.read_text(encoding="utf-8").replace("/* COLUMNS */", "\n".join(tables))
-    for mark, text in _sections(CLASSES if reading.classes else NUMBERS):
+    for mark, text in _sections(CLASSES if reading.classes else TARGETS if several else NUMBERS):
         body = body.replace(mark, text)
     return "\n".join(lines) + "\n" + body
 
@@ -65,6 +66,26 @@ def _ends(reading: Reading, intervals: bool) -> list[str]:
         f"#define N {len(reading.table)}",
         f"#define TARGET {c_string(_csv(reading.target))}",
         f"#define ENDS {' '.join(ends)}",
+    ]
+
+
+def _targets(reading: Reading, intervals: bool) -> list[str]:
+    """What the program knows of several targets of numbers."""
+    names = [one.name for one in reading.targets]
+    ends = ["".join(f",{_csv(f'{name}_{end}')}" for end in ("low", "high")) for name in names]
+    return [
+        f"#define INTERVALS {int(intervals)}",
+        f"#define N {len(reading.table)}",
+        f"#define TARGETS {len(reading.targets)}",
+        *(
+            line
+            for name, texts in (("targets", map(_csv, names)), ("ends", ends))
+            for line in (
+                f"static const char *const {name}[TARGETS] = {{",
+                *(f"    {c_string(text)}," for text in texts),
+                "};",
+            )
+        ),
     ]
 
 

@@ -41,14 +41,18 @@ def python_source(formula: Formula) -> str:
     """One Python file of the standard library alone: `predict(rows)`, a list of floats, or of labels, which also has
     `predict_proba(rows)`. rows: a DataFrame, or rows as lists, an array, or dicts, with cells as in the table that was
     fitted (`plain`)."""
-    reading, outputs = formula.reading, formula.outputs
+    reading, outputs, several = (
+        formula.reading,
+        formula.outputs,
+        bool(formula.reading.classes) or len(formula.outputs) > 1,
+    )
     bodies = []
     for number, body in enumerate(formula.bodies):
         layers = [f"({layer.activation!r}, {literal(np.column_stack([layer.bias, layer.weight]))})" for layer in body]
         heads = [one.heads[number] for one in outputs]
-        bodies.append(f"    ([{', '.join(layers)}], {literal(np.stack(heads) if reading.classes else heads[0])}),")
+        bodies.append(f"    ([{', '.join(layers)}], {literal(np.stack(heads) if several else heads[0])}),")
     kinds = [f"    {name!r}: {_KINDS[name]}," for name in formula.activations]
-    last, answer = " of each output" if reading.classes else "", answer_words(reading)
+    last, answer = " of each output" if several else "", answer_words(reading)
     return "\n".join(
         [
             f'"""A network written by NetFormer: cells of a table to {answer}. It needs Python alone."""',
@@ -58,7 +62,7 @@ def python_source(formula: Formula) -> str:
             *name_lines(reading),
             *([] if reading.classes else unit_lines(reading)),
             *step_lines(reading),
-            *(_class_weights(outputs) if reading.classes else _weights(outputs[0])),
+            *(_several_weights(outputs) if several else _weights(outputs[0])),
             f"BODIES = [  # ([(activation, [[bias, weight, ...] of each unit]) of each layer], output weights{last})",
             *bodies,
             "]",
@@ -67,7 +71,7 @@ def python_source(formula: Formula) -> str:
             "}",
             "",
             "",
-            *(_class_functions() if reading.classes else _functions(formula.spread)),
+            *_functions_of(formula),
             *function_lines(plain.hidden),
             *function_lines(plain.output),
             *(function_lines(plain.probabilities) if reading.classes else []),
@@ -80,16 +84,25 @@ def python_source(formula: Formula) -> str:
 
 def answer_words(reading: Reading) -> str:
     """What a network answers with, for people."""
-    return "one of CLASSES" if reading.classes else "units of the target"
+    return "one of CLASSES" if reading.classes else f"units of the target{'s' * (len(reading.targets) > 1)}"
 
 
 def _weights(output: Output) -> list[str]:
     return [f"SKIP, BIAS = {literal(output.skip)}, {number_text(output.bias)}"]
 
 
-def _class_weights(outputs: Sequence[Output]) -> list[str]:
+def _several_weights(outputs: Sequence[Output]) -> list[str]:
     pairs = (f"    ({number_text(one.bias)}, {literal(one.skip)})," for one in outputs)
     return ["OUTPUTS = [  # (bias, skip) of each", *pairs, "]"]
+
+
+def _functions_of(formula: Formula) -> list[str]:
+    """What answers."""
+    if formula.reading.classes:
+        return _class_functions()
+    if len(formula.outputs) > 1:
+        return _several_functions(formula.spreads)
+    return _functions(formula.spreads[0] if formula.spreads else None)
 
 
 def _functions(spread: Spread | None) -> list[str]:
@@ -108,6 +121,77 @@ def _functions(spread: Spread | None) -> list[str]:
     ]
 
 
+_OUTPUTS = [
+    "    units = hidden(z, BODIES, ACTIVATIONS)",
+    "    return [",
+    "        output(z, units, bias, skip, [heads[k] for _, heads in BODIES])",
+    "        for k, (bias, skip) in enumerate(OUTPUTS)",
+    "    ]",
+]
+
+
+def _several_functions(spreads: Sequence[Spread]) -> list[str]:
+    """What answers in units of several targets."""
+    return [
+        "def predict(rows):",
+        f'    """For each row a list with a float for each of TARGETS. rows: {ROWS};',
+        f'    {CELLS}."""',
+        "    return [_predict(z) for z in inputs(rows)]",
+        *_several_intervals(spreads),
+        "",
+        "",
+        "def _predict(z):",
+        "    return [y * scale + center for y, (center, scale) in zip(_outputs(z), UNITS)]",
+        "",
+        "",
+        "def _outputs(z):",
+        *_OUTPUTS,
+    ]
+
+
+def _several_intervals(spreads: Sequence[Spread]) -> list[str]:
+    """The functions that answer with quantiles of several targets, and what they read."""
+    if not spreads:
+        return []
+    parts = (
+        f"    ({number_text(one.bias)}, {literal(one.skip)}, [{', '.join(map(literal, one.heads))}], "
+        f"{one.bounds!r}, {literal(np.array(one.scores))}),"
+        for one in spreads
+    )
+    return [
+        "",
+        "",
+        "# Of intervals, for each target: the output layer (bias, skip, heads) that says log of the scale",
+        "# of a row, its bounds, scores at levels",
+        "SCALES = [",
+        *parts,
+        "]",
+        f"LEVELS_OF_SCORES = {LEVELS!r}",
+        "",
+        "",
+        f"def predict_interval(rows, coverage={COVERAGE}):",
+        '    """For each row [low, high] of each target: it lies between them with probability `coverage`."""',
+        "    return predict_quantiles(rows, [(1 - coverage) / 2, (1 + coverage) / 2])",
+        "",
+        "",
+        "def predict_quantiles(rows, quantiles):",
+        '    """For each row and target a list of these quantiles of the target, each between 0 and 1."""',
+        "    scores = [[score_of(q, LEVELS_OF_SCORES, one[-1]) for q in quantiles] for one in SCALES]",
+        "    return [",
+        "        [[y + scale * score for score in own] for y, scale, own in zip(_predict(z), _scales(z), scores)]",
+        "        for z in inputs(rows)",
+        "    ]",
+        "",
+        "",
+        "def _scales(z):",
+        "    units, found = hidden(z, BODIES, ACTIVATIONS), []",
+        "    for (bias, skip, heads, (low, high), _), (_, scale) in zip(SCALES, UNITS):",
+        "        found.append(math.exp(min(max(output(z, units, bias, skip, heads), low), high)) * scale)",
+        "    return found",
+        *function_lines(plain.score_of),
+    ]
+
+
 def _class_functions() -> list[str]:
     """What answers with labels and probabilities."""
     return [
@@ -123,11 +207,7 @@ def _class_functions() -> list[str]:
         "",
         "",
         "def _logits(z):",
-        "    units = hidden(z, BODIES, ACTIVATIONS)",
-        "    return [",
-        "        output(z, units, bias, skip, [heads[k] for _, heads in BODIES])",
-        "        for k, (bias, skip) in enumerate(OUTPUTS)",
-        "    ]",
+        *_OUTPUTS,
     ]
 
 
@@ -175,6 +255,8 @@ def name_lines(reading: Reading) -> list[str]:
     levels = {i: list(column.levels) for i, column in enumerate(reading.table) if column.kind == "category"}
     forms = {i: _form(column.form) for i, column in enumerate(reading.table) if column.kind == "date"}
     lines = [f"COLUMNS = {list(reading.columns)!a}", f"TARGET = {reading.target!a}"]
+    if len(reading.targets) > 1:
+        lines[1] = f"TARGETS = {[one.name for one in reading.targets]!a}"
     if reading.classes:
         lines.append(f"CLASSES = {list(reading.classes)!a}")
     if levels:
@@ -197,7 +279,10 @@ def _form(form: str) -> str:
 
 
 def unit_lines(reading: Reading) -> list[str]:
-    """Center and scale of the target."""
+    """Center and scale of the target, or of each."""
+    if len(reading.targets) > 1:
+        pairs = (f"    ({one.center!r}, {one.scale!r})," for one in reading.targets)
+        return ["UNITS = [  # (center, scale) of each of TARGETS", *pairs, "]"]
     (one,) = reading.targets
     return [f"TARGET_CENTER, TARGET_SCALE = {one.center!r}, {one.scale!r}"]
 

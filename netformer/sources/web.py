@@ -96,7 +96,7 @@ def page_data(formula: Formula, shown: Sequence[int]) -> dict[str, Any]:
             [layer.activation, _coded(weight), _coded(layer.bias)] for layer, weight in zip(body, weights, strict=True)
         ]
         bodies.append({"reads": reads.tolist(), "layers": layers})
-    (one,) = reading.targets
+    one, *others = reading.targets
     data = {
         "columns": [_field(reading, index, typical) for index in shown],
         "inputs": steps,
@@ -110,9 +110,15 @@ def page_data(formula: Formula, shown: Sequence[int]) -> dict[str, Any]:
         "least_pairs": LEAST_PAIRS,
         "words": sorted(GAPS),
     }
-    if (spread := formula.spread) is not None:
-        levels = {"bounds": spread.bounds, "levels": LEVELS, "scores": spread.scores}
-        data["interval"] = _output(spread) | levels
+    intervals = [
+        _output(spread) | {"bounds": spread.bounds, "levels": LEVELS, "scores": spread.scores}
+        for spread in formula.spreads
+    ]
+    if others:
+        data["targets"] = [{"name": one.name, "center": one.center, "scale": one.scale} for one in reading.targets]
+        data |= {"intervals": intervals} if intervals else {}
+    elif intervals:
+        data["interval"] = intervals[0]
     if reading.classes:
         data["classes"] = [str(label) for label in reading.classes]
     return data
