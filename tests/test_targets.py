@@ -69,12 +69,12 @@ def test_targets_with_gaps_and_text_are_one_line_that_names_which():
     X, Y = table()
     gap = Y.copy()
     gap[4, 1] = np.nan
-    with pytest.raises(InputError, match="^y1 must be finite, found nan in row 5; drop rows without a target$"):
+    with pytest.raises(InputError, match=r"^y1 must be finite, found nan in row 5; drop rows without a target$"):
         fit(X, gap)
     frame = pd.DataFrame(gap, columns=["a", "b", "c"])
-    with pytest.raises(InputError, match="^b must be finite, found nan in row 5"):
+    with pytest.raises(InputError, match=r"^b must be finite, found nan in row 5"):
         fit(pd.DataFrame(X), frame)
-    with pytest.raises(InputError, match="^c must be numbers, found 'much'; for a target of classes there is"):
+    with pytest.raises(InputError, match=r"^c must be numbers, found 'much'; for a target of classes there is"):
         fit(X, frame.assign(b=1.0, c=["much", *"1" * (len(X) - 1)]))
     with pytest.raises(InputError, match="every target must have a name of its own"):
         fit(X, frame.fillna(0.0).set_axis(["a", "b", "a"], axis=1))

@@ -200,7 +200,8 @@ def numeric_target(y: Any) -> Float[np.ndarray, "rows ..."]:
 
 def several(y: Any) -> bool:
     """Whether y holds more than one target."""
-    return np.ndim(y) == 2 and np.shape(y)[1] > 1
+    shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    return len(shape) == 2 and shape[1] > 1
 
 
 def target_names(y: Any) -> list[str]:
@@ -210,7 +211,7 @@ def target_names(y: Any) -> list[str]:
         name = getattr(y, "name", None)
         return ["y" if name is None else str(name)]
     named = getattr(y, "column_names", getattr(y, "columns", None))
-    names = [f"y{k}" for k in range(np.shape(y)[1])] if named is None else [str(name) for name in named]
+    names = [f"y{k}" for k in range(np.asarray(y).shape[1])] if named is None else [str(name) for name in named]
     if len(set(names)) < len(names):
         raise InputError(f"every target must have a name of its own, got {', '.join(map(repr, names))}")
     return names
