@@ -314,8 +314,7 @@ class Population:
     ) -> Population:
         """The same under other names (None: as they are), with more in `about`."""
         names = [one.name for one in self.reading.targets] if target is None else target
-        names = [names] if isinstance(names, str) else names
-        reading = self.reading.named(columns or self.columns, names)
+        reading = self.reading.named(columns or self.columns, [names] if isinstance(names, str) else names)
         return replace(self, reading=reading, about=self.about | about)
 
     def save(self, folder: str | Path) -> None:
