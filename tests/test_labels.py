@@ -116,7 +116,7 @@ def test_a_file_is_taken_in_with_classes_and_says_so(tmp_path):
     table.to_csv(path, index=False)
     intake = take_in(path, "y")
     assert intake.classes == ("maybe", "no", "yes")
-    assert intake.target("y").tolist() == table["y"].dropna().tolist()
+    assert intake.target().tolist() == table["y"].dropna().tolist()
     assert intake.X.index.tolist() == [row for row in range(30) if row != 4]
     assert intake.notes == [
         f"{path}: dropped 1 row without a target 'y'",

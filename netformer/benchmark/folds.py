@@ -152,7 +152,8 @@ def on_test(rows: int, test_rows: int, of: str) -> Plan:
 
 
 def copies(X: pd.DataFrame, y: np.ndarray) -> Int[np.ndarray, " rows"]:
-    """A number per row; rows that are copies of each other share one. y: (rows,) numbers, of values or of classes.
+    """A number per row; rows that are copies of each other share one. y: (rows,) numbers, of values or of classes, or
+    (rows, targets).
 
     Rows are copies if they are the same in every column and in the target, unless others that are the same in every
     column differ in the target: those are measured more than once, not copied.
@@ -161,6 +162,8 @@ def copies(X: pd.DataFrame, y: np.ndarray) -> Int[np.ndarray, " rows"]:
         hashed = pd.util.hash_pandas_object(X.set_axis(range(X.shape[1]), axis=1), index=False)
     except TypeError:  # lists cannot be compared
         return np.arange(len(X))
+    if y.ndim > 1:
+        y = np.unique(y, axis=0, return_inverse=True)[1].ravel()
     groups = pd.DataFrame({"row": hashed.to_numpy(), "y": y}).groupby("row", sort=False)
     same = groups["y"].transform("nunique").to_numpy() == 1
     return np.where(same, groups.ngroup().to_numpy(), len(X) + np.arange(len(X)))

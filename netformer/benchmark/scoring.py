@@ -49,10 +49,10 @@ class _Numbers:
     learners: Beside = BESIDE
     simplest = staticmethod(constant)
 
-    def constant(self, y: Float[np.ndarray, " fitted"]) -> Any:
-        return y.mean()
+    def constant(self, y: Float[np.ndarray, "fitted ..."]) -> Any:
+        return y.mean(0)
 
-    def fit(self, estimator: Any, X: pd.DataFrame, y: Float[np.ndarray, " fitted"]) -> Population:
+    def fit(self, estimator: Any, X: pd.DataFrame, y: Float[np.ndarray, "fitted ..."]) -> Population:
         return estimator.fit(X, y).network_
 
     def answers(self, population: Population, X: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -116,18 +116,40 @@ def hold_out(
     of the rows held out their features alone, and these only to predict. Where the rows fitted have no usable column
     or one target, every learner answers their mean.
     """
+    (found,) = hold_out_each(X, y, plan, estimator, beside, seed, say)
+    return found
+
+
+def hold_out_each(
+    X: pd.DataFrame,
+    y: Float[np.ndarray, "rows ..."],
+    plan: Plan,
+    estimator: NetFormerRegressor,
+    beside: Sequence[str],
+    seed: int = 0,
+    say: Callable[[str], Any] = lambda text: None,
+) -> list[HeldOut]:
+    """`hold_out` for every target of y, (rows,) or (rows, targets): ours answers all of them at once, the learners
+    beside it are fitted to one after the other."""
     at, place = _rows_of(plan)
-    ends = np.full((plan.repeats, len(at), 2 * len(COVERAGES)), np.nan)
+    ends = np.full((plan.repeats, len(at), *y.shape[1:], 2 * len(COVERAGES)), np.nan)
 
     def interval(population: Population | None, new: pd.DataFrame, fitted: np.ndarray, to: Any) -> None:
         ends[to] = (
-            np.quantile(fitted, _QUANTILES) if population is None else population.predict_quantiles(new, _QUANTILES)
+            np.quantile(fitted, _QUANTILES, axis=0).T
+            if population is None
+            else population.predict_quantiles(new, _QUANTILES)
         )
 
     predicted = _predictions(X, y, plan, estimator, beside, seed, say, _Numbers(), (at, place), interval)
-    k = len(COVERAGES)
-    intervals = {coverage: ends[..., [k - 1 - i, k + i]] for i, coverage in enumerate(COVERAGES)}
-    return HeldOut(y[at], predicted, intervals, at, plan.clusters[at], plan.how, plan.widen)
+    middle, found = len(COVERAGES), []
+    each = {name: answers.reshape(plan.repeats, len(at), -1) for name, answers in predicted.items()}
+    ends = ends.reshape(plan.repeats, len(at), -1, 2 * middle)
+    for k, truth in enumerate(y[at].reshape(len(at), -1).T):
+        own = {name: answers[..., k] for name, answers in each.items()}
+        pairs = {one: ends[:, :, k, [middle - 1 - i, middle + i]] for i, one in enumerate(COVERAGES)}
+        found.append(HeldOut(truth, own, pairs, at, plan.clusters[at], plan.how, plan.widen))
+    return found
 
 
 def hold_out_classes(
@@ -185,11 +207,26 @@ def _predictions(
             also(population, new, target, to)
             for name in beside:
                 say(said + name)
-                nothing = population is None or np.ptp(target) == 0
-                learner = (kind.simplest if nothing else kind.learners[name][0])(seed)
                 with threadpool_limits(1 if X.size <= ONE_THREAD else None):
-                    predicted[name][to] = kind.of(learner.fit(fitted, target), new)
+                    predicted[name][to] = _beside(kind, name, seed, population is None, fitted, target, new)
     return predicted
+
+
+def _beside(
+    kind: _Numbers | _Classes,
+    name: str,
+    seed: int,
+    nothing: bool,
+    fitted: pd.DataFrame,
+    target: np.ndarray,
+    new: pd.DataFrame,
+) -> np.ndarray:
+    """What a learner answers for new rows, of several targets one after the other. nothing: whether there is none to be
+    learned of these columns."""
+    if target.ndim > 1:
+        return np.stack([_beside(kind, name, seed, nothing, fitted, own, new) for own in target.T], 1)
+    learner = (kind.simplest if nothing or np.ptp(target) == 0 else kind.learners[name][0])(seed)
+    return kind.of(learner.fit(fitted, target), new)
 
 
 def _fitted(estimator: Any, X: pd.DataFrame, y: np.ndarray, kind: _Numbers | _Classes) -> Population | None:

@@ -142,7 +142,8 @@ def generate(
     from netformer.model.prompt import Prompt, check_request
     from netformer.tables.intake import in_file, on_reading, take_in
 
-    talk, start, found = Talk(json, quiet), time.perf_counter(), None
+    talk, start = Talk(json, quiet), time.perf_counter()
+    found: list[Any] = []
     allowed = None if activations is None else activations.replace(" ", "").split(",")
     check_request(n, refine)
     Prompt(max_params, max_hidden_layers, allowed)
@@ -163,7 +164,7 @@ def generate(
     intake = take_in(table, target, keep=wanted.columns, **taken)
     estimator: Any = NetFormerClassifier(*made) if intake.classes else NetFormerRegressor(*made, steps=steps)
     wanted.learners(bool(intake.classes))
-    X, y = scores.features(intake, wanted, target), intake.target(target)
+    X, y = scores.features(intake, wanted), intake.target()
     with talk.progress(f"writing {n} networks for {len(y)} rows and {X.shape[1]} columns") as say:
         with in_file(table):
             bundle = estimator.fit(X, y).set_params(model=model).to_bundle()
@@ -175,24 +176,31 @@ def generate(
             job = scores.task_of(table, X, intake, wanted, bundle.reading, seed, **reads)
             found, notes = scores.score(job, wanted, estimator, seed, say), notes + job.notes
     talk.notes(notes)
-    bundle.about.update(plain({"rows": len(y)} | ({} if found is None else {"scores": scores.facts(found)})))
-    said = scores.said(found, bundle)
+    measured = scores.facts_of_all(found, bundle)
+    bundle.about.update(plain({"rows": len(y)} | ({} if measured is None else {"scores": measured})))
+    said = scores.said_of_all(found, bundle)
     if out is not None:
         bundle.save(out)
     if report is not None:
-        from netformer.cli.table_report import table_report
+        from netformer.cli.table_report import table_report, targets_report
         from netformer.report.page import write_page
 
-        write_page(table_report(bundle, found, X, y.to_numpy(), said, notes, command_line(), out), report)
+        shown = (notes, command_line(), out)
+        if len(intake.targets) > 1:
+            page = targets_report(bundle, found, X, y.to_numpy(), *shown)
+        else:
+            page = table_report(bundle, found[0] if found else None, X, y.to_numpy(), said, *shown)
+        write_page(page, report)
     talk.show(
-        *([scores.scores_table(found, target)] if found else []),
+        *(scores.scores_table(one, name) for one, name in zip(found, intake.targets, strict=False)),
         *said,
         *(f"written: {path}" for path in (out, report) if path),
     )
     written = {"out": out and str(out), "report": report and str(report), "seconds": seconds}
     facts = {"table": str(table), "target": target, "rows": len(y), "columns": bundle.reading.described()}
     facts |= {"task": "classification" if intake.classes else "regression", "classes": list(intake.classes)}
-    facts |= {"scores": found and scores.facts(found), "networks": describe.overview(bundle), "default": "wide"}
+    facts |= {"targets": list(intake.targets)} if len(intake.targets) > 1 else {}
+    facts |= {"scores": measured, "networks": describe.overview(bundle), "default": "wide"}
     talk.finish(facts | {"notes": notes, "said": said} | written)
 
 
@@ -252,7 +260,7 @@ def predict(
     refuse_existing(out)
     if out.suffix.lower() not in (".csv", ".tsv", ".parquet"):
         raise InputError(f"{out}: --out must end in .csv, .tsv or .parquet")
-    from netformer.cli.describe import answers_of, scored
+    from netformer.cli.describe import answers_of, scored, with_ends
     from netformer.exports.bundle import is_groups
     from netformer.exports.intervals import ends_of
     from netformer.tables.intake import in_file, match, names
@@ -275,8 +283,8 @@ def predict(
         answer = answers_of(bundle, X, chosen, grouped)
     with in_file(table), noted([], table):
         if interval is not None:
-            low, high = (grouped or bundle).predict_quantiles(X, ends_of(interval)).T
-            answer[f"{bundle.target}_low"], answer[f"{bundle.target}_high"] = low, high
+            ends = (grouped or bundle).predict_quantiles(X, ends_of(interval)).reshape(len(X), -1, 2)
+            answer = with_ends(answer, ends)
         outside = bundle.reading.outside(X)
     if outside:
         beyond = names([f"{name!r} in {cells}" for name, cells in outside.items()])

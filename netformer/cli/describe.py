@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from netformer.cli.console import number
 from netformer.evaluation.comparison import plain_r2
 from netformer.exports.classes import log_loss
 from netformer.exports.groups import Groups
+from netformer.exports.intervals import Intervals
 from netformer.exports.population import Population
-from netformer.networks.specs import ACTIVATIONS, slots
+from netformer.networks.specs import ACTIVATIONS, Specs, slots
 from netformer.networks.stack import Networks
 from netformer.report.graph import draw_network
 from netformer.report.svg import Drawing, sheet
@@ -44,7 +46,9 @@ def read_of(bundle: Population) -> str:
 
 
 def outputs_of(bundle: Population) -> list[str]:
-    """Names of the outputs: of two classes the second, of more each; of a number `output`."""
+    """Names of the outputs: of two classes the second, of more each; of a number `output`, of several targets these."""
+    if len(bundle.reading.targets) > 1:
+        return [one.name for one in bundle.reading.targets]
     labels = bundle.classes[1:] if len(bundle.classes) == 2 else bundle.classes
     return [f"{bundle.target} {label}" for label in labels] or ["output"]
 
@@ -54,10 +58,34 @@ def answers_of(bundle: Population, X: pd.DataFrame, which: int | str, groups: Gr
     the target and the label. groups: answer in place of the bundle, which is then the one of all."""
     target = bundle.target
     if not bundle.classes:
-        return pd.DataFrame({target: bundle.predict(X, which) if groups is None else groups.predict(X)})
+        answers = bundle.predict(X, which) if groups is None else groups.predict(X)
+        return pd.DataFrame(answers.reshape(len(X), -1), columns=[one.name for one in bundle.reading.targets])
     p = bundle.predict_proba(X, which)
     every = {f"{target}_{label}": p[:, k] for k, label in enumerate(bundle.classes)}
     return pd.DataFrame({target: [bundle.classes[k] for k in p.argmax(1)]} | every)
+
+
+def with_ends(answer: pd.DataFrame, ends: Float[np.ndarray, "rows targets 2"]) -> pd.DataFrame:
+    """The same with the ends of its interval behind each target, in columns _low and _high."""
+    made = dict[str, Any]()
+    for k, name in enumerate(answer.columns):
+        made |= {name: answer[name], f"{name}_low": ends[:, k, 0], f"{name}_high": ends[:, k, 1]}
+    return pd.DataFrame(made)
+
+
+def of_target(bundle: Population, k: int) -> Population:
+    """The networks of several targets with output k alone. What is expected of them stays the mean over all."""
+    reading, target, spread = bundle.reading, slice(k, k + 1), bundle.intervals
+
+    def cut(stack: Networks) -> Networks:
+        first, specs = stack.layout.outputs.start, stack.specs
+        mask, weight = (torch.cat([v[:, :first], v[:, first:][:, target]], 1) for v in (specs.mask, stack.weight))
+        return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), weight)
+
+    assert bundle.wide is not None
+    some = spread and Intervals(spread.output[:, target], spread.bounds[target], spread.scores[target])
+    reading = replace(reading, targets=reading.targets[target])
+    return replace(bundle, reading=reading, networks=cut(bundle.networks), wide=cut(bundle.wide), intervals=some)
 
 
 def scored(
@@ -78,6 +106,8 @@ def scored(
     facts = {"r2": np.nan, "within": np.nan}
     if y is None:
         return "", facts
+    if y.ndim > 1:
+        return _scored_each(answer, y, interval)
     rows = np.isfinite(y)
     facts["r2"] = plain_r2(y[rows], answer[bundle.target].to_numpy()[rows])
     known = f"; R2 {number(facts['r2'])} on the {rows.sum()} rows that have the target, too high if some were fitted"
@@ -85,6 +115,28 @@ def scored(
         facts["within"] = float(((y >= answer.iloc[:, 1]) & (y <= answer.iloc[:, 2]))[rows].mean())
         known += f"; {facts['within']:.1%} of them within the interval of {interval:g}"
     return known, facts
+
+
+def _scored_each(
+    answer: pd.DataFrame, y: Float[np.ndarray, "rows targets"], interval: float | None
+) -> tuple[str, dict[str, Any]]:
+    """`scored` of several targets, each on the rows that have it."""
+    words, found, step = [], dict[str, dict[str, float]](), 1 if interval is None else 3
+    for k, truth in enumerate(y.T):
+        rows, (own, *ends) = np.isfinite(truth), (answer.iloc[:, at] for at in range(k * step, (k + 1) * step))
+        if not rows.any():
+            continue
+        name = str(own.name)
+        found[name] = {"r2": plain_r2(truth[rows], own.to_numpy()[rows]), "within": np.nan}
+        held = ""
+        if ends:
+            found[name]["within"] = float(((truth >= ends[0]) & (truth <= ends[1]))[rows].mean())
+            held = f", {found[name]['within']:.1%} within the interval of {interval:g}"
+        words.append(f"{name}: R2 {number(found[name]['r2'])}{held}")
+    rows = np.isfinite(y).any(1).sum()
+    return f"; {'; '.join(words)}; on the {rows} rows that have a target, too high if some were fitted", {
+        "scores": found
+    }
 
 
 def structure(networks: Networks, index: int) -> str:

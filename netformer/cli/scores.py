@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from rich.table import Table
 from netformer.benchmark.beside import BESIDE, BESIDE_CLASSES, chosen
 from netformer.benchmark.folds import Plan, copies, groups_of, in_folds, in_time, on_test, times_of
 from netformer.benchmark.held_out import ONE, OURS, HeldOut, HeldOutClasses
-from netformer.benchmark.scoring import hold_out, hold_out_classes
+from netformer.benchmark.scoring import hold_out_classes, hold_out_each
 from netformer.errors import InputError
 from netformer.tables.cells import times_of as cells_to_times
 from netformer.tables.columns import Column
@@ -77,11 +77,12 @@ class Task:
     classes: tuple[Label, ...] = ()
 
 
-def features(intake: Intake, wanted: Wanted, target: str) -> pd.DataFrame:
+def features(intake: Intake, wanted: Wanted) -> pd.DataFrame:
     """The columns that networks may read: all but that of the groups, whose levels new rows do not have. Raises
     InputError if none is left, and for groups or an order by the target."""
-    if target in wanted.columns:
-        raise InputError(f"{target!r} is the target; --groups and --time need another column")
+    for target in intake.targets:
+        if target in wanted.columns:
+            raise InputError(f"{target!r} is the target; --groups and --time need another column")
     X = intake.X.drop(columns=wanted.groups, errors="ignore") if wanted.groups else intake.X
     if X.shape[1] == 0:
         raise InputError(f"no column is left beside the target and {wanted.groups!r}, which is not read; name more")
@@ -126,7 +127,7 @@ def _test(
     if y is None:
         what = "labels of the table" if reading.classes else "numbers"
         raise InputError(f"{path}: a test file must have the target, a column {reading.target!r} with {what}")
-    known = y >= 0 if reading.classes else np.isfinite(y)
+    known = y >= 0 if reading.classes else np.isfinite(y.reshape(len(y), -1)).all(1)
     if known.sum() < 2:
         raise InputError(f"{path}: a test file needs at least 2 rows with a target, found {known.sum()}")
     if not known.all():
@@ -157,13 +158,13 @@ def reading_of(X: pd.DataFrame, intake: Intake, target: str) -> Reading:
     return read_classes(X, shown, intake.classes, target=target)[0].written(intake.columns)
 
 
-def score(task: Task, wanted: Wanted, estimator: Any, seed: int, say: Callable[[str], Any]) -> Found:
-    """The scores of a task; see `benchmark.scoring.hold_out`. estimator: a NetFormerRegressor or a
-    NetFormerClassifier."""
+def score(task: Task, wanted: Wanted, estimator: Any, seed: int, say: Callable[[str], Any]) -> list[Found]:
+    """The scores of a task, of every target; see `benchmark.scoring.hold_out_each`. estimator: a NetFormerRegressor or
+    a NetFormerClassifier."""
     names = wanted.learners(bool(task.classes))
     if task.classes:
-        return hold_out_classes(task.X, task.y, task.plan, estimator, names, task.classes, seed, say)
-    return hold_out(task.X, task.y, task.plan, estimator, names, seed, say)
+        return [hold_out_classes(task.X, task.y, task.plan, estimator, names, task.classes, seed, say)]
+    return [*hold_out_each(task.X, task.y, task.plan, estimator, names, seed, say)]
 
 
 def plus_minus(value: float, error: float) -> str:
@@ -247,15 +248,25 @@ def interval_line(found: HeldOut) -> str:
     )
 
 
-def said(found: Found | None, bundle: Population | None = None) -> list[str]:
-    """Sentences below the scores: what they come to, how far off answers are, which networks to use."""
-    lines = [] if found is None else conclusions(found)
-    if found is not None:
-        lines.append(right_line(found) if isinstance(found, HeldOutClasses) else interval_line(found))
-    if bundle is None:
-        return lines
+def said(found: Found) -> list[str]:
+    """Sentences below the scores: what they come to, how far off answers are."""
+    return [*conclusions(found), right_line(found) if isinstance(found, HeldOutClasses) else interval_line(found)]
+
+
+def said_of_all(found: Sequence[Found], bundle: Population) -> list[str]:
+    """`said` of every target, of several with its name in front, and which networks to use."""
+    lines, targets = [], bundle.reading.targets
+    for target, one in zip(targets, found, strict=False):
+        lines += [f"{target.name}: {line}" if len(targets) > 1 else line for line in said(one)]
     many = f"the {len(bundle)} networks merged, mostly better than each alone" if len(bundle) > 1 else "the network"
     return [*lines, f"Use {OURS}: {many}; the one written is fitted on all {bundle.about['rows']} rows."]
+
+
+def facts_of_all(found: Sequence[Found], bundle: Population) -> dict[str, Any] | None:
+    """`facts` of the target; of several `targets`, those of each by its name; None without scores."""
+    if len(bundle.reading.targets) == 1 or not found:
+        return facts(found[0]) if found else None
+    return {"targets": {one.name: facts(own) for one, own in zip(bundle.reading.targets, found, strict=True)}}
 
 
 def facts(found: Found) -> dict[str, Any]:

@@ -4,7 +4,7 @@ each column was read, what the answer does along the strongest columns, networks
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from netformer import __version__
 from netformer.benchmark.held_out import HeldOutClasses
 from netformer.cli import class_report, trust
-from netformer.cli.describe import outputs_of
-from netformer.cli.scores import Found
+from netformer.cli.describe import of_target, outputs_of
+from netformer.cli.scores import Found, said
 from netformer.cli.trust import ends_of, spread_over
 from netformer.exports.classes import probabilities
 from netformer.exports.population import Population
@@ -40,12 +40,12 @@ def table_report(
     found: Found | None,
     X: pd.DataFrame,
     y: np.ndarray,
-    said: Sequence[str] = (),
+    conclusions: Sequence[str] = (),
     notes: Sequence[str] = (),
     command: str = "",
     out: Path | None = None,
 ) -> Report:
-    """found: scores, or None; said: what they come to. X, y: the whole table, X indexed by the position of a row in its
+    """found: scores, or None; conclusions: what they come to. X, y: the whole table, X indexed by the position of a row in its
     file, y numbers or labels. notes: on how it was read. command, out: that made the networks, and where they are."""
     z, target = bundle.reading.standardize(X), bundle.target
     effects = {
@@ -54,7 +54,7 @@ def table_report(
     }
     strongest = sorted(effects, key=lambda name: -effects[name])
     best = np.argsort(-bundle.expected_r2.numpy(), kind="stable")[:DRAWN].tolist()
-    held_out = [] if found is None else [trust.scores(found, target, said)]
+    held_out = [] if found is None else [trust.scores(found, target, conclusions)]
     if isinstance(found, HeldOutClasses):
         held_out += [class_report.confusion(found), class_report.reliability(found), class_report.by_class(found)]
     elif found is not None:
@@ -64,7 +64,7 @@ def table_report(
         f"NetFormer: {target}",
         [
             f"{len(bundle.networks)} networks for {target!r}{kind}, {len(y)} rows and {len(bundle.columns)} columns.",
-            *([] if found else said),
+            *([] if found else conclusions),
         ],
         [
             *held_out,
@@ -77,6 +77,26 @@ def table_report(
             trust.use(bundle, __version__, command, str(out) if out else None),
         ],
     )
+
+
+def targets_report(
+    bundle: Population,
+    found: Sequence[Found],
+    X: pd.DataFrame,
+    y: Float[np.ndarray, "rows targets"],
+    notes: Sequence[str] = (),
+    command: str = "",
+    out: Path | None = None,
+) -> Report:
+    """`table_report` of several targets: every section for one after the other. found: scores of each, or none."""
+    size = f"{len(bundle.networks)} networks for {y.shape[1]} targets, {len(y)} rows and {len(bundle.columns)} columns."
+    sections: list[Section] = []
+    for k, target in enumerate(bundle.reading.targets):
+        own, some = (found[k], said(found[k])) if found else (None, [])
+        made = table_report(of_target(bundle, k), own, X, y[:, k], some, notes if k == 0 else (), command, out)
+        *each, last = made.sections
+        sections += [replace(section, title=f"{target.name}: {section.title}") for section in each]
+    return Report(f"NetFormer: {bundle.target}", [size], [*sections, last])
 
 
 _CURVES = (

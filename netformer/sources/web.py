@@ -208,7 +208,9 @@ def _facts(population: Population, formula: Formula, which: int | str, n_shown: 
     if isinstance(rows := about.get("rows"), int):
         facts.append(("Rows fitted", f"{rows:,}"))
     if which == "wide" and isinstance(scores := about.get("scores"), dict):
-        facts += _scores(scores, bool(reading.classes))
+        each = scores.get("targets")
+        for name, own in each.items() if isinstance(each, dict) else [("", scores)]:
+            facts += [(f"{head}, {name}" if name else head, text) for head, text in _scores(own, bool(reading.classes))]
     stack = population.stack(which)
     units, n_params = stack.merged_size()
     made = {"wide": f"{len(population)} networks merged", "mean": f"mean of {len(population)} networks"}

@@ -41,19 +41,23 @@ MANY_COPIES = 0.05  # of the rows, from which on rows that stand more than once 
 @dataclass(frozen=True, eq=False)
 class Intake:
     """X: the features, indexed by the position of their row in the file. y: the target, without gaps; of classes their
-    numbers, whole. kept: columns that were asked for as they stand, of the same rows. columns: what each feature was
-    read as, by name; not those that nothing can be read from. classes: labels of the target's classes in sorted order,
-    none of a target of numbers."""
+    numbers, whole; of several targets (rows, targets). kept: columns that were asked for as they stand, of the same
+    rows. columns: what each feature was read as, by name; not those that nothing can be read from. classes: labels of
+    the target's classes in sorted order, none of a target of numbers. targets: names of what is predicted."""
 
     X: pd.DataFrame
-    y: Float[np.ndarray, " rows"] | Int[np.ndarray, " rows"]
+    y: Float[np.ndarray, "rows ..."] | Int[np.ndarray, " rows"]
     notes: list[str]
     kept: pd.DataFrame
     columns: dict[str, Column]
     classes: tuple[Label, ...] = ()
+    targets: tuple[str, ...] = ("y",)
 
-    def target(self, name: str) -> pd.Series:
-        """The target as an estimator takes it: numbers, or labels."""
+    def target(self) -> pd.Series | pd.DataFrame:
+        """The target as an estimator takes it: numbers, labels, or a column of numbers for each of several."""
+        (name, *others), several = self.targets, self.y.ndim > 1
+        if several:
+            return pd.DataFrame(self.y, columns=[name, *others])
         if not self.classes:
             return pd.Series(self.y, name=name)
         labels = [self.classes[code] for code in self.y]
@@ -82,7 +86,8 @@ def take_in(
     min_frequency: int = MIN_FREQUENCY,
     task: str = AUTO,
 ) -> Intake:
-    """The table at `path` as features and target. columns: names, with commas between them, of those to use, None for
+    """The table at `path` as features and target. target: its name; several names of columns of numbers with commas
+    between them, of which a row needs every one. columns: names, with commas between them, of those to use, None for
     all; drop: of those not to; keep: of those to have beside the features, used or not. task: see `labels.task_of`.
 
     header, encoding, separator: see `read_raw`. min_frequency: as in `reading.read`. A target without a value
@@ -93,36 +98,75 @@ def take_in(
     table, notes = raw.frame, list(raw.notes)
     if target not in table.columns and table.shape[1] == 1:
         raise InputError(f"{path}: found one column only, {table.columns[0]!r}; name what separates columns by --sep")
-    for name in (target, *keep):
+    targets = _named(target, table)
+    for name in (*targets, *keep):
         require_column(table, name, path)
     kept = table[list(keep)]
-    if table[target].isna().all():
-        raise InputError(f"{path}: target {target!r} holds no value; choose another column")
+    for name in targets:
+        if table[name].isna().all():
+            raise InputError(f"{path}: target {name!r} holds no value; choose another column")
     classes: tuple[Label, ...] = ()
-    if task_of(table[target], task) == CLASSIFICATION:
+    if len(targets) > 1:
+        y, said = _several(targets, table, path, task)
+        notes, known = notes + said, np.isfinite(y).all(1)
+    elif task_of(table[target], task) == CLASSIFICATION:
         with in_file(path):
             y, classes = labels_in(target, table[target])
             known = y >= 0
     else:
         y, said = _target(target, table[target], path)
         notes, known = notes + said, np.isfinite(y)
-    X = _chosen(table.drop(columns=target), target, columns, drop, path)
+    X = _chosen(table.drop(columns=list(targets)), targets, columns, drop, path)
     X, read = settled(X, path, min_frequency)
     if not known.all():
         what = "" if classes else "finite "
-        notes.append(f"{path}: dropped {count(~known, 'row')} without a {what}target {target!r}")
+        which = (
+            f"target {target!r}" if len(targets) == 1 else f"value of every target, {names(list(map(repr, targets)))}"
+        )
+        notes.append(f"{path}: dropped {count(~known, 'row')} without a {what}{which}")
     if known.sum() < MIN_ROWS:
         simple = f"add rows, or use {'logistic regression' if classes else 'ridge'}"
         raise InputError(f"{path}: a table needs at least {MIN_ROWS} rows with a target, found {known.sum()}; {simple}")
     with in_file(path):
         if classes:
             check_classes(target, y, classes)
-        elif np.ptp(y[known]) == 0:
-            raise InputError(f"target {target!r} must vary, found {y[known][0]:g} in all rows; choose another column")
-    notes += _on_classes(target, table[target], classes, path) if classes else _on_target(target, y[known], path)
+        else:
+            for name, column in zip(targets, y[known].reshape(known.sum(), -1).T, strict=True):
+                if np.ptp(column) == 0:
+                    raise InputError(
+                        f"target {name!r} must vary, found {column[0]:g} in all rows; choose another column"
+                    )
+    if classes:
+        notes += _on_classes(target, table[target], classes, path)
+    else:
+        for name, column in zip(targets, y[known].reshape(known.sum(), -1).T, strict=True):
+            notes += _on_target(name, column, path)
     X, y = X.loc[known], y[known]
     notes += _on_copies(X, y, path)
-    return Intake(X, y, notes, kept.loc[known], read, classes)
+    return Intake(X, y, notes, kept.loc[known], read, classes, targets)
+
+
+def _named(target: str, table: pd.DataFrame) -> tuple[str, ...]:
+    """The columns that a text names: one, or several with commas between them."""
+    if target in table.columns:
+        return (target,)
+    named = [name.strip() for name in target.split(",") if name.strip()]
+    return tuple(dict.fromkeys(named)) or (target,)
+
+
+def _several(targets: Sequence[str], table: pd.DataFrame, path: Path, task: str) -> tuple[np.ndarray, list[str]]:
+    """Several targets, (rows, targets), nan where one has no value, and notes on what was assumed."""
+    made, notes = [], []
+    for name in targets:
+        if task_of(table[name], task) == CLASSIFICATION:
+            raise InputError(
+                f"{path}: target {name!r} looks like classes, and several targets are numbers; write networks for it "
+                "alone, or --task regression takes whole numbers for numbers"
+            )
+        y, said = _target(name, table[name], path)
+        made.append(y)
+        notes += said
+    return np.stack(made, 1), notes
 
 
 def match(
@@ -136,7 +180,7 @@ def match(
     """The features of the table at `path` as networks that carry `reading` take them, its target if it has one, and
     notes: of `read_raw`, on columns that are ignored, on cells of columns of numbers that hold none and stood for no
     gap in the table that was fitted. A few such cells are gaps here. The target is numbers, gaps nan, or numbers of
-    classes, -1 for a gap and for a label that was not fitted.
+    classes, -1 for a gap and for a label that was not fitted; of several targets (rows, targets).
 
     header, encoding, separator: see `read_raw`. Raises FileNotFoundError, and InputError naming columns that are
     missing.
@@ -155,7 +199,8 @@ def match(
             if 0 < lost.sum() <= MOST_UNREADABLE * cells.notna().sum():
                 table[column.name] = cells.mask(lost)
                 notes.append(f"{path}: column {column.name!r}: {first_of(cells, lost)} taken for a gap")
-    if ignored := [name for name in extra if name != reading.target]:
+    ends = [one.name for one in reading.targets]
+    if ignored := [name for name in extra if name not in ends]:
         notes.append(f"{path}: ignored {names(list(map(repr, ignored)))}, not in the table that was fitted")
     y: np.ndarray | None = None
     if reading.target in table.columns and reading.classes:
@@ -166,13 +211,20 @@ def match(
                 f"{path}: target {reading.target!r}: {first_of(table[reading.target], other)}: no class fitted"
             )
         y = y if (y >= 0).any() else None
-    elif reading.target in table.columns:
-        try:
-            column, values = _as_number(reading.target, table[reading.target])
-            y = values if column.kind == "number" and np.isfinite(values).any() else None
-        except InputError:  # a score is all it is for
-            y = None
+    elif not reading.classes:
+        found = [_known_numbers(table, name) for name in ends]
+        if any(np.isfinite(one).any() for one in found):
+            y = found[0] if len(found) == 1 else np.stack(found, 1)
     return table.drop(columns=extra), y, notes
+
+
+def _known_numbers(table: pd.DataFrame, name: str) -> Float[np.ndarray, " rows"]:
+    """A target of numbers where a table has it, nan where not: a score is all it is for."""
+    try:
+        column, values = _as_number(name, table[name])
+    except (KeyError, InputError):
+        return np.full(len(table), np.nan)
+    return values if column.kind == "number" else np.full(len(table), np.nan)
 
 
 def on_reading(reading: Reading, path: str | Path) -> list[str]:
@@ -197,18 +249,19 @@ def count(where: Bool[np.ndarray, " n"], noun: str) -> str:
     return f"{number} {noun}" + ("s" if number != 1 else "")
 
 
-def _chosen(X: pd.DataFrame, target: str, columns: str | None, drop: str | None, path: Path) -> pd.DataFrame:
+def _chosen(X: pd.DataFrame, targets: Sequence[str], columns: str | None, drop: str | None, path: Path) -> pd.DataFrame:
     for option, text in (("--columns", columns), ("--drop", drop)):
         if text is None:
             continue
         named = [text] if text in X.columns else [name.strip() for name in text.split(",") if name.strip()]
         for name in named:
-            if name == target:
+            if name in targets:
                 raise InputError(f"{path}: {name!r} is the target, which is never read; leave it out of {option}")
             require_column(X, name, path)
         X = X[list(dict.fromkeys(named))] if option == "--columns" else X.drop(columns=named)
     if X.shape[1] == 0:
-        raise InputError(f"{path}: no column is left beside the target {target!r}; name more, or drop fewer")
+        beside = ", ".join(map(repr, targets))
+        raise InputError(f"{path}: no column is left beside the target {beside}; name more, or drop fewer")
     return X
 
 
@@ -286,7 +339,8 @@ def _on_target(name: str, y: Float[np.ndarray, " rows"], path: Path) -> list[str
 
 def _on_copies(X: pd.DataFrame, y: np.ndarray, path: Path) -> list[str]:
     try:
-        again = X.set_axis(range(X.shape[1]), axis=1).assign(y=y).duplicated().to_numpy()
+        ends = {f"y{k}": column for k, column in enumerate(y.reshape(len(y), -1).T)}
+        again = X.set_axis(range(X.shape[1]), axis=1).assign(**ends).duplicated().to_numpy()
     except TypeError:  # lists cannot be compared
         return []
     if again.mean() < MANY_COPIES:
