@@ -176,9 +176,9 @@ def generate(
             job = scores.task_of(table, X, intake, wanted, bundle.reading, seed, **reads)
             found, notes = scores.score(job, wanted, estimator, seed, say), notes + job.notes
     talk.notes(notes)
-    measured = scores.facts_of_all(found, bundle)
+    measured = scores.facts_of_all(found, bundle.reading)
     bundle.about.update(plain({"rows": len(y)} | ({} if measured is None else {"scores": measured})))
-    said = scores.said_of_all(found, bundle)
+    said = [*scores.said_of_all(found, bundle.reading), scores.which_to_use(bundle)]
     if out is not None:
         bundle.save(out)
     if report is not None:

@@ -11,7 +11,9 @@ import typer
 TablePath = Annotated[
     Path, typer.Argument(metavar="TABLE", help="CSV, TSV, JSON, Parquet or Excel file; - is standard input.")
 ]
-Target = Annotated[str, typer.Option("--target", "-t", help="Name of the column to predict.")]
+Target = Annotated[
+    str, typer.Option("--target", "-t", help="Name of the column to predict; several numbers with commas between: a,b.")
+]
 Nets = Annotated[Path, typer.Argument(metavar="NETS", help="Folder that `generate --out` wrote.")]
 Which = Annotated[str, typer.Option(help="wide (all networks merged), mean (of their answers), or the number of one.")]
 Interval = Annotated[float | None, typer.Option(help="Also columns _low and _high; this share lies between them.")]

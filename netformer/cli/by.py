@@ -46,6 +46,10 @@ def generate_by(
             f"{table}: --by is for targets that are numbers, {target!r} has {len(intake.classes)} classes; leave out "
             f"--by, {by!r} is then read like any column{way}"
         )
+    if len(intake.targets) > 1:
+        raise InputError(
+            f"{table}: --by is for one target, got {', '.join(map(repr, intake.targets))}; run it for each"
+        )
     X = intake.X.assign(**{by: intake.kept[by]})  # as it stands, for the names of groups
     y, parameters = pd.Series(intake.y, name=target), estimator.get_params()
     train, notes = rows_to_train_on(len(y), parameters["random_state"]), list(intake.notes)

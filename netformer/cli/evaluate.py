@@ -74,17 +74,19 @@ def evaluate(
     for path, intake in intakes:
         with talk.progress(str(path)) as say:
             with in_file(path):
-                X = scores.features(intake, wanted, target)
-                reading = scores.reading_of(X, intake, target)
+                X = scores.features(intake, wanted)
+                reading = scores.reading_of(X, intake)
             job = scores.task_of(path, X, intake, wanted, reading, seed, **reads)
             kind: Any = NetFormerClassifier if intake.classes else NetFormerRegressor
             found = scores.score(job, wanted, kind(refine, n, seed, model=writer), seed, say)
-        notes, said = intake.notes + on_reading(reading, path) + job.notes, scores.said(found)
+        notes, said = intake.notes + on_reading(reading, path) + job.notes, scores.said_of_all(found, reading)
         talk.notes(notes)
-        talk.show(scores.scores_table(found, f"{path}: {target}" if len(tables) > 1 else target), *said)
+        before = f"{path}: " if len(tables) > 1 else ""
+        shown = (scores.scores_table(one, before + name) for one, name in zip(found, intake.targets, strict=True))
+        talk.show(*shown, *said)
         facts = {"table": str(path), "rows": len(intake.y), "columns": reading.described(), "notes": notes}
         facts["task"] = "classification" if intake.classes else "regression"
-        results.append(facts | scores.facts(found) | {"said": said})
+        results.append(facts | (scores.facts_of_all(found, reading) or {}) | {"said": said})
     talk.finish({"target": target, "tables": results})
 
 

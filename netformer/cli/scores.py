@@ -146,16 +146,16 @@ def _as_fitted(column: Column | None, cells: pd.Series) -> pd.Series:
     return pd.Series(column.values(cells), cells.index)
 
 
-def reading_of(X: pd.DataFrame, intake: Intake, target: str) -> Reading:
+def reading_of(X: pd.DataFrame, intake: Intake) -> Reading:
     """How the whole table is read. X: see `features`."""
     if not intake.classes:
-        return read(X, intake.y, target=target)[0].written(intake.columns)
+        return read(X, intake.y, target=intake.targets)[0].written(intake.columns)
     from netformer.generation.classes import MOST_MEANS, indicators
     from netformer.tasks.task import class_order
 
     order = class_order(intake.y, len(intake.classes))
     shown = indicators(np.argsort(order)[intake.y], len(intake.classes))[:MOST_MEANS]
-    return read_classes(X, shown, intake.classes, target=target)[0].written(intake.columns)
+    return read_classes(X, shown, intake.classes, target=intake.targets[0])[0].written(intake.columns)
 
 
 def score(task: Task, wanted: Wanted, estimator: Any, seed: int, say: Callable[[str], Any]) -> list[Found]:
@@ -253,20 +253,25 @@ def said(found: Found) -> list[str]:
     return [*conclusions(found), right_line(found) if isinstance(found, HeldOutClasses) else interval_line(found)]
 
 
-def said_of_all(found: Sequence[Found], bundle: Population) -> list[str]:
-    """`said` of every target, of several with its name in front, and which networks to use."""
-    lines, targets = [], bundle.reading.targets
+def said_of_all(found: Sequence[Found], reading: Reading) -> list[str]:
+    """`said` of every target, of several with its name in front."""
+    lines, targets = list[str](), reading.targets
     for target, one in zip(targets, found, strict=False):
         lines += [f"{target.name}: {line}" if len(targets) > 1 else line for line in said(one)]
+    return lines
+
+
+def which_to_use(bundle: Population) -> str:
+    """A sentence on the networks that were written."""
     many = f"the {len(bundle)} networks merged, mostly better than each alone" if len(bundle) > 1 else "the network"
-    return [*lines, f"Use {OURS}: {many}; the one written is fitted on all {bundle.about['rows']} rows."]
+    return f"Use {OURS}: {many}; the one written is fitted on all {bundle.about['rows']} rows."
 
 
-def facts_of_all(found: Sequence[Found], bundle: Population) -> dict[str, Any] | None:
+def facts_of_all(found: Sequence[Found], reading: Reading) -> dict[str, Any] | None:
     """`facts` of the target; of several `targets`, those of each by its name; None without scores."""
-    if len(bundle.reading.targets) == 1 or not found:
+    if len(reading.targets) == 1 or not found:
         return facts(found[0]) if found else None
-    return {"targets": {one.name: facts(own) for one, own in zip(bundle.reading.targets, found, strict=True)}}
+    return {"targets": {one.name: facts(own) for one, own in zip(reading.targets, found, strict=True)}}
 
 
 def facts(found: Found) -> dict[str, Any]:

@@ -45,8 +45,9 @@ def table_report(
     command: str = "",
     out: Path | None = None,
 ) -> Report:
-    """found: scores, or None; conclusions: what they come to. X, y: the whole table, X indexed by the position of a row in its
-    file, y numbers or labels. notes: on how it was read. command, out: that made the networks, and where they are."""
+    """found: scores, or None; conclusions: what they come to. X, y: the whole table, X indexed by the position of a row
+    in its file, y numbers or labels. notes: on how it was read. command, out: that made the networks, and where they
+    are."""
     z, target = bundle.reading.standardize(X), bundle.target
     effects = {
         column.name: float(np.ptp(along.answers(bundle, "wide"), axis=0).max())

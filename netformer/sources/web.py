@@ -209,8 +209,12 @@ def _facts(population: Population, formula: Formula, which: int | str, n_shown: 
         facts.append(("Rows fitted", f"{rows:,}"))
     if which == "wide" and isinstance(scores := about.get("scores"), dict):
         each = scores.get("targets")
-        for name, own in each.items() if isinstance(each, dict) else [("", scores)]:
-            facts += [(f"{head}, {name}" if name else head, text) for head, text in _scores(own, bool(reading.classes))]
+        known = each if isinstance(each, dict) else {}
+        if len(reading.targets) == 1:
+            facts += _scores(scores, bool(reading.classes))
+        for one in reading.targets if len(reading.targets) > 1 else ():
+            found = _scores(known[one.name], False) if isinstance(known.get(one.name), dict) else []
+            facts += [(f"{head}, {one.name}", text) for head, text in found]
     stack = population.stack(which)
     units, n_params = stack.merged_size()
     made = {"wide": f"{len(population)} networks merged", "mean": f"mean of {len(population)} networks"}
