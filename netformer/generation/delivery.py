@@ -60,8 +60,8 @@ def deliver(
     reading, z, t = read(X, y, columns, target, min_frequency)
     if not (z.any() and t.any()):
         nothing = constant_network(z.shape[1], reading.n_outputs).tensors()
-        about = {"groups": 1, "rows": len(t)}
-        return Population(reading, nothing, torch.zeros(1), nothing, about, calibrate(nothing, nothing, z, t))
+        said = {"groups": 1, "rows": len(t)}
+        return Population(reading, nothing, torch.zeros(1), nothing, said, calibrate(nothing, nothing, z, t))
     model = load()
     asked: dict[str, Any] = {"prompt": prompt, "refine_steps": refine_steps, "seed": seed}
     x, every = torch.from_numpy(np.clip(z, -CUT, CUT)).float(), torch.from_numpy(t.reshape(len(t), -1)).float()
