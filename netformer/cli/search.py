@@ -94,7 +94,9 @@ def search(
     )
     if intake.classes:
         raise InputError(f"{table}: a search is for a target of numbers, {target!r} has classes")
-    X, y = intake.X, intake.target(target)
+    if len(intake.targets) > 1:
+        raise InputError(f"{table}: a search is for one target, found {len(intake.targets)} in {target!r}; name one")
+    X, y = intake.X, intake.target()
     train = rows_to_train_on(len(y), seed) if score else np.ones(len(y), bool)
     limits = {"max_params": max_params, "max_columns": max_columns, "max_bytes": max_bytes}
     notes = list(intake.notes)
