@@ -126,7 +126,7 @@ def test_step_networks_answer_as_the_trees(layout):
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_beside_mixes_by_the_share(share):
     z, y = stairs()
-    trees, wide = boosted(z, y).trees(0), constant_network(3)
+    trees, wide = boosted(z, y).trees(0), constant_network(3).tensors()
     wide.weight[0, -1, 1] = 0.5
     before = wide.weight.clone()
     both = beside(wide, [trees], [share])
@@ -180,9 +180,9 @@ def test_intervals_keep_their_scale():
     from netformer.exports.intervals import LEVELS, Intervals
 
     z, y = stairs()
-    wide = constant_network(3)
-    output = torch.tensor([[0.3, 0.1, 0.2, -0.4, 0.0]], dtype=torch.float64)
-    before = Intervals(output, np.array([-1.0, 1.0]), np.sort(np.linspace(-2, 2, len(LEVELS))))
+    wide = constant_network(3).tensors()
+    output = torch.tensor([[[0.3, 0.1, 0.2, -0.4, 0.0]]], dtype=torch.float64)
+    before = Intervals(output, np.array([[-1.0, 1.0]]), np.linspace(-2, 2, len(LEVELS))[None])
     both = beside(wide, [boosted(z, y).trees(0)], [0.5])
     after = intervals_beside(before, both)
     x = torch.from_numpy(z)[None]
