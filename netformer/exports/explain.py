@@ -72,8 +72,7 @@ class Explanation:
         size = np.abs(self.values).mean(0)
         if self.targets:
             size = size / np.maximum(size.sum(0), np.finfo(np.float64).tiny)
-        size = size.mean(1) if size.ndim == 2 else size
-        sizes = pd.Series(size, self.feature_names, name="mean |contribution|")
+        sizes = pd.Series(size.reshape(len(size), -1).mean(1), self.feature_names, name="mean |contribution|")
         return sizes.sort_values(ascending=False, kind="stable")
 
     def to_shap(self) -> Any:
@@ -95,10 +94,9 @@ class Explanation:
         error = float(self.error_std.max(initial=0.0))
         how = f"sampled, standard error at most {error:.3g}" if error else "exact"
         names = ", ".join(self.mean_sizes().index[:3]) if len(self) else ""
-        lines = [f"Explanation of {self.target!r}: {len(self)} rows, {len(self.feature_names)} columns, {how}"]
+        said = f"Explanation of {self.target!r}: {len(self)} rows, {len(self.feature_names)} columns, {how}"
         base = ", ".join(f"{value:.6g}" for value in np.atleast_1d(self.base_values[0])) if len(self) else ""
-        lines += [f"base value: {base}; largest contributions: {names}"] if len(self) else []
-        return "\n".join(lines)
+        return f"{said}\nbase value: {base}; largest contributions: {names}" if len(self) else said
 
     def _repr_html_(self) -> str:
         sizes = self.mean_sizes()[:SHOWN].items() if len(self) else ()
@@ -259,7 +257,7 @@ def _targets(y: Any, count: int, targets: int) -> Float[np.ndarray, "rows target
         y = np.asarray(y, np.float64)
     except (TypeError, ValueError):
         raise InputError("y must be numbers, one per row of X") from None
-    y = y.ravel()[:, None] if targets == 1 else y
+    y = y.reshape(-1, 1) if targets == 1 else y
     if len(y) != count or count < 2 or y.shape[1:] != (targets,):
         what = "one number" if targets == 1 else f"{targets} numbers, one for each target,"
         raise InputError(f"y must be {what} per row of X, of at least 2 rows, got {len(y)} for {count} rows")
@@ -288,8 +286,8 @@ def dependence(
         z[:, own] = moved
         answers = formula.inner(z)
         predicted.append((probabilities(answers) if reading.classes else reading.answers(answers)).mean(0))
-    names = [one.name for one in reading.targets] if len(reading.targets) > 1 else ["prediction"]
-    found = pd.DataFrame(np.array(predicted), columns=list(reading.classes) or names)
+    names = reading.classes or ([one.name for one in reading.targets] if len(reading.targets) > 1 else ["prediction"])
+    found = pd.DataFrame(np.array(predicted), columns=list(names))
     found.insert(0, "value", cells, allow_duplicates=True)  # a class may have this label
     return found
 

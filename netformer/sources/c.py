@@ -41,9 +41,8 @@ from netformer.tables.scaling import SQUASH
 PLAIN_C = 10_000  # bytes of a C file up to which its weights stand in it as decimal numbers
 _SCALE_DIGITS = 8  # of what says how far off an answer may be: in the tails scores are several times the scale
 _MAP_DIGITS = 8  # of what standardises a number, but for its center, which may be far from 0
-NETWORK, QUANTILE, QUANTILES, PROBABILITIES = (
-    Path(__file__).with_name(f"{name}.c") for name in ("network", "quantile", "quantiles", "probabilities")
-)
+_PARTS = ("network", "quantile", "quantiles", "probabilities")
+NETWORK, QUANTILE, QUANTILES, PROBABILITIES = (Path(__file__).with_name(f"{name}.c") for name in _PARTS)
 _KINDS = {
     "relu": "a < 0 ? 0 : a",
     "tanh": "tanh(a)",

@@ -11,18 +11,8 @@ import numpy as np
 from netformer.exports.formula import Formula, Spread
 from netformer.exports.intervals import COVERAGE, ramps_of
 from netformer.exports.objects import Classes, Inputs, Quantiles
-from netformer.sources.python import (
-    CELLS,
-    ROWS,
-    answer_words,
-    cell_lines,
-    import_lines,
-    literal,
-    name_lines,
-    number_text,
-    step_lines,
-    unit_lines,
-)
+from netformer.sources.literals import CELLS, ROWS, literal, number_text
+from netformer.sources.python import answer_words, cell_lines, import_lines, name_lines, step_lines, unit_lines
 
 _MODULES = {
     "relu": "nn.ReLU()",

@@ -1,10 +1,11 @@
-"""Literals: names, numbers, text and comments as C holds them."""
+"""Literals: names, numbers, text and comments as C holds them; numbers and functions as Python does."""
 
 from __future__ import annotations
 
+import inspect
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from netformer.exports.formula import EXACT_DIGITS, decimal
 from netformer.tables.reading import Reading
 
 WIDTH = 116  # of a line of numbers
+ROWS = "a DataFrame, or rows that are lists in the order of COLUMNS, or dicts by name"
+CELLS = "a gap is None, nan or empty; a date is seconds since 1970 UTC, a datetime or text; a category is text"
 _TAKEN = ("M_", "FP_", "HUGE_", "MATH_", *"0123456789")  # how names of <math.h> begin, and no name does
 
 
@@ -96,3 +99,21 @@ def c_string(text: str) -> str:
     """A string of C, in ASCII without trigraphs."""
     plain = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in text.encode())
     return f'"{"".join(plain)}"'
+
+
+def function_lines(function: Callable) -> list[str]:
+    """The text of a function or a class, two blank lines before it."""
+    return ["", "", inspect.getsource(function).rstrip()]
+
+
+def number_text(value: float) -> str:
+    """A float of 9 significant digits."""
+    return repr(float(f"{value:.9g}"))
+
+
+def literal(values: np.ndarray, digits: int = 9) -> str:
+    """A list, or a list of lists, of floats; 9 digits keep what float32 holds."""
+    if values.ndim > 1:
+        return f"[{', '.join(literal(row, digits) for row in values)}]"
+    texts = (decimal(value, digits) for value in values)
+    return f"[{', '.join(t if '.' in t or 'e' in t else t + '.' for t in texts)}]"

@@ -8,18 +8,8 @@ import numpy as np
 
 from netformer.exports.formula import EXACT_DIGITS
 from netformer.exports.predictors import NetworkClassifier, NetworkRegressor, units_and_inputs
-from netformer.sources.python import (
-    CELLS,
-    ROWS,
-    answer_words,
-    cell_lines,
-    function_lines,
-    import_lines,
-    input_lines,
-    literal,
-    name_lines,
-    step_lines,
-)
+from netformer.sources.literals import CELLS, ROWS, function_lines, literal
+from netformer.sources.python import answer_words, cell_lines, import_lines, input_lines, name_lines, step_lines
 from netformer.tables.reading import Reading
 
 _KINDS = {

@@ -3,8 +3,7 @@ shares with it."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,13 +14,14 @@ from netformer.exports.formula import (
     Output,
     Spread,
     Step,
-    decimal,
     fills_of,
     gaps_of,
     steps_of,
 )
 from netformer.exports.intervals import COVERAGE, LEVELS
 from netformer.sources import plain
+from netformer.sources.literals import CELLS, ROWS, function_lines, literal, number_text
+from netformer.sources.targets import OUTPUTS, several_functions
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
@@ -33,19 +33,14 @@ _KINDS = {
     "gelu": "lambda a: 0.5 * a * (1.0 + math.erf(a * 0.5**0.5))",
     "step": "lambda a: 1.0 if a > 0 else 0.0",
 }
-ROWS = "a DataFrame, or rows that are lists in the order of COLUMNS, or dicts by name"
-CELLS = "a gap is None, nan or empty; a date is seconds since 1970 UTC, a datetime or text; a category is text"
 
 
 def python_source(formula: Formula) -> str:
     """One Python file of the standard library alone: `predict(rows)`, a list of floats, or of labels, which also has
     `predict_proba(rows)`. rows: a DataFrame, or rows as lists, an array, or dicts, with cells as in the table that was
     fitted (`plain`)."""
-    reading, outputs, several = (
-        formula.reading,
-        formula.outputs,
-        bool(formula.reading.classes) or len(formula.outputs) > 1,
-    )
+    reading, outputs = formula.reading, formula.outputs
+    several = bool(reading.classes) or len(outputs) > 1
     bodies = []
     for number, body in enumerate(formula.bodies):
         layers = [f"({layer.activation!r}, {literal(np.column_stack([layer.bias, layer.weight]))})" for layer in body]
@@ -101,7 +96,7 @@ def _functions_of(formula: Formula) -> list[str]:
     if formula.reading.classes:
         return _class_functions()
     if len(formula.outputs) > 1:
-        return _several_functions(formula.spreads)
+        return several_functions(formula.spreads)
     return _functions(formula.spreads[0] if formula.spreads else None)
 
 
@@ -121,77 +116,6 @@ def _functions(spread: Spread | None) -> list[str]:
     ]
 
 
-_OUTPUTS = [
-    "    units = hidden(z, BODIES, ACTIVATIONS)",
-    "    return [",
-    "        output(z, units, bias, skip, [heads[k] for _, heads in BODIES])",
-    "        for k, (bias, skip) in enumerate(OUTPUTS)",
-    "    ]",
-]
-
-
-def _several_functions(spreads: Sequence[Spread]) -> list[str]:
-    """What answers in units of several targets."""
-    return [
-        "def predict(rows):",
-        f'    """For each row a list with a float for each of TARGETS. rows: {ROWS};',
-        f'    {CELLS}."""',
-        "    return [_predict(z) for z in inputs(rows)]",
-        *_several_intervals(spreads),
-        "",
-        "",
-        "def _predict(z):",
-        "    return [y * scale + center for y, (center, scale) in zip(_outputs(z), UNITS)]",
-        "",
-        "",
-        "def _outputs(z):",
-        *_OUTPUTS,
-    ]
-
-
-def _several_intervals(spreads: Sequence[Spread]) -> list[str]:
-    """The functions that answer with quantiles of several targets, and what they read."""
-    if not spreads:
-        return []
-    parts = (
-        f"    ({number_text(one.bias)}, {literal(one.skip)}, [{', '.join(map(literal, one.heads))}], "
-        f"{one.bounds!r}, {literal(np.array(one.scores))}),"
-        for one in spreads
-    )
-    return [
-        "",
-        "",
-        "# Of intervals, for each target: the output layer (bias, skip, heads) that says log of the scale",
-        "# of a row, its bounds, scores at levels",
-        "SCALES = [",
-        *parts,
-        "]",
-        f"LEVELS_OF_SCORES = {LEVELS!r}",
-        "",
-        "",
-        f"def predict_interval(rows, coverage={COVERAGE}):",
-        '    """For each row [low, high] of each target: it lies between them with probability `coverage`."""',
-        "    return predict_quantiles(rows, [(1 - coverage) / 2, (1 + coverage) / 2])",
-        "",
-        "",
-        "def predict_quantiles(rows, quantiles):",
-        '    """For each row and target a list of these quantiles of the target, each between 0 and 1."""',
-        "    scores = [[score_of(q, LEVELS_OF_SCORES, one[-1]) for q in quantiles] for one in SCALES]",
-        "    return [",
-        "        [[y + scale * score for score in own] for y, scale, own in zip(_predict(z), _scales(z), scores)]",
-        "        for z in inputs(rows)",
-        "    ]",
-        "",
-        "",
-        "def _scales(z):",
-        "    units, found = hidden(z, BODIES, ACTIVATIONS), []",
-        "    for (bias, skip, heads, (low, high), _), (_, scale) in zip(SCALES, UNITS):",
-        "        found.append(math.exp(min(max(output(z, units, bias, skip, heads), low), high)) * scale)",
-        "    return found",
-        *function_lines(plain.score_of),
-    ]
-
-
 def _class_functions() -> list[str]:
     """What answers with labels and probabilities."""
     return [
@@ -207,7 +131,7 @@ def _class_functions() -> list[str]:
         "",
         "",
         "def _logits(z):",
-        *_OUTPUTS,
+        *OUTPUTS,
     ]
 
 
@@ -344,21 +268,3 @@ def cell_lines(reading: Reading) -> list[str]:
         *(function_lines(plain.date) if "date" in kinds else []),
         *(function_lines(plain.position) if "category" in kinds else []),
     ]
-
-
-def function_lines(function: Callable) -> list[str]:
-    """The text of a function or a class, two blank lines before it."""
-    return ["", "", inspect.getsource(function).rstrip()]
-
-
-def number_text(value: float) -> str:
-    """A float of 9 significant digits."""
-    return repr(float(f"{value:.9g}"))
-
-
-def literal(values: np.ndarray, digits: int = 9) -> str:
-    """A list, or a list of lists, of floats; 9 digits keep what float32 holds."""
-    if values.ndim > 1:
-        return f"[{', '.join(literal(row, digits) for row in values)}]"
-    texts = (decimal(value, digits) for value in values)
-    return f"[{', '.join(t if '.' in t or 'e' in t else t + '.' for t in texts)}]"
