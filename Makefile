@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison mutants fuzz
+.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison mutants fuzz faults
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -24,6 +24,9 @@ fuzz: .venv/fuzz  ## an hour: damaged files for every reader, N of them (1000000
 .venv/fuzz: requirements-fuzz.txt .venv/done
 	$(PY) -m pip install -q --no-deps -r requirements-fuzz.txt
 	touch $@
+
+faults: .venv/done  ## an hour: KILLS (200) kills at random moments of every stage and of what the library writes
+	$(PY) tests/kills.py --kills $(or $(KILLS),200)
 
 lint: .venv/done  ## ruff and mypy
 	$(PY) -m ruff check .
