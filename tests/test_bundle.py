@@ -268,7 +268,7 @@ def test_a_fitted_regressor_is_exported_with_its_units(tmp_path, tiny):
 
 
 def test_unknown_parameters_in_a_folder_are_refused(tmp_path):
-    delivered(estimator={"steps": 1}).save(tmp_path / "a")
+    delivered(estimator={"stride": 1}).save(tmp_path / "a")
     with pytest.raises(ValueError, match=r"about.estimator must hold some of activations, .* found"):
         NetFormerRegressor.load(tmp_path / "a")
     delivered(wide=False).save(tmp_path / "b")
