@@ -2,6 +2,7 @@
 
 import sys
 
+import pandas as pd
 import pytest
 from commands import refused, run
 from typer.testing import CliRunner
@@ -17,6 +18,10 @@ GOOD = {
     "predict": ("{tables}/nets", "{tables}/t.csv", "--out", "{out}/p.csv", "--interval", 0.9),
     "export": ("{tables}/nets", "--format", "onnx", "--format", "sklearn", "--format", "c", "--out", "{out}/e"),
     "evaluate": ("{tables}/t.csv", "-t", "price", "-n", 1),
+    "search": (
+        *("{tables}/t.csv", "-t", "price", "--evaluations", 20, "--population", 10),
+        *("--out", "{out}/front", "--report", "{out}/front.html"),
+    ),
     "info": (),
 }
 BAD = {  # what comes instead of the options of GOOD, and what the line says
@@ -43,6 +48,12 @@ BAD = {  # what comes instead of the options of GOOD, and what the line says
     "evaluate": [
         (("{tables}/t.csv", "-t", "prize"), "did you mean 'price'?"),
         (("{tables}/t.csv", "{tables}/small.csv", "-t", "price"), "needs at least 10 rows"),
+    ],
+    "search": [
+        (("{tables}/t.csv", "-t", "price", "--objectives", "beauty", "--out", "{out}/front"), "'beauty'"),
+        (("{tables}/t.csv", "-t", "price", "--evaluations", 0, "--out", "{out}/front"), "evaluations"),
+        (("{tables}/t.csv", "-t", "price", "--max-params", 1, "--out", "{out}/front"), "max_params"),
+        (("{tables}/t.csv", "-t", "price", "--report", "{out}/front.txt"), "must end in .html"),
     ],
     "info": [(("--model", "{tables}/absent"), "absent")],
 }
@@ -86,7 +97,7 @@ def test_wrong_use_is_2(command):
 
 @pytest.mark.parametrize(("module", "command", "options"), OPTIONAL)
 def test_a_package_that_is_not_installed_is_2(folder, tmp_path, monkeypatch, module, command, options):
-    (tmp_path / "t.xlsx").write_bytes(b"PK\x03\x04 a workbook")
+    pd.DataFrame({"price": [1.0]}).to_excel(tmp_path / "t.xlsx", index=False)
     monkeypatch.setitem(sys.modules, module, None)
     assert f"pip install {module}" in refused(command, *filled(options, folder, tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["t.xlsx"]

@@ -232,5 +232,7 @@ def _numbers(y: np.ndarray, name: str) -> Float[np.ndarray, " rows"]:
         ) from None
     if not np.isfinite(numbers).all():
         row = int((~np.isfinite(numbers)).argmax())
-        raise InputError(f"{name} must be finite, found {numbers[row]} in row {row + 1}; drop rows without a target")
+        raise InputError(
+            f"{name} must be finite, found {numbers[row]} in row {row + 1}; drop the rows without a target"
+        )
     return numbers
