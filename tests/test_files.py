@@ -315,9 +315,11 @@ def test_excel(frame, tmp_path):
 
 
 def test_excel_without_its_library(tmp_path, monkeypatch):
+    pytest.importorskip("openpyxl")
+    pd.DataFrame({"y": [1.0]}).to_excel(tmp_path / "t.xlsx", index=False)
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(InputError, match=r"t.xlsx: .xlsx needs openpyxl; pip install openpyxl, or save the sheet as"):
-        read(tmp_path, b"PK\x03\x04", "t.xlsx")
+        read(tmp_path, (tmp_path / "t.xlsx").read_bytes(), "t.xlsx")
 
 
 @pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "json", "parquet", "gz"])

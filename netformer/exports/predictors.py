@@ -7,11 +7,11 @@ from dataclasses import astuple
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
+from netformer.arrays import functions
 from netformer.exports.formula import ACTIVATE, Formula, Output, formula_of
 from netformer.exports.intervals import Intervals, ramps_of
 from netformer.networks.convert import SKLEARN_NAMES, sklearn_classifier, sklearn_regressor
@@ -119,12 +119,13 @@ def predictor_of(reading: Reading, stack: Networks, intervals: Intervals | None 
     if not expressible(stack) or not _can_label(reading.classes):
         formula = formula_of(reading, stack, intervals)
         return _network_classifier(formula) if reading.classes else _network_regressor(formula)
+    stack = stack.numpy()
     layers = Networks(stack.specs, stack.weight.double()).matrices(0)
     if reading.classes:
         return sklearn_classifier(layers, reading.classes)
     weight, bias, activation = layers[-1]
     bias = weight.new_zeros(len(weight)) if bias is None else bias
-    scales, centers = torch.from_numpy(reading.scales), torch.from_numpy(reading.centers)
+    scales, centers = functions.from_numpy(reading.scales), functions.from_numpy(reading.centers)
     layers[-1] = (weight * scales.unsqueeze(1), bias * scales + centers, activation)
     return sklearn_regressor(layers)
 
