@@ -26,7 +26,7 @@ from stages.params import load_params
 from stages.roots import once, write_params
 
 WORK, FOLDER = Path("build/ablations"), Path("reports/ablations")
-DATA = ("tasks.parquet", "zoo.parquet", "metafeatures.parquet", "tokens.parquet")
+DATA = ("tasks", "zoo", "class_tasks", "class_zoo", "metafeatures", "tokens")
 
 
 def prepare(repository: Path, root: Path, changes: dict[str, object]) -> None:
@@ -34,8 +34,8 @@ def prepare(repository: Path, root: Path, changes: dict[str, object]) -> None:
     usual = load_params(repository)  # bad params are one line, before anything is written
     write_params(repository / "params.yaml", root, changes)
     own_tokens = load_params(root).tokenize != usual.tokenize
-    for name in DATA[: 3 if own_tokens else 4]:
-        source, link = repository / "data" / name, root / "data" / name
+    for name in DATA[:-1] if own_tokens else DATA:
+        source, link = (folder / "data" / f"{name}.parquet" for folder in (repository, root))
         if not source.exists():
             raise FileNotFoundError(f"{source} does not exist; run dvc repro tokenize metafeatures first")
         link.unlink(missing_ok=True)
