@@ -17,8 +17,7 @@ from netformer.tables.intake import take_in
 
 @pytest.fixture
 def frame():
-    rng = np.random.default_rng(0)
-    texts = ["a, b", 'say "x"', "größe; m|n", "", "1,5 or so", "x\ty"]
+    rng, texts = np.random.default_rng(0), ["a, b", 'say "x"', "größe; m|n", "", "1,5 or so", "x\ty"]
     return pd.DataFrame(
         {
             "size": rng.normal(size=12).round(3),
@@ -35,9 +34,8 @@ def text(frame, sep=",", decimal="."):
 
 
 def read(tmp_path, content, name="t.csv", **given):
-    path = tmp_path / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_raw(path, **given)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_raw(tmp_path / name, **given)
 
 
 def lines(frame):
@@ -319,7 +317,7 @@ def test_excel_without_its_library(tmp_path, monkeypatch):
     pd.DataFrame({"y": [1.0]}).to_excel(tmp_path / "t.xlsx", index=False)
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(InputError, match=r"t.xlsx: .xlsx needs openpyxl; pip install openpyxl, or save the sheet as"):
-        read(tmp_path, (tmp_path / "t.xlsx").read_bytes(), "t.xlsx")
+        read_raw(tmp_path / "t.xlsx")
 
 
 @pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "json", "parquet", "gz"])
