@@ -171,7 +171,9 @@ def noise_of(population: Population, X: Any, y: Float[np.ndarray, "rows ..."]) -
     `NOISE_ROWS` on every second, third, .. of them."""
     step = -(-len(y) // NOISE_ROWS)
     some = X if step == 1 else _safe_indexing(X, np.arange(0, len(y), step))
-    noise = np.sqrt(np.square(population.predict(some) - y[::step]).mean(0))
+    off = population.predict(some) - y[::step]
+    size = np.ldexp(1.0, np.frexp(np.abs(off).max(0))[1] - 1)  # a power of 2: no digit changes, and no square overflows
+    noise = size * np.sqrt(np.square(off / size).mean(0))
     return noise if noise.ndim else float(noise)
 
 

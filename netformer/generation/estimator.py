@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from netformer.exports.population import Population
     from netformer.generation.generator import NetFormer
 
+LARGEST = 1e300  # of a target: answers and their errors stay finite, also where they are a million times its scale
+
 
 class NetFormerRegressor(RegressorMixin, Fitted):
     """Regression by networks that a trained transformer writes for the table: no training, no choice to make.
@@ -95,13 +97,15 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         of numbers (rows, features); gaps are allowed. y: (rows,), at least 2 rows, or (rows, targets), each a number.
         sample_weight: (rows,), at least 0: a row counts as if it stood in the table so many times; weights that are not
         whole are rounded so that the table keeps its number of rows (`repeats`). Raises InputError for infinite values,
-        a target with gaps, a table without a usable column, and for parameters and a model that cannot be used.
+        a target with gaps or beyond `LARGEST`, a table without a usable column, and for parameters and a model that
+        cannot be used.
         """
         from netformer.generation.delivery import deliver, noise_of
 
         n_samples, refine_steps, prompt = self._request()
         names = target_names(y)
         X, y = self._repeated(*self._checked(X, y), sample_weight)
+        _bounded(y, names)
         if not is_frame(X):  # in an order of its own, so that the order of rows changes no digit
             order = np.lexsort((*y.reshape(len(y), -1).T, *X.T))
             X, y = X[order], y[order]
@@ -220,6 +224,14 @@ def target_names(y: Any) -> list[str]:
 def plainly(values: np.ndarray, one: bool) -> Any:
     """What is kept of each target; of one alone a float."""
     return float(values.ravel()[0]) if one else values
+
+
+def _bounded(y: Float[np.ndarray, "rows ..."], names: Sequence[str]) -> None:
+    """Raises InputError for a target beyond `LARGEST`."""
+    for name, column in zip(names, y.reshape(len(y), -1).T, strict=True):
+        row = int(np.abs(column).argmax())
+        if abs(column[row]) > LARGEST:
+            raise InputError(f"{name} must be within +-{LARGEST:g}, found {column[row]:g}; divide it by a power of 10")
 
 
 def _numbers(y: np.ndarray, name: str) -> Float[np.ndarray, " rows"]:
