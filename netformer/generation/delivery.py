@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int
 from sklearn.utils import _safe_indexing
 from torch import Tensor
 
+from netformer.errors import InputError
 from netformer.exports.intervals import Intervals
 from netformer.exports.population import Population
 from netformer.generation.calibration import LeftOut, calibrate, intervals_of, left_out
@@ -59,9 +61,7 @@ def deliver(
     """
     reading, z, t = read(X, y, columns, target, min_frequency)
     if not (z.any() and t.any()):
-        nothing = constant_network(z.shape[1], reading.n_outputs).tensors()
-        said = {"groups": 1, "rows": len(t)}
-        return Population(reading, nothing, torch.zeros(1), nothing, said, calibrate(nothing, nothing, z, t))
+        return _nothing(reading, z, t)
     model = load()
     asked: dict[str, Any] = {"prompt": prompt, "refine_steps": refine_steps, "seed": seed}
     x, every = torch.from_numpy(np.clip(z, -CUT, CUT)).float(), torch.from_numpy(t.reshape(len(t), -1)).float()
@@ -77,6 +77,58 @@ def deliver(
     left = left_out(networks, wide, z, t, share)
     wide, intervals, grown = _with_steps(wide, left) if steps else (wide, intervals_of(wide, left), {})
     return Population(reading, networks, expected, wide, about | grown, intervals)
+
+
+@runtime_checkable
+class Searching(Protocol):
+    """What searches networks for a table, such as `netformer.search.table.Search`."""
+
+    def front(self, model: NetFormer, X: Any, y: Any, *, target: str, min_frequency: int, seed: int) -> Population:
+        """Networks for a table with the expected R2 of each, and `about["search"]`. Arguments: see `deliver`."""
+
+
+def deliver_found(
+    X: Any,
+    y: Any,
+    load: Callable[[], NetFormer],
+    search: Searching,
+    *,
+    seed: int,
+    target: Sequence[str],
+    min_frequency: int = MIN_FREQUENCY,
+) -> Population:
+    """The front of a search; its network of largest expected R2 is the wide one, with its answers as they are, and
+    intervals that read the columns that it reads. `about["search"]["chosen"]`: which it is. Arguments: see `deliver`. Raises
+    InputError for several targets, and as the search does."""
+    if len(target) > 1:
+        raise InputError(f"a search is for one target, got {len(target)}: {', '.join(map(repr, target))}")
+    reading, z, t = read(X, y, None, target, min_frequency)
+    if not (z.any() and t.any()):
+        return _nothing(reading, z, t)
+    front = search.front(load(), X, y, target=target[0], min_frequency=min_frequency, seed=seed)
+    chosen = int(front.expected_r2.argmax())
+    one = _with_every_edge(front.networks[[chosen]])
+    seen = np.where(one.specs.mask[0, -1, 1 : 1 + z.shape[1]].numpy(), z, 0.0)
+    said = front.about["search"] | {"chosen": chosen}
+    about = front.about | {"groups": 1, "rows": len(t), "search": said}
+    return replace(front, wide=one, about=about, intervals=calibrate(one, one, seen, t, share=0.0))
+
+
+def _with_every_edge(networks: Networks) -> Networks:
+    """The same answers, with an edge into the output from the bias, every input read and every last unit, some of them
+    0: a second output, such as the scale of intervals, has those of the first."""
+    specs, f = networks.specs, networks.layout.max_features
+    mask = specs.mask.clone()
+    mask[:, -1, 0] = True
+    mask[:, -1, 1 : 1 + f] = mask[:, :, 1 : 1 + f].any(1)
+    mask[:, -1, 1 + f :] = specs.last_units
+    return Networks(replace(specs, mask=mask), networks.weight)
+
+
+def _nothing(reading: Reading, z: Float[np.ndarray, "rows inputs"], t: Float[np.ndarray, "rows ..."]) -> Population:
+    """One network of zeros, where there is nothing to learn."""
+    nothing, said = constant_network(z.shape[1], reading.n_outputs).tensors(), {"groups": 1, "rows": len(t)}
+    return Population(reading, nothing, torch.zeros(1), nothing, said, calibrate(nothing, nothing, z, t))
 
 
 def _with_steps(wide: Networks, left: LeftOut) -> tuple[Networks, Intervals, dict[str, Any]]:

@@ -20,9 +20,11 @@ from netformer.tables.columns import MIN_FREQUENCY, is_frame
 
 if TYPE_CHECKING:
     from netformer.exports.population import Population
+    from netformer.generation.delivery import Searching
     from netformer.generation.generator import NetFormer
 
 LARGEST = 1e300  # of a target: answers and their errors stay finite, also where they are a million times its scale
+OF_WRITTEN = ("refine_steps", "max_params", "max_hidden_layers", "activations")  # parameters that a search has not
 
 
 class NetFormerRegressor(RegressorMixin, Fitted):
@@ -56,11 +58,16 @@ class NetFormerRegressor(RegressorMixin, Fitted):
     steps : bool, default True. Grow step units for the table, as decision trees, and let them have a share of the
         answer where that helps on rows they were not grown on (`growing.mixing`; docs/steps.md). False: what is
         written alone.
+    search : netformer.search.table.Search or None, default None. Instead of merging networks, search one: the network
+        of least leave-one-out error of those that keep the constraints of the search is the answer, as it is, and no
+        step unit is grown. Bounds are then those of the search; `n_samples` and `steps` are not read.
 
     Attributes
     ----------
-    networks_ : Population of the networks written, before merging: `networks_.predict(X)` is (n, rows).
-    network_ : Population, the same with the wide network that `predict` runs: `network_.predict(X)` is (rows,).
+    networks_ : Population of the networks written, before merging: `networks_.predict(X)` is (n, rows). Of a search
+        the front: networks that none is better than in everything, in order of the first objective.
+    network_ : Population, the same with the wide network that `predict` runs: `network_.predict(X)` is (rows,); of a
+        search it is one of the front, number `network_.about["search"]["chosen"]`.
         Where there is nothing to learn (a constant target, no column that varies), it answers the mean.
     noise_ : float, root mean squared residual on the rows fitted, on 8,192 of them at most, in the units of y; of
         several targets an array (targets,), as the next two.
@@ -81,6 +88,7 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         model: str | Path | NetFormer | None = None,
         min_frequency: int = MIN_FREQUENCY,
         steps: bool = True,
+        search: Searching | None = None,
     ) -> None:
         self.refine_steps = refine_steps
         self.n_samples = n_samples
@@ -91,36 +99,40 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         self.model = model
         self.min_frequency = min_frequency
         self.steps = steps
+        self.search = search
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetFormerRegressor:
         """X: a DataFrame of pandas, polars or pyarrow with columns of numbers, dates, categories and text, or an array
         of numbers (rows, features); gaps are allowed. y: (rows,), at least 2 rows, or (rows, targets), each a number.
         sample_weight: (rows,), at least 0: a row counts as if it stood in the table so many times; weights that are not
         whole are rounded so that the table keeps its number of rows (`repeats`). Raises InputError for infinite values,
-        a target with gaps or beyond `LARGEST`, a table without a usable column, and for parameters and a model that
-        cannot be used.
+        a target with gaps or beyond `LARGEST`, a table without a usable column, for parameters and a model that
+        cannot be used, and as the search does.
         """
-        from netformer.generation.delivery import deliver, noise_of
+        from netformer.generation.delivery import deliver, deliver_found, noise_of
 
         n_samples, refine_steps, prompt = self._request()
-        names = target_names(y)
+        search, names = self._search(), target_names(y)
         X, y = self._repeated(*self._checked(X, y), sample_weight)
         _bounded(y, names)
         if not is_frame(X):  # in an order of its own, so that the order of rows changes no digit
             order = np.lexsort((*y.reshape(len(y), -1).T, *X.T))
             X, y = X[order], y[order]
-        population = deliver(
-            X,
-            y,
-            lambda: netformer_of(self.model),
-            n_samples=n_samples,
-            refine_steps=refine_steps,
-            seed=seed_of(self.random_state),
-            prompt=prompt,
-            target=names,
-            min_frequency=at_least_one(self.min_frequency),
-            steps=self._steps(),
-        )
+        how: dict[str, Any] = {"seed": seed_of(self.random_state), "min_frequency": at_least_one(self.min_frequency)}
+        if search is not None:
+            population = deliver_found(X, y, lambda: netformer_of(self.model), search, target=names, **how)
+        else:
+            population = deliver(
+                X,
+                y,
+                lambda: netformer_of(self.model),
+                n_samples=n_samples,
+                refine_steps=refine_steps,
+                prompt=prompt,
+                target=names,
+                steps=self._steps(),
+                **how,
+            )
         self._keep(population)
         self._say_gaps(stacklevel=3)
         self.noise_ = noise_of(population, X, y)
@@ -131,6 +143,17 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         if not isinstance(self.steps, bool | np.bool_):
             raise InputError(f"steps must be True or False, got {self.steps!r}")
         return bool(self.steps)
+
+    def _search(self) -> Searching | None:
+        """`search`. Raises InputError for what is none, and beside parameters that are of written networks."""
+        if self.search is None:
+            return None
+        if isinstance(self.search, type) or not callable(getattr(self.search, "front", None)):
+            raise InputError(f"search must be None or a netformer.search.table.Search, got {self.search!r}")
+        given = [name for name in OF_WRITTEN if getattr(self, name) not in (None, 0)]
+        if given:
+            raise InputError(f"{given[0]} is not for a search; bounds are its constraints, such as max_params")
+        return self.search
 
     def _checked(self, X: Any, y: Any) -> tuple[Any, Float[np.ndarray, "rows ..."]]:
         """X as it is read, and y as float64: a DataFrame stays one, all else is an array of numbers, gaps nan."""
@@ -161,7 +184,8 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         whatever its order.
 
         return_std: also a standard deviation of y for each row: the root of `noise_` squared plus the variance across
-        the networks written (not where each reads a part of the columns, and differs by that). `predict_interval`
+        the networks written (not where each reads a part of the columns, and differs by that; nor across the front of
+        a search, where they differ by what they are good at). `predict_interval`
         keeps its promise more often.
         quantiles: instead of predictions these quantiles of y, (rows, quantiles), see
         `Population.predict_quantiles`; of several targets (rows, targets, quantiles). Raises InputError for quantiles
@@ -177,7 +201,8 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         if not return_std:
             return predicted
         spread = np.zeros_like(predicted)
-        if self.network_.about.get("groups", 1) == 1:
+        about = self.network_.about
+        if about.get("groups", 1) == 1 and "search" not in about:
             each = self.networks_.outputs(self.networks_.read(X), "each").std(0)
             spread = (each if predicted.ndim > 1 else each[:, 0]) * self.target_scale_
         return predicted, np.hypot(spread, self.noise_)

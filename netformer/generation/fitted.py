@@ -157,9 +157,10 @@ class Fitted(BaseEstimator):
         """What was fitted, to save or export (`exports.export`). columns: other names for those in use, x0, x1, ... if
         an array was fitted; target: for the target, y or the name of the Series that was fitted; of several a name for
         each, y0, y1, .. or the columns of the DataFrame. `about` keeps the parameters; a random_state that is no whole
-        number, a model that is no folder and class weights, as None."""
+        number, a model that is no folder and class weights, as None; a search is kept by what it found alone."""
         check_is_fitted(self, "network_")
-        parameters = self.get_params()
+        parameters = self.get_params(deep=False)
+        parameters.pop("search", None)
         for name in ("refine_steps", "n_samples", "random_state", "max_params", "max_hidden_layers", "min_frequency"):
             value = parameters[name]
             parameters[name] = int(value) if isinstance(value, Integral) else None

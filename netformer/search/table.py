@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
+from sklearn.base import BaseEstimator
 
 from netformer.errors import InputError
 from netformer.exports.population import Population
 from netformer.generation.generator import CONDITION_ROWS, HEAD_ROWS, NetFormer
+from netformer.model.arrays import ArrayModel
 from netformer.search.engine import Found, search
 from netformer.search.problem import SearchTask
 from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.reading import Reading, read
 from netformer.tasks.task import TRAIN
 from netformer.tasks.view import canonicalize_tasks
+
+
+class Search(BaseEstimator):
+    """How `NetFormerRegressor(search=...)` searches; parameters are those of `engine.search`.
+
+    It has no `fit` of its own: an object of settings, which scikit-learn clones, and sets as `search__evaluations`.
+    objectives should hold "error": the regressor delivers the network of the front with the least.
+    """
+
+    def __init__(
+        self,
+        objectives: Sequence[Any] = ("error", "params"),
+        constraints: Mapping[str, Any] | None = None,
+        space: str = "both",
+        algorithm: Any = "nsga2",
+        evaluations: int = 2000,
+        population: int = 100,
+        workers: int = 1,
+    ) -> None:
+        self.objectives = objectives
+        self.constraints = constraints
+        self.space = space
+        self.algorithm = algorithm
+        self.evaluations = evaluations
+        self.population = population
+        self.workers = workers
+
+    def front(self, model: NetFormer, X: Any, y: Any, *, target: str, min_frequency: int, seed: int) -> Population:
+        """The front of `search_table` for a table. Raises InputError as it does."""
+        how = self.get_params(deep=False)
+        return search_table(
+            model, X, y, how.pop("objectives"), target=target, min_frequency=min_frequency, seed=seed, **how
+        )[1]
 
 
 def task_of_table(
@@ -33,8 +68,10 @@ def task_of_table(
     read, drawn; of more inputs than the model reads, those most correlated with the target.
 
     X, y, columns, target, min_frequency: see `tables.reading.read`. Raises InputError as `read` does, and for a target
-    of one value.
+    of one value, or a model without torch.
     """
+    if isinstance(model.model, ArrayModel):
+        raise InputError("a search needs the model in torch; load it with NetFormer.load")
     reading, z, t = read(X, y, columns, target, min_frequency)
     if reading.classes:
         raise InputError(f"a search is for a target of numbers, {target!r} has classes")
