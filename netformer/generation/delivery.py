@@ -98,8 +98,8 @@ def deliver_found(
     min_frequency: int = MIN_FREQUENCY,
 ) -> Population:
     """The front of a search; its network of largest expected R2 is the wide one, with its answers as they are, and
-    intervals that read the columns that it reads. `about["search"]["chosen"]`: which it is. Arguments: see `deliver`. Raises
-    InputError for several targets, and as the search does."""
+    intervals that read the columns that it reads. `about["search"]["chosen"]`: which it is. Arguments: see `deliver`.
+    Raises InputError for several targets, and as the search does."""
     if len(target) > 1:
         raise InputError(f"a search is for one target, got {len(target)}: {', '.join(map(repr, target))}")
     reading, z, t = read(X, y, None, target, min_frequency)

@@ -11,10 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from netformer.model.head import weigh_heads
 from netformer.networks.stack import Networks, concatenate
+from netformer.search.heads import solved
 from netformer.search.objectives import Objective, values_of
-from netformer.search.problem import SearchTask
 from netformer.search.spaces import Space
 from netformer.workers import one_thread
 
@@ -29,14 +28,6 @@ class Scored:
     networks: Networks
     error: Float[Tensor, " n"]
     values: Float[np.ndarray, "n objectives"]
-
-
-def solved(networks: Networks, task: SearchTask) -> tuple[Networks, Float[Tensor, " n"]]:
-    """Networks with the output layer that a delivered one has (`head.weigh_heads`), and their leave-one-out error."""
-    n = len(networks)
-    with torch.no_grad():
-        done, r2 = weigh_heads(networks, task.rows.train_only()[[0] * n], task.penalties.expand(n, -1))
-    return done, 1 - r2
 
 
 def score(
