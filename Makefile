@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison mutants fuzz faults
+.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark mutants fuzz faults
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -85,6 +85,13 @@ step-card: .venv/done  ## ten minutes: step units where targets jump and where n
 
 search-comparison: .venv/done  ## hours, resumable: search against training, into reports/search_comparison/; smaller: see the stage's --help
 	$(PY) -m stages.search_comparison
+
+zoo-benchmark: .venv/readers  ## ten minutes on a core: what readers tell of the zoo's networks, into reports/zoo_benchmark/; after make repro
+	$(PY) -m stages.zoo_benchmark
+
+.venv/readers: requirements-readers.txt .venv/done
+	$(PY) -m pip install -q --no-deps -r requirements-readers.txt
+	touch $@
 
 ablations: .venv/done  ## half an hour: leave out one part of the method at a time, 3 seeds each; after make repro
 	$(PY) -m stages.ablate

@@ -26,6 +26,7 @@ ORDER = (
     "search",
     "evaluation",
     "benchmark",
+    "readers",
     "report",
     "cli",
 )
