@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark mutants fuzz faults
+.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark mutants fuzz faults structure-card
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -82,6 +82,9 @@ intervals: .venv/done  ## half an hour: how often intervals hold on real tables,
 
 step-card: .venv/done  ## ten minutes: step units where targets jump and where not, into reports/steps/
 	$(PY) -m stages.step_card
+
+structure-card: .venv/done  ## ten minutes: what small networks are worth when their structure is chosen, into reports/structures/
+	$(PY) -m stages.structure_card
 
 search-comparison: .venv/done  ## hours, resumable: search against training, into reports/search_comparison/; smaller: see the stage's --help
 	$(PY) -m stages.search_comparison

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 COVERAGES = (0.5, 0.8, 0.9, 0.95)  # of the intervals that are looked at
 _QUANTILES = np.array([(1 - one) / 2 for one in COVERAGES[::-1]] + [(1 + one) / 2 for one in COVERAGES])
 WHAT = {
-    OURS: "all networks merged into one",
+    OURS: "what predicts: all networks merged into one, unless one was chosen",
     ONE: "the one network with the best expected R2, which is estimated on the rows fitted",
 }
 

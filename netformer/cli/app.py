@@ -107,6 +107,7 @@ def generate(
     max_hidden_layers: Annotated[int | None, typer.Option(help="Most hidden layers per network.")] = None,
     activations: Annotated[str | None, typer.Option(help="Allowed activations, such as relu,tanh.")] = None,
     steps: Annotated[bool, typer.Option("--steps/--no-steps", help="Grow step units where a target jumps.")] = True,
+    max_loss: Annotated[float | None, typer.Option(help="One network: the smallest at most so much R2 worse.")] = None,
     refine: Refine = 0,
     seed: Seed = 0,
     model: Model = None,
@@ -156,13 +157,18 @@ def generate(
 
         if report is not None:
             raise InputError("--report is a page about one network, and --by writes one per group; leave one out")
+        if max_loss is not None:
+            raise InputError("--max-loss chooses one network for the whole table; leave --by out")
         if wanted != scores.Wanted():
             raise InputError(
                 "--by holds back a fifth of the rows; leave --groups, --time, --in-order, --test, --beside out"
             )
         return generate_by(table, target, by, NetFormerRegressor(*made), out, talk, **taken)
     intake = take_in(table, target, keep=wanted.columns, **taken)
-    estimator: Any = NetFormerClassifier(*made) if intake.classes else NetFormerRegressor(*made, steps=steps)
+    if intake.classes and max_loss is not None:
+        raise InputError(f"{table}: --max-loss is for a target of numbers, {target!r} has classes")
+    numbers = NetFormerRegressor(*made, steps=steps, max_loss=max_loss)
+    estimator: Any = NetFormerClassifier(*made) if intake.classes else numbers
     wanted.learners(bool(intake.classes))
     X, y = scores.features(intake, wanted), intake.target()
     with talk.progress(f"writing {n} networks for {len(y)} rows and {X.shape[1]} columns") as say:

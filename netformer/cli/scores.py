@@ -263,6 +263,12 @@ def said_of_all(found: Sequence[Found], reading: Reading) -> list[str]:
 
 def which_to_use(bundle: Population) -> str:
     """A sentence on the networks that were written."""
+    if "chosen" in bundle.about.get("search", {}):
+        size = bundle.stack("wide").merged_size()[1]
+        return (
+            f"Use {OURS}: network {bundle.about['search']['chosen']} of the {len(bundle)}, with {size} parameters the "
+            f"smallest that is good enough; it is fitted on all {bundle.about['rows']} rows."
+        )
     many = f"the {len(bundle)} networks merged, mostly better than each alone" if len(bundle) > 1 else "the network"
     return f"Use {OURS}: {many}; the one written is fitted on all {bundle.about['rows']} rows."
 

@@ -84,7 +84,8 @@ class Searching(Protocol):
     """What searches networks for a table, such as `netformer.search.table.Search`."""
 
     def front(self, model: NetFormer, X: Any, y: Any, *, target: str, min_frequency: int, seed: int) -> Population:
-        """Networks for a table with the expected R2 of each, and `about["search"]`. Arguments: see `deliver`."""
+        """Networks for a table with the expected R2 of each, and `about["search"]`, whose "chosen" says which of them
+        is to answer; without, it is the one of largest expected R2. Arguments: see `deliver`."""
 
 
 def deliver_found(
@@ -97,8 +98,8 @@ def deliver_found(
     target: Sequence[str],
     min_frequency: int = MIN_FREQUENCY,
 ) -> Population:
-    """The front of a search; its network of largest expected R2 is the wide one, with its answers as they are, and
-    intervals that read the columns that it reads. `about["search"]["chosen"]`: which it is. Arguments: see `deliver`.
+    """The front of a search; the network that it chose is the wide one, with its answers as they are, and intervals
+    that read the columns that it reads. `about["search"]["chosen"]`: which it is. Arguments: see `deliver`.
     Raises InputError for several targets, and as the search does."""
     if len(target) > 1:
         raise InputError(f"a search is for one target, got {len(target)}: {', '.join(map(repr, target))}")
@@ -106,7 +107,7 @@ def deliver_found(
     if not (z.any() and t.any()):
         return _nothing(reading, z, t)
     front = search.front(load(), X, y, target=target[0], min_frequency=min_frequency, seed=seed)
-    chosen = int(front.expected_r2.argmax())
+    chosen = front.about["search"].get("chosen", int(front.expected_r2.argmax()))
     one = _with_every_edge(front.networks[[chosen]])
     seen = np.where(one.specs.mask[0, -1, 1 : 1 + z.shape[1]].numpy(), z, 0.0)
     said = front.about["search"] | {"chosen": chosen}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from netformer.exports.population import Population
     from netformer.generation.delivery import Searching
     from netformer.generation.generator import NetFormer
+    from netformer.model.prompt import Prompt
 
 LARGEST = 1e300  # of a target: answers and their errors stay finite, also where they are a million times its scale
 OF_WRITTEN = ("refine_steps", "max_params", "max_hidden_layers", "activations")  # parameters that a search has not
@@ -61,6 +62,9 @@ class NetFormerRegressor(RegressorMixin, Fitted):
     search : netformer.search.table.Search or None, default None. Instead of merging networks, search one: the network
         of least leave-one-out error of those that keep the constraints of the search is the answer, as it is, and no
         step unit is grown. Bounds are then those of the search; `n_samples` and `steps` are not read.
+    max_loss : float or None, default None. Instead of merging networks, deliver one: the smallest whose leave-one-out
+        R2 is at most so much below that of the best, of many structures that read all columns or a few
+        (`generation.structures`; docs/small.md). 0.01 is a good value. `n_samples` and `steps` are not read.
 
     Attributes
     ----------
@@ -89,6 +93,7 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         min_frequency: int = MIN_FREQUENCY,
         steps: bool = True,
         search: Searching | None = None,
+        max_loss: float | None = None,
     ) -> None:
         self.refine_steps = refine_steps
         self.n_samples = n_samples
@@ -100,6 +105,7 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         self.min_frequency = min_frequency
         self.steps = steps
         self.search = search
+        self.max_loss = max_loss
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetFormerRegressor:
         """X: a DataFrame of pandas, polars or pyarrow with columns of numbers, dates, categories and text, or an array
@@ -112,7 +118,9 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         from netformer.generation.delivery import deliver, deliver_found, noise_of
 
         n_samples, refine_steps, prompt = self._request()
-        search, names = self._search(), target_names(y)
+        search, names = self._search(prompt), target_names(y)
+        if self.max_loss is not None and len(names) > 1:
+            raise InputError(f"max_loss is for one target, got {len(names)}: {', '.join(map(repr, names))}")
         X, y = self._repeated(*self._checked(X, y), sample_weight)
         _bounded(y, names)
         if not is_frame(X):  # in an order of its own, so that the order of rows changes no digit
@@ -144,8 +152,15 @@ class NetFormerRegressor(RegressorMixin, Fitted):
             raise InputError(f"steps must be True or False, got {self.steps!r}")
         return bool(self.steps)
 
-    def _search(self) -> Searching | None:
-        """`search`. Raises InputError for what is none, and beside parameters that are of written networks."""
+    def _search(self, prompt: Prompt) -> Searching | None:
+        """What searches: `search`, or the smallest network where `max_loss` asks for it. Raises InputError for what is
+        none, and beside parameters that it does not read."""
+        if self.max_loss is not None:
+            from netformer.generation.structures import Smallest
+
+            if self.search is not None or self.refine_steps:
+                raise InputError("max_loss chooses one network by itself; leave search and refine_steps out")
+            return Smallest(self.max_loss, prompt)
         if self.search is None:
             return None
         if isinstance(self.search, type) or not callable(getattr(self.search, "front", None)):

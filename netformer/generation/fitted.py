@@ -166,6 +166,7 @@ class Fitted(BaseEstimator):
             parameters[name] = int(value) if isinstance(value, Integral) else None
         if "steps" in parameters:
             parameters["steps"] = bool(self.steps)
+            parameters["max_loss"] = None if self.max_loss is None else float(self.max_loss)
         if self.activations is not None:
             parameters["activations"] = [str(name) for name in self.activations]
         parameters["model"] = str(self.model) if isinstance(self.model, str | Path) else None
