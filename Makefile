@@ -25,8 +25,9 @@ fuzz: .venv/fuzz  ## an hour: damaged files for every reader, N of them (1000000
 	$(PY) -m pip install -q --no-deps -r requirements-fuzz.txt
 	touch $@
 
-faults: .venv/done  ## an hour: KILLS (200) kills at random moments of every stage and of what the library writes
+faults: .venv/done  ## an hour: KILLS (200) kills at random moments of every stage and of what the library writes; no room for them
 	$(PY) tests/kills.py --kills $(or $(KILLS),200)
+	$(PY) tests/shortages.py
 
 lint: .venv/done  ## ruff and mypy
 	$(PY) -m ruff check .

@@ -137,11 +137,14 @@ class Harness:
         self.before: dict[str, Path] = {}
         self.after: dict[str, dict[str, str]] = {}
         self.seconds: dict[str, float] = {}
+        self.written: dict[str, int] = {}  # bytes
         for name in names:
             self.before[name] = folder / f"before_{name}"
             shutil.copytree(folder / "root", self.before[name])
             self.seconds[name] = completed(name, folder / "root")
             self.after[name] = hashes(folder / "root")
+            new = self.after[name].keys() - hashes(self.before[name]).keys()
+            self.written[name] = sum((folder / "root" / path).stat().st_size for path in new)
 
     def kill(self, name: str, number: int, rng: random.Random) -> str:
         """One kill; says when it came, raises AssertionError where it was not survived."""

@@ -1,5 +1,5 @@
-"""The same bytes of every artifact whatever the order of hashes, the language, the encoding of files, the time zone and
-the number of processes and threads are, and with a Dask cluster."""
+"""The same bytes of every artifact whatever the order of hashes, the language, the encoding of files, the time zone,
+the clock and the number of processes and threads are, and with a Dask cluster."""
 
 import json
 import os
@@ -28,11 +28,38 @@ with one_thread():  # as stages.run
     for name in sys.argv[3:]:
         unit(name)(root)
 point, encoding = locale.localeconv()["decimal_point"], locale.getpreferredencoding(False).lower()
-print(json.dumps([hashes(root), point, encoding, time.timezone]))
+days = len({time.time() // 86400 for _ in range(50)})
+print(json.dumps([hashes(root), point, encoding, time.timezone, days > 2]))
 """
+CLOCK = """
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+static long jump(void) { static unsigned n; n = n * 1103515245u + 12345u; return (long)(n % 200000000u) - 100000000; }
+int clock_gettime(clockid_t id, struct timespec *t) {
+    int failed = syscall(SYS_clock_gettime, id, t);
+    if (id == CLOCK_REALTIME && !failed) t->tv_sec += jump();
+    return failed;
+}
+int gettimeofday(struct timeval *restrict t, void *restrict zone) {
+    struct timespec now; (void)zone;
+    clock_gettime(CLOCK_REALTIME, &now);
+    t->tv_sec = now.tv_sec; t->tv_usec = now.tv_nsec / 1000;
+    return 0;
+}
+time_t time(time_t *t) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (t) *t = now.tv_sec;
+    return now.tv_sec;
+}
+"""  # of the wall: three years back or forth at every look
 FEW = {"download.sources": ["synthetic"], "zoo.steps": 5}
 STAGES = ("download", "zoo", "tokenize", "metafeatures", "train", "sample", "evaluate")
 PLAIN = {"PYTHONHASHSEED": "0", "LC_ALL": "C", "TZ": "UTC", "NETFORMER_WORKERS": "1", "OMP_NUM_THREADS": "1"}
+PLAIN |= {"SOURCE_DATE_EPOCH": "0"}  # the date of a page
 NOT_UTF_8 = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # the locale C then means files in ASCII
 ASCII = "ansi_x3.4-1968"
 SETTINGS = {
@@ -65,12 +92,23 @@ def turkish(tmp_path_factory):
     return {"LC_ALL": "tr_TR.UTF-8", "LOCPATH": str(folder)}, ","
 
 
-def test_tasks_networks_and_exports(tmp_path, turkish):
-    names, (language, point) = ("download", "generate", "export", "fit_many"), turkish
-    other = language | {"PYTHONHASHSEED": "4242", "TZ": "Asia/Kathmandu", "NETFORMER_WORKERS": "2"}
+@pytest.fixture(scope="module")
+def jumping(tmp_path_factory):
+    """A clock of the wall that jumps, under everything that a process does."""
+    if sys.platform != "linux" or not shutil.which("gcc"):
+        return {}, False
+    made = tmp_path_factory.mktemp("clock") / "clock.so"
+    command = ["gcc", "-O2", "-shared", "-fPIC", "-x", "c", "-", "-o", str(made)]
+    subprocess.run(command, input=CLOCK, text=True, check=True)
+    return {"LD_PRELOAD": str(made)}, True
+
+
+def test_tasks_networks_and_exports(tmp_path, turkish, jumping):
+    names, (language, point), (clock, jumps) = ("download", "generate", "export", "fit_many"), turkish, jumping
+    other = language | clock | {"PYTHONHASHSEED": "4242", "TZ": "Asia/Kathmandu", "NETFORMER_WORKERS": "2"}
     plain, *_ = made(tmp_path / "a", PLAIN, names, FEW)
     found, *surroundings = made(tmp_path / "b", PLAIN | other, names, FEW)
-    assert surroundings == [point, "utf-8" if point == "," else ASCII, -20700]
+    assert surroundings == [point, "utf-8" if point == "," else ASCII, -20700, jumps]
     assert found == plain
     assert len(plain) >= 11
 
@@ -84,9 +122,9 @@ def plain(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("setting", [*SETTINGS, "another language"])
-def test_the_pipeline(tmp_path, plain, turkish, setting):
-    changes = SETTINGS.get(setting, turkish[0])
-    found, _, encoding, _ = made(tmp_path / "root", PLAIN | changes, STAGES)
+@pytest.mark.parametrize("setting", [*SETTINGS, "another language", "a clock that jumps"])
+def test_the_pipeline(tmp_path, plain, turkish, jumping, setting):
+    changes = (SETTINGS | {"another language": turkish[0], "a clock that jumps": jumping[0]})[setting]
+    found, _, encoding, *_ = made(tmp_path / "root", PLAIN | changes, STAGES)
     assert encoding == (ASCII if "PYTHONUTF8" in changes else "utf-8")
     assert found == plain

@@ -23,12 +23,13 @@ from netformer.errors import InputError
 
 CODES = "Exit codes: 0 fine; 2 bad input: one line on stderr says what is wrong, and nothing was written."
 
-
+_SHOWN = 200  # characters of what a library says of a want of memory
+_NO_MEMORY = ("allocate", "failed to map segment")  # in what libraries say then
 _TYPED: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
 
 
 class OneLine(TyperGroup):
-    """Commands whose bad input is one line on stderr and exit code 2, never a traceback."""
+    """Commands whose bad input, or a want of memory, is one line on stderr and exit code 2, never a traceback."""
 
     def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
         """Run a command; returns or exits with its code, see `CODES`."""
@@ -43,6 +44,12 @@ class OneLine(TyperGroup):
             code = 2 if line else 0  # no line: there were no arguments, and the help was shown
             if line:
                 print(f"netformer: {line}{'; see --help' if wrong_use else ''}", file=sys.stderr)
+        except (MemoryError, RuntimeError, ImportError) as error:
+            if not (isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)):
+                raise
+            code, said = 2, " ".join(str(error).split())[:_SHOWN]
+            way_out = "use fewer rows or columns, or a machine with more"
+            print(f"netformer: not enough memory{f' ({said})' if said else ''}; {way_out}", file=sys.stderr)
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)

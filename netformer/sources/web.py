@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -190,7 +190,7 @@ def _strongest(formula: Formula) -> list[str]:
 def today() -> str:
     """The date, UTC, or that of the variable SOURCE_DATE_EPOCH, by which files can be made again byte for byte."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return str(datetime.fromtimestamp(int(epoch), UTC).date() if epoch.isdecimal() else date.today())
+    return str(datetime.fromtimestamp(int(epoch), UTC).date() if epoch.isdecimal() else datetime.now(UTC).date())
 
 
 def _facts(population: Population, formula: Formula, which: int | str, n_shown: int, day: str) -> list[tuple[str, str]]:

@@ -1,0 +1,131 @@
+"""What a machine may lack: room on the disk, the right to write, memory; a worker that hangs or is killed. `make
+faults` tries every stage."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from netformer.workers import cluster, map_parallel
+
+ROOT = Path(__file__).resolve().parents[1]
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces and limits of address space are Linux's")
+MORE = 150_000_000  # bytes of address space: the table and the model fit, what is fitted for 40,000 rows does not
+LITTLE = """
+import resource, sys
+import torch, sklearn.ensemble, netformer.cli.describe, netformer.cli.scores, netformer.generation.delivery
+from netformer.cli.app import app
+with open("/proc/self/statm") as sizes:
+    taken = int(sizes.read().split()[0]) * resource.getpagesize()
+limit = taken + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+app(sys.argv[2:], prog_name="netformer")
+"""  # before torch is there, Python itself breaks down
+
+
+@LINUX
+def test_a_full_disk_a_limit_and_a_read_only_folder():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "shortages.py"), "--few"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    cases = 12 if os.geteuid() == 0 else 8
+    assert f"{cases} of {cases} shortages survived" in done.stdout
+    assert done.stdout.count("one line, then completed") >= cases - 2
+
+
+@LINUX
+def test_a_command_without_enough_memory_ends_in_one_line(tmp_path):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(40_000, 6)), columns=list("abcdey"))
+    table.to_csv(tmp_path / "t.csv", index=False)
+    command = [
+        "generate",
+        tmp_path / "t.csv",
+        "-t",
+        "y",
+        "--out",
+        tmp_path / "nets",
+        "--beside",
+        "ridge",
+        "--quiet",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE, str(MORE), *map(str, command)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("netformer: not enough memory")
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def at_work(item):
+    """Says where it runs, then takes its time."""
+    folder, number = item
+    (folder / str(number)).write_text(str(os.getpid()))
+    time.sleep(0.2)
+    return number
+
+
+def process_at_work(folder):
+    """The process that began an item: its id, once it has written it."""
+    while not (some := [path.read_text() for path in folder.iterdir() if path.read_text()]):
+        time.sleep(0.02)
+    return int(some[0])
+
+
+def test_a_process_that_hangs_and_is_killed_ends_the_work_in_one_line(tmp_path):
+    def interfere():
+        process = process_at_work(tmp_path)
+        os.kill(process, signal.SIGSTOP)
+        time.sleep(1)
+        os.kill(process, signal.SIGKILL)
+
+    thread = threading.Thread(target=interfere)
+    thread.start()
+    with pytest.raises(OSError, match="one of 2 worker processes was killed; run again"):
+        map_parallel(at_work, [(tmp_path, number) for number in range(40)], workers=2)
+    thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_a_dask_worker_that_hangs_is_given_up_and_its_work_done_elsewhere(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    import dask
+
+    stopped = []
+
+    def interfere():
+        stopped.append(process_at_work(tmp_path))
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    thread = threading.Thread(target=interfere)
+    with (
+        dask.config.set({"distributed.scheduler.worker-ttl": "5s"}),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made,
+    ):
+        thread.start()
+        with cluster(made.scheduler_address):
+            assert map_parallel(at_work, [(tmp_path, number) for number in range(20)]) == list(range(20))
+        thread.join()
+        with contextlib.suppress(ProcessLookupError):  # Dask has ended it
+            os.kill(stopped[0], signal.SIGKILL)
