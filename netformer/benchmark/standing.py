@@ -161,7 +161,7 @@ class WithRandomUnits(NetFormerClassifier):
         super().fit(X, y)
         one, codes = self.networks_, np.searchsorted(self.classes_, np.asarray(y, dtype=self.classes_.dtype))
         x = torch.from_numpy(one.read(self._table(X))).float()
-        stack = random_units(one.networks, 0)
+        stack = random_units(one.networks.tensors(), 0)
         alone, wide, _ = solved(stack, x, codes, len(self.classes_), torch.ones(len(x), dtype=torch.float64))
         self.random_ = Population(one.reading, alone, one.expected_r2, wide)
         return self

@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
 from rich.table import Table
-from torch import Tensor
 
+from netformer.arrays import functions as xp
+from netformer.arrays.draws import Generator
 from netformer.cli.console import number
 from netformer.evaluation.comparison import plain_r2
 from netformer.exports.classes import log_loss
 from netformer.exports.groups import Groups
 from netformer.exports.intervals import Intervals
 from netformer.exports.population import Population
+from netformer.exports.slopes import slopes_of
 from netformer.networks.specs import ACTIVATIONS, Specs, slots
 from netformer.networks.stack import Networks
-from netformer.report.graph import draw_network
 from netformer.report.svg import Drawing, sheet
 
 READ = """Inputs are cut to the range fitted, centred, scaled and squashed, gaps filled;
@@ -78,8 +78,9 @@ def of_target(bundle: Population, k: int) -> Population:
     reading, target, spread = bundle.reading, slice(k, k + 1), bundle.intervals
 
     def cut(stack: Networks) -> Networks:
+        stack = stack.numpy()
         first, specs = stack.layout.outputs.start, stack.specs
-        mask, weight = (torch.cat([v[:, :first], v[:, first:][:, target]], 1) for v in (specs.mask, stack.weight))
+        mask, weight = (xp.cat([v[:, :first], v[:, first:][:, target]], 1) for v in (specs.mask, stack.weight))
         return Networks(Specs(specs.n_inputs, specs.widths, specs.activations, mask), weight)
 
     assert bundle.wide is not None
@@ -151,12 +152,9 @@ def structure(networks: Networks, index: int) -> str:
     return ", ".join(words)
 
 
-def influence(networks: Networks) -> Float[Tensor, "n features"]:
+def influence(networks: Networks) -> Float[np.ndarray, "n features"]:
     """Mean |d output / d input| of each input over standard normal rows, in whose scale networks read, and outputs."""
-    x = _normal_rows(networks).repeat(len(networks), 1, 1).requires_grad_()
-    sums = networks.answers(x).sum((0, 1))
-    slopes = [torch.autograd.grad(one, x, retain_graph=True)[0].abs().mean(1) for one in sums]
-    return torch.stack(slopes).mean(0)
+    return np.abs(slopes_of(networks.numpy(), _normal_rows(networks))).mean((1, 2))
 
 
 def overview(bundle: Population) -> list[dict]:
@@ -253,10 +251,14 @@ def draw_networks(
     networks: Networks, which: Sequence[int], inputs: Sequence[str], outputs: Sequence[str] = ("output",)
 ) -> Drawing:
     """The graphs of these networks side by side: inputs left, outputs right, the width of an edge by its |weight|."""
-    x = _normal_rows(networks)
+    import torch
+
+    from netformer.report.graph import draw_network
+
+    x, networks = torch.from_numpy(_normal_rows(networks)), networks.tensors()
+    x = x.to(networks.weight.dtype)
     return sheet("networks", [draw_network(networks, i, x, inputs, f"network {i}", outputs) for i in which], _GRID)
 
 
-def _normal_rows(networks: Networks) -> Float[Tensor, "rows features"]:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(_ROWS, networks.layout.max_features, generator=generator).to(networks.weight.dtype)
+def _normal_rows(networks: Networks) -> Float[np.ndarray, "rows features"]:
+    return Generator().manual_seed(0).normal(_ROWS * networks.layout.max_features).reshape(_ROWS, -1)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float, Int
 
 from netformer import __version__
@@ -21,7 +20,6 @@ from netformer.cli.trust import ends_of, spread_over
 from netformer.exports.classes import probabilities
 from netformer.exports.population import Population
 from netformer.report.charts import Axis, Curve, Points, plane
-from netformer.report.graph import LEGEND, draw_network
 from netformer.report.page import Cell, DataTable, Picture, Report, Section, Text, cell
 from netformer.report.svg import Drawing, short
 from netformer.tables.columns import Column
@@ -48,6 +46,8 @@ def table_report(
     """found: scores, or None; conclusions: what they come to. X, y: the whole table, X indexed by the position of a row
     in its file, y numbers or labels. notes: on how it was read. command, out: that made the networks, and where they
     are."""
+    from netformer.report.graph import LEGEND  # torch
+
     z, target = bundle.reading.standardize(X), bundle.target
     effects = {
         column.name: float(np.ptp(along.answers(bundle, "wide"), axis=0).max())
@@ -264,11 +264,15 @@ def _levels_of(along: _Along, cells: pd.Series) -> tuple[dict[int, int], list[fl
 
 
 def _networks(bundle: Population, best: Sequence[int], z: np.ndarray) -> list[Picture]:
-    rows = torch.from_numpy(z[spread_over(len(z), _POINTS)])
+    import torch
+
+    from netformer.report.graph import draw_network
+
+    rows, networks = torch.from_numpy(z[spread_over(len(z), _POINTS)]), bundle.networks.tensors()
     drawn = []
     for index in best:
         inputs, outputs = bundle.reading.input_names, outputs_of(bundle)
-        drawing = draw_network(bundle.networks, index, rows, inputs, f"network {index}", outputs)
+        drawing = draw_network(networks, index, rows, inputs, f"network {index}", outputs)
         size = f"{int(bundle.networks.specs.n_params[index])} parameters"
         expected = f"expected R2 {cell(float(bundle.expected_r2[index]))}, {size}"
         drawn.append(Picture(drawing, size if bundle.classes else expected))

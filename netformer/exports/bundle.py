@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
+from safetensors.numpy import load, save
 
+from netformer.arrays import functions as xp
+from netformer.arrays.namespace import Tensor
 from netformer.errors import InputError
 from netformer.exports.intervals import LEVELS, Intervals
 from netformer.files import replacing
@@ -44,7 +44,7 @@ _PARTS_OF = {  # of an input, by kind of its column
     "category": ("level", "rank", "mean", "count"),
 }
 _READING = {"table", "inputs", "target", "given", "left_out", "notes", "classes"}
-_PARTS = {"n_inputs": torch.int64, "widths": torch.int64, "activations": torch.int64, "mask": torch.bool}
+_PARTS = {"n_inputs": np.int64, "widths": np.int64, "activations": np.int64, "mask": np.bool_}
 
 
 def write_folder(
@@ -62,8 +62,8 @@ def write_folder(
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"{folder} must be a new or an empty folder; remove it or choose another name")
     tensors = {
-        "maps": torch.from_numpy(reading.maps.copy()),
-        "target": _several(torch.from_numpy(np.stack([reading.centers, reading.scales], 1))),
+        "maps": reading.maps,
+        "target": _several(np.stack([reading.centers, reading.scales], 1)),
         "expected_r2": expected_r2.float(),
     }
     for name, stack in (("networks", networks), ("wide", wide)):
@@ -72,9 +72,8 @@ def write_folder(
             tensors |= {f"{name}.{part}": getattr(stack.specs, part) for part in _PARTS}
     if intervals is not None:
         tensors["intervals.output"] = _several(intervals.output.transpose(0, 1))
-        table = np.concatenate([intervals.bounds, intervals.scores], 1)
-        tensors["intervals.table"] = _several(torch.from_numpy(table))
-    data = save({name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()})
+        tensors["intervals.table"] = _several(np.concatenate([intervals.bounds, intervals.scores], 1))
+    data = save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
     described = {"about": about, "format": FORMAT, "reading": _described(reading)}
     try:
         described["sha256"] = hashlib.sha256(data).hexdigest()
@@ -87,7 +86,7 @@ def write_folder(
         (partial / _JSON).write_text(text + "\n", encoding="utf-8")
 
 
-def _several(parts: Tensor) -> Tensor:
+def _several(parts: np.ndarray) -> np.ndarray:
     """What is kept of each target: of one alone without that dimension, the first."""
     return parts[0] if len(parts) == 1 else parts
 
@@ -118,11 +117,11 @@ def read_folder(
     except SafetensorError as error:
         raise InputError(f"{folder / _TENSORS} must be a safetensors file, found: {error}") from None
     try:
-        maps = _tensor(tensors, "maps", torch.float64, 2)
+        maps = _tensor(tensors, "maps", np.float64, 2)
         reading = _reading_of(described["reading"], maps.numpy(), tensors)
         outputs = reading.n_outputs
         wide = _stack_of(tensors, "wide", outputs) if any(name.startswith("wide.") for name in tensors) else None
-        expected = _tensor(tensors, "expected_r2", torch.float32, 1)
+        expected = _tensor(tensors, "expected_r2", np.float32, 1)
         networks = _stack_of(tensors, "networks", outputs)
         return reading, networks, expected, wide, described["about"], _intervals_of(tensors, outputs)
     except InputError as error:
@@ -156,18 +155,18 @@ def _described(reading: Reading) -> dict[str, Any]:
     }
 
 
-def _targets_of(names: Any, tensors: Mapping[str, Tensor]) -> tuple[Target, ...]:
+def _targets_of(names: Any, tensors: Mapping[str, np.ndarray]) -> tuple[Target, ...]:
     """The targets under these names: one, or a list of several."""
     one = isinstance(names, str)
     _require(one or (isinstance(names, list) and len(names) > 1), "target", "a name, or a list of several", names)
-    units = _tensor(tensors, "target", torch.float64, 1 if one else 2)
+    units = _tensor(tensors, "target", np.float64, 1 if one else 2)
     listed = (names,) if one else _texts(names, "target")
     if units.shape != ((2,) if one else (len(listed), 2)):
         raise InputError(f"target must be center and scale of each, found shape {tuple(units.shape)}")
     return tuple(Target(name, *unit) for name, unit in zip(listed, units.view(-1, 2).tolist(), strict=True))
 
 
-def _reading_of(described: dict[str, Any], maps: np.ndarray, tensors: Mapping[str, Tensor]) -> Reading:
+def _reading_of(described: dict[str, Any], maps: np.ndarray, tensors: Mapping[str, np.ndarray]) -> Reading:
     """The reading of `_described`. Raises InputError for values that no reading has."""
     _require(set(described) == _READING, "reading", f"an object of {', '.join(sorted(_READING))}", described)
     table = tuple(_column(one) for one in _list(described["table"], "table"))
@@ -261,31 +260,31 @@ def _numbers(value: Any, name: str) -> tuple[float, ...]:
     return tuple(map(float, numbers))
 
 
-def _tensor(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, dims: int) -> Tensor:
+def _tensor(tensors: Mapping[str, np.ndarray], name: str, dtype: Any, dims: int) -> Any:
     found = tensors.get(name)
     if found is None or found.dtype != dtype or found.ndim != dims:
         what = "none" if found is None else f"{found.dtype} {tuple(found.shape)}"
-        raise InputError(f"{name} must be a tensor of {dtype} with {dims} dimensions, found {what}")
-    return found
+        raise InputError(f"{name} must be a tensor of {np.dtype(dtype)} with {dims} dimensions, found {what}")
+    return xp.from_numpy(found)
 
 
-def _intervals_of(tensors: Mapping[str, Tensor], count: int) -> Intervals | None:
+def _intervals_of(tensors: Mapping[str, np.ndarray], count: int) -> Intervals | None:
     if not any(name.startswith("intervals.") for name in tensors):
         return None
     more = int(count > 1)
-    output = _tensor(tensors, "intervals.output", torch.float64, 2 + more)
-    table = _tensor(tensors, "intervals.table", torch.float64, 1 + more).numpy()
+    output = _tensor(tensors, "intervals.output", np.float64, 2 + more)
+    table = _tensor(tensors, "intervals.table", np.float64, 1 + more).numpy()
     output, table = (output, table) if more else (output[None], table[None])
     known = table.shape == (count, 2 + len(LEVELS))
     _require(known, "intervals.table", f"2 bounds and {len(LEVELS)} scores", table.shape)
     return Intervals(output.transpose(0, 1).contiguous(), table[:, :2], table[:, 2:])
 
 
-def _stack_of(tensors: Mapping[str, Tensor], name: str, n_outputs: int) -> Networks:
+def _stack_of(tensors: Mapping[str, np.ndarray], name: str, n_outputs: int) -> Networks:
     dims = {"n_inputs": 1, "widths": 2, "activations": 2, "mask": 3}
     parts = {part: _tensor(tensors, f"{name}.{part}", dtype, dims[part]) for part, dtype in _PARTS.items()}
     weight = tensors.get(f"{name}.weight")
-    dtype = torch.float64 if weight is not None and weight.dtype == torch.float64 else torch.float32
+    dtype = np.float64 if weight is not None and weight.dtype == np.float64 else np.float32
     weight = _tensor(tensors, f"{name}.weight", dtype, 3)
     specs = (parts["n_inputs"], parts["widths"], parts["activations"], parts["mask"])
     if len({len(part) for part in (*specs, weight)}) != 1 or specs[1].shape != specs[2].shape:

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
+from safetensors.numpy import load, save
 
+from netformer.arrays import functions as xp
+from netformer.arrays.namespace import Tensor
 from netformer.errors import InputError
 from netformer.exports.bundle import GROUPS, is_groups
 from netformer.exports.intervals import Intervals, ends_of, quantiles_of
@@ -72,9 +72,9 @@ class Groups:
         n, slots = len(self.names), 1 + len(self.whole.reading.inputs) + int(self.whole.wide.specs.last_units.sum())
         if len(set(self.names)) < n or len(self.rows) != n or self.scale.shape != (n,):
             raise InputError(f"each of {n} groups must have a name of its own, a number of rows and a scale")
-        if self.output.shape != (n, slots) or self.output.dtype != torch.float32:
+        if self.output.shape != (n, slots) or self.output.dtype != xp.float32:
             raise InputError(f"output must be ({n}, {slots}) float32, got {tuple(self.output.shape)}")
-        if not bool(torch.isfinite(self.output).all()) or not ((self.scale > 0) & np.isfinite(self.scale)).all():
+        if not bool(xp.isfinite(self.output).all()) or not ((self.scale > 0) & np.isfinite(self.scale)).all():
             raise InputError("output layers of groups must be finite, and scales finite and above 0")
         replace(self.whole.intervals, scores=self.scores[None])  # looks at them
 
@@ -165,7 +165,7 @@ class Groups:
     ) -> Float[np.ndarray, " rows"]:
         assert self.whole.wide is not None
         whole = output_layer(self.whole.wide).unsqueeze(0)
-        return answers(self.whole.wide, z, group, torch.cat([self.output.double(), whole]))
+        return answers(self.whole.wide, z, group, xp.cat([self.output.double(), whole]))
 
     def _read(self, X: Any) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, "rows inputs"]]:
         """The position of each row's group, their number for any other, and what networks read."""
@@ -187,8 +187,8 @@ class Groups:
         folder = Path(folder).resolve()
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise InputError(f"{folder} must be a new or an empty folder; remove it or choose another name")
-        tensors = {"output": self.output.contiguous()}
-        tensors |= {name: torch.from_numpy(getattr(self, name).copy()) for name in ("scale", "scores")}
+        tensors = {"output": np.ascontiguousarray(self.output.numpy())}
+        tensors |= {name: np.ascontiguousarray(getattr(self, name)) for name in ("scale", "scores")}
         data = save(tensors)
         described = {"format": FORMAT, "by": self.by, "names": self.names, "rows": self.rows}
         text = json.dumps(described | {"sha256": hashlib.sha256(data).hexdigest()}, indent=1)
@@ -214,9 +214,9 @@ class Groups:
             tensors = load(data)
             if {name: tensor.ndim for name, tensor in tensors.items()} != _PARTS:
                 raise InputError(f"{_TENSORS} must hold {', '.join(_PARTS)}, found {', '.join(tensors)}")
-            scale, scores = (tensors[name].double().numpy() for name in ("scale", "scores"))
+            scale, scores = (tensors[name].astype(np.float64) for name in ("scale", "scores"))
             names, rows = tuple(map(str, described["names"])), tuple(map(int, described["rows"]))
-            return cls(whole, str(described["by"]), names, rows, tensors["output"], scale, scores)
+            return cls(whole, str(described["by"]), names, rows, xp.from_numpy(tensors["output"]), scale, scores)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from None
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError, SafetensorError) as error:
@@ -239,17 +239,20 @@ def without_group(X: Any, by: str) -> tuple[pd.DataFrame, np.ndarray]:
 
 def design(wide: Networks, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows slots"]:
     """[1, z, hidden units of all networks] in float64, which the output layer of a wide network reads."""
+    wide = wide.numpy()
     network = Networks(wide.specs, wide.weight.double())
     hidden = network.hidden(z.double().unsqueeze(0))[-1].permute(1, 0, 2)[:, wide.specs.last_units]
-    return torch.cat([torch.ones(len(z), 1, dtype=torch.float64), z.double(), hidden], 1)
+    return xp.cat([xp.ones(len(z), 1, dtype=xp.float64), z.double(), hidden], 1)
 
 
 def output_layer(wide: Networks) -> Float[Tensor, " slots"]:
     """The output layer of a wide network as weights of `design`."""
+    wide = wide.numpy()
     last, f = wide.weight[:, -1].double(), wide.layout.max_features
-    return torch.cat([last[:, : 1 + f].mean(0), last[:, 1 + f :][wide.specs.last_units] / len(wide)])
+    return xp.cat([last[:, : 1 + f].mean(0), last[:, 1 + f :][wide.specs.last_units] / len(wide)])
 
 
+@np.errstate(all="ignore")
 def answers(
     wide: Networks,
     z: Float[np.ndarray, "rows inputs"],
@@ -257,8 +260,8 @@ def answers(
     slots: Float[Tensor, "g slots"],
 ) -> Float[np.ndarray, " rows"]:
     """The answer of each row under the output layer of its group. slots: a row for each group."""
-    parts = zip(torch.from_numpy(z).split(_ROWS), torch.from_numpy(group).split(_ROWS), strict=True)
-    return torch.cat([(design(wide, x) * slots[at]).sum(1) for x, at in parts]).numpy()
+    parts = zip(xp.from_numpy(z).split(_ROWS), xp.from_numpy(group).split(_ROWS), strict=True)
+    return xp.cat([(design(wide, x) * slots[at]).sum(1) for x, at in parts]).numpy()
 
 
 def first_names(names: Any) -> str:

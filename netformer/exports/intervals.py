@@ -18,10 +18,10 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from netformer.arrays import functions as xp
+from netformer.arrays.namespace import Tensor
 from netformer.errors import InputError
 from netformer.networks.stack import Networks
 
@@ -45,6 +45,7 @@ class Intervals:
     scores: Float[np.ndarray, "targets levels"]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "output", xp.from_numpy(np.asarray(self.output)))
         count = self.output.shape[1]
         if (
             self.scores.shape != (count, len(LEVELS))
@@ -55,17 +56,19 @@ class Intervals:
         finite = self.bounds.shape == (count, 2) and np.isfinite(self.bounds).all()
         if not finite or (self.bounds[:, 0] > self.bounds[:, 1]).any():
             raise InputError("bounds of the scale of intervals must be two finite numbers in order")
-        if not bool(torch.isfinite(self.output).all()):
+        if not bool(xp.isfinite(self.output).all()):
             raise InputError("the scale of intervals must have finite weights")
 
+    @np.errstate(all="ignore")
     def scale_of(self, wide: Networks) -> Networks:
         """The stack whose mean is log s of each target: the wide one with other output layers. Raises InputError if it
         is not of this size."""
         edges = wide.specs.mask[:, wide.layout.outputs]
         if self.output.shape != edges.shape:
             raise InputError(f"intervals must be of a wide network of {tuple(self.output.shape)} output weights")
+        wide = wide.numpy()
         hidden = wide.weight[:, : wide.layout.outputs.start].double()
-        return Networks(wide.specs, torch.cat([hidden, self.output * edges], 1))
+        return Networks(wide.specs, xp.cat([hidden, self.output * edges.numpy()], 1))
 
     def scores_at(self, quantiles: Float[np.ndarray, " q"]) -> Float[np.ndarray, "targets q"]:
         """The score of each quantile in (0, 1)."""

@@ -9,26 +9,28 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from netformer.arrays import functions as xp
+from netformer.arrays.namespace import Tensor
 from netformer.errors import InputError
 from netformer.exports.bundle import read_folder, write_folder
 from netformer.exports.classes import labels_of, most_probable, probabilities
 from netformer.exports.explain import Explanation, dependence, explained, importances
 from netformer.exports.formula import Formula, formula_of
 from netformer.exports.intervals import Intervals, ends_of, quantiles_of
-from netformer.exports.objects import DeliveredNetwork
 from netformer.exports.onnx import onnx_model
 from netformer.files import replacing
 from netformer.networks.stack import Networks, _check_stack
 from netformer.tables.columns import is_frame
 from netformer.tables.reading import Reading
+
+if TYPE_CHECKING:
+    from netformer.exports.objects import DeliveredNetwork
 
 _ROWS = 4096  # of a table that are predicted at once, for memory
 MOST_ROWS = 20  # of a table in a notebook
@@ -112,7 +114,7 @@ class Population:
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
-        sizes, known = self.networks.specs.n_params, self.expected_r2[torch.isfinite(self.expected_r2)]
+        sizes, known = self.networks.specs.n_params, np.asarray(self.expected_r2)
         kind = f" of {len(self.classes)} classes" if self.classes else ""
         parts = [
             f"Population of {len(self)} networks for {self.target!r}{kind}, {len(self.columns)} columns",
@@ -120,8 +122,8 @@ class Population:
         ]
         if self.wide is not None:
             parts[1] += "; merged {} in {} hidden units".format(*self.wide.merged_size()[::-1])
-        if len(known):
-            parts.append(f"expected R2: {float(known.min()):.3f} to {float(known.max()):.3f}")
+        if np.isfinite(known).any():
+            parts.append(f"expected R2: {np.nanmin(known):.3f} to {np.nanmax(known):.3f}")
         return "\n".join(parts)
 
     def _repr_html_(self) -> str:
@@ -209,15 +211,16 @@ class Population:
         """
         return self.predict_quantiles(X, ends_of(coverage))
 
+    @np.errstate(all="ignore")
     def outputs(
         self, z: Float[np.ndarray, "rows features"], which: int | str | None = None
     ) -> Float[np.ndarray, "*n rows outputs"]:
         """From standardised columns, cut, to every output; which: as in `predict`."""
         if which is None:
             which = "each" if self.wide is None else "wide"
-        stack = self.networks if which == "each" else self.stack(which)
+        stack = (self.networks if which == "each" else self.stack(which)).numpy()
         networks = Networks(stack.specs, stack.weight.double())
-        answers = torch.cat([networks.answers(part[None]) for part in torch.from_numpy(z).split(_ROWS)], 1)
+        answers = xp.cat([networks.answers(part[None]) for part in xp.from_numpy(z).split(_ROWS)], 1)
         return (answers if which == "each" else answers.mean(0)).numpy()
 
     def explain(
@@ -286,6 +289,8 @@ class Population:
         since 1970 UTC, categories as positions of their levels; its `encode` makes them of a table. Of classes it gives
         logits, `predict_proba` and `predict`; that of the wide network also has `predict_quantiles` and
         `predict_interval`. A network alone, on standardised inputs: `networks.to_torch(index)`."""
+        from netformer.exports.objects import DeliveredNetwork
+
         return DeliveredNetwork(self.reading, self.stack(which), self._intervals_of(which))
 
     def to_sklearn(self, which: int | str) -> Any:

@@ -16,11 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
-from netformer.arrays.namespace import alike
+from netformer.arrays import functions as xp
+from netformer.arrays.namespace import Tensor, namespace
 from netformer.exports.intervals import LEVELS, Intervals, between
 from netformer.generation.merging import UNIT_ROWS, _gram, own_fits
 from netformer.networks.stack import Networks
@@ -32,7 +31,7 @@ PASSES = 3  # of the fit of the scale, each on errors bounded below by the scale
 SHARP = 0.5  # times the rows: how sharply penalties of the scale are weighed, which is by likelihood
 SCALE_ROWS, SKEW_ROWS = 50.0, 100.0  # rows at which a scale of its own, and scores apart by sign, count half
 FLOOR = 0.3  # of the scale: log |error| is bounded below by it, softly
-SCALE_PENALTIES = torch.logspace(-1, 5, 13, dtype=torch.float64)  # higher: log |error| is mostly noise
+SCALE_PENALTIES = xp.logspace(-1, 5, 13)  # higher: log |error| is mostly noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +81,16 @@ def left_out(
 ) -> LeftOut:
     """The error of the wide network on each row without it, see `calibrate`. Rows that are equal in inputs and targets
     are left out together, so that a whole weight is a row that often."""
+    networks, wide = networks.numpy(), wide.numpy()
     rows, times = np.unique(np.column_stack([np.clip(z, -CUT, CUT), t]), axis=0, return_counts=True)
     step = -(-len(rows) // ROWS)
-    known, count = torch.from_numpy(rows[::step].copy()), torch.from_numpy(times[::step].copy())
+    known, count = xp.from_numpy(rows[::step].copy()), xp.from_numpy(times[::step].copy())
     x, mass = known[:, : z.shape[1]], count.double()
     last = wide.specs.widths.gather(1, wide.specs.depth.unsqueeze(1) - 1)
-    units = torch.arange(wide.layout.max_width) < last
+    units = xp.arange(wide.layout.max_width) < last
     network = Networks(wide.specs, wide.weight.double())
     hidden = network.last_hidden(x.unsqueeze(0))
-    design = torch.cat([x, hidden.permute(1, 0, 2)[:, units]], 1)
+    design = xp.cat([x, hidden.permute(1, 0, 2)[:, units]], 1)
     centre = mass @ design / mass.sum()
     unit = prior_scale(mass @ (design - centre).square() / mass.sum(), x.shape[1])
     size, basis, rotated = along_eigenvectors((design - centre) * unit * mass.sqrt().unsqueeze(1))
@@ -98,7 +98,7 @@ def left_out(
     joint = len(t) / (len(t) + UNIT_ROWS * int(units.sum())) if share is None else share
     errors = []
     for k, y in enumerate(known[:, z.shape[1] :].T):
-        error, _, leverage = _left_out(y, size, rotated, squared, alike(PENALTIES, y) / step, mass)
+        error, _, leverage = _left_out(y, size, rotated, squared, xp.from_numpy(PENALTIES) / step, mass)
         if joint < 1:
             own, own_leverage = _own_left_out(networks, hidden, x, y, k)
             error = joint * error + (1 - joint) * own
@@ -112,17 +112,17 @@ def left_out(
 
 def intervals_of(wide: Networks, left: LeftOut, errors: Sequence[Float[Tensor, " some"]] | None = None) -> Intervals:
     """Intervals from errors of rows left out. errors: other ones, of an answer with more in it than `wide`."""
-    rotated, count = left.rotated, torch.from_numpy(left.times[left.some])
+    rotated, count = left.rotated, xp.from_numpy(left.times[left.some])
     certain = len(left.rows) / (len(left.rows) + SCALE_ROWS)
     outputs, bounds, scores = [], [], []
     for error in left.errors if errors is None else errors:
         fitted, moment, mean = _log_scale(error, left.size, rotated, rotated.square(), count.double())
         fitted = mean + certain * (fitted - mean)
-        bounds.append(torch.stack([fitted.min(), fitted.max()]).numpy())
+        bounds.append(xp.stack([fitted.min(), fitted.max()]).numpy())
         weights = certain * left.unit * (left.basis @ moment)
         outputs.append(_output(wide, left.units, mean - left.centre @ weights, weights))
         scores.append(conformal((error / fitted.exp()).repeat_interleave(count).numpy()))
-    return Intervals(torch.stack(outputs, 1), np.stack(bounds), np.stack(scores))
+    return Intervals(xp.stack(outputs, 1), np.stack(bounds), np.stack(scores))
 
 
 def _own_left_out(
@@ -162,7 +162,7 @@ def _output(
 ) -> Float[Tensor, "n all_slots"]:
     """Output layers whose mean over networks is bias + weights . [x, hidden]."""
     f = wide.layout.max_features
-    output = torch.zeros(len(wide), wide.layout.n_slots, dtype=torch.float64)
+    output = xp.zeros(len(wide), wide.layout.n_slots, dtype=xp.float64)
     output[:, 0], output[:, 1 : 1 + f] = bias, weights[:f]
     output[:, 1 + f :][units] = len(wide) * weights[f:]
     return output
@@ -183,12 +183,13 @@ def along_eigenvectors(
     design: Float[Tensor, "rows slots"],
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, "slots k"], Float[Tensor, "rows k"]]:
     """Eigenvalues and vectors of the Gram matrix, and the design along them; from its smaller side."""
+    xp = namespace(design)
     if len(design) < design.shape[1]:
-        size, left = torch.linalg.eigh(design @ design.T)
+        size, left = xp.linalg.eigh(design @ design.T)
         size = size.clamp(min=0)
-        basis = design.T @ (left * torch.where(size > 1e-12 * size[-1], size, torch.inf).rsqrt())
+        basis = design.T @ (left * xp.where(size > 1e-12 * size[-1], size, xp.inf).rsqrt())
         return size, basis, left * size.sqrt()
-    size, basis = torch.linalg.eigh(_gram(design))
+    size, basis = xp.linalg.eigh(_gram(design))
     return size.clamp(min=0), basis, design @ basis
 
 
@@ -211,5 +212,5 @@ def _left_out(
     leverage = (mass / mass.sum()).unsqueeze(1) + squared @ inverse
     error = (y.unsqueeze(1) - predicted) / (1 - leverage).clamp(min=1e-12)
     squares = (mass @ (y - mean).square()).clamp(min=1e-12)
-    weight = torch.softmax(-sharp * (mass @ error.square() / squares), 0)
+    weight = xp.softmax(-sharp * (mass @ error.square() / squares), 0)
     return error @ weight, moment @ weight, leverage @ weight

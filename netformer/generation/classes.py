@@ -46,6 +46,7 @@ SOLVED_ROWS = 65_536  # that the output layer is solved on, at most
 LEAST_OF_ROW = 1e-6  # of the mean weight: what a row counts at least
 
 
+@np.errstate(all="ignore")  # what is not finite is looked for where it matters
 def deliver_classes(
     X: Any,
     codes: Int[np.ndarray, " rows"],
@@ -85,7 +86,7 @@ def deliver_classes(
         )
         written.append(networks)
     x = torch.from_numpy(np.clip(z, -CUT, CUT)).float()
-    alone, wide, loss = solved(concatenate(written), x, place, len(classes), torch.from_numpy(weight))
+    alone, wide, loss = solved(concatenate(written).tensors(), x, place, len(classes), torch.from_numpy(weight))
     back, about = np.argsort(order), {"groups": groups, "rows": len(codes), "log_loss": loss}
     unknown = torch.full((len(wide),), torch.nan)
     return Population(reading, relabelled(alone, back), unknown, relabelled(wide, back), about)

@@ -106,7 +106,7 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
             X,
             codes,
             tuple(classes.tolist()),
-            lambda: netformer_of(self.model),
+            lambda: netformer_of(self.model, "refine_steps" if refine_steps else ""),
             weight=weight,
             n_samples=n_samples,
             refine_steps=refine_steps,

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from sklearn.utils import _safe_indexing
-from torch import Tensor
 
+from netformer.arrays import functions as xp
+from netformer.arrays.namespace import Tensor
 from netformer.errors import InputError
 from netformer.exports.intervals import Intervals
 from netformer.exports.population import Population
@@ -35,6 +35,7 @@ ALONE = {"narrow": 0.5, "wide": 0.75}  # share of the networks that read the rel
 BINS, BIN_ROWS, RELEVANCE_ROWS = 10, 15, 5000  # of an input for its relevance: bins at most, rows of one, rows of all
 
 
+@np.errstate(all="ignore")  # what is not finite is looked for where it matters
 def deliver(
     X: Any,
     y: Any,
@@ -64,7 +65,7 @@ def deliver(
         return _nothing(reading, z, t)
     model = load()
     asked: dict[str, Any] = {"prompt": prompt, "refine_steps": refine_steps, "seed": seed}
-    x, every = torch.from_numpy(np.clip(z, -CUT, CUT)).float(), torch.from_numpy(t.reshape(len(t), -1)).float()
+    x, every = xp.from_numpy(np.clip(z, -CUT, CUT)).float(), xp.from_numpy(t.reshape(len(t), -1)).float()
     own: Tensor | None = None
     if t.ndim == 1:
         networks, expected, groups = written_for(model, reading, X, y, z, t, n_samples, **asked)
@@ -108,11 +109,11 @@ def deliver_found(
         return _nothing(reading, z, t)
     front = search.front(load(), X, y, target=target[0], min_frequency=min_frequency, seed=seed)
     chosen = front.about["search"].get("chosen", int(front.expected_r2.argmax()))
-    one = _with_every_edge(front.networks[[chosen]])
+    one = _with_every_edge(front.networks[[chosen]].numpy())
     seen = np.where(one.specs.mask[0, -1, 1 : 1 + z.shape[1]].numpy(), z, 0.0)
     said = front.about["search"] | {"chosen": chosen}
     about = front.about | {"groups": 1, "rows": len(t), "search": said}
-    return replace(front, wide=one, about=about, intervals=calibrate(one, one, seen, t, share=0.0))
+    return replace(front, networks=front.networks.numpy(), wide=one, about=about, intervals=calibrate(one, one, seen, t, share=0.0))
 
 
 def _with_every_edge(networks: Networks) -> Networks:
@@ -128,8 +129,8 @@ def _with_every_edge(networks: Networks) -> Networks:
 
 def _nothing(reading: Reading, z: Float[np.ndarray, "rows inputs"], t: Float[np.ndarray, "rows ..."]) -> Population:
     """One network of zeros, where there is nothing to learn."""
-    nothing, said = constant_network(z.shape[1], reading.n_outputs).tensors(), {"groups": 1, "rows": len(t)}
-    return Population(reading, nothing, torch.zeros(1), nothing, said, calibrate(nothing, nothing, z, t))
+    nothing, said = constant_network(z.shape[1], reading.n_outputs), {"groups": 1, "rows": len(t)}
+    return Population(reading, nothing, xp.zeros(1), nothing, said, calibrate(nothing, nothing, z, t))
 
 
 def _with_steps(wide: Networks, left: LeftOut) -> tuple[Networks, Intervals, dict[str, Any]]:
@@ -141,7 +142,7 @@ def _with_steps(wide: Networks, left: LeftOut) -> tuple[Networks, Intervals, dic
     ]
     if not any(grown):
         return wide, intervals_of(wide, left), {}
-    errors = [old if one is None else torch.from_numpy(one.error) for one, old in zip(grown, left.errors, strict=True)]
+    errors = [old if one is None else xp.from_numpy(one.error) for one, old in zip(grown, left.errors, strict=True)]
     intervals = intervals_of(wide, left, errors)
     shares = [0.0 if one is None else one.share for one in grown]
     both = beside(wide, [None if one is None else one.trees for one in grown], shares)
@@ -175,10 +176,10 @@ def _written_for_each(
         written.append(networks)
         own += [int(places[number])] * count
         hoped.append(expected)
-    x, y, place = torch.from_numpy(np.clip(z, -CUT, CUT)).float(), torch.from_numpy(t.T).float(), torch.tensor(own)
+    x, y, place = xp.from_numpy(np.clip(z, -CUT, CUT)).float(), xp.from_numpy(t.T).float(), xp.tensor(own)
     networks, error = for_all(concatenate(written), place, x, y)
-    r2, known = 1 - error.float(), torch.nonzero(place >= 0).squeeze(1)
-    r2[known, place[known]] = torch.cat(hoped)[known]
+    r2, known = 1 - error.float(), xp.nonzero(place >= 0).squeeze(1)
+    r2[known, place[known]] = xp.cat(hoped)[known]
     return networks, place, r2[:, varying].mean(1), groups
 
 
@@ -196,7 +197,8 @@ def written_for(
     seed: int = 0,
 ) -> tuple[Networks, Float[Tensor, " n"], int]:
     """`n_samples` networks on the inputs z of a table that answer in t, the expected R2 of each, and of how many groups
-    of inputs networks read one each: 1 where each is an answer by itself. X, y: the table and what t is made of."""
+    of inputs networks read one each: 1 where each is an answer by itself. X, y: the table and what t is made of. All in
+    arrays, whatever the model computes with."""
     size = model.model.layout.max_features
     blocks = blocks_of(reading.inputs, relevance(z, t))
     groups = input_groups(blocks, LEAST_RELEVANCE / len(t), size, n_samples)
@@ -214,9 +216,9 @@ def written_for(
             kinds=reading.kinds,
             random_state=(seed + number) % 2**31,
         )
-        written.append(networks)
-        expected.append(estimates)
-    return concatenate(written), torch.cat(expected), 1 if z.shape[1] <= size else len(groups)
+        written.append(networks.numpy())
+        expected.append(np.asarray(estimates))
+    return concatenate(written), xp.from_numpy(np.concatenate(expected)), 1 if z.shape[1] <= size else len(groups)
 
 
 def noise_of(population: Population, X: Any, y: Float[np.ndarray, "rows ..."]) -> Any:

@@ -128,12 +128,12 @@ class NetFormerRegressor(RegressorMixin, Fitted):
             X, y = X[order], y[order]
         how: dict[str, Any] = {"seed": seed_of(self.random_state), "min_frequency": at_least_one(self.min_frequency)}
         if search is not None:
-            population = deliver_found(X, y, lambda: netformer_of(self.model), search, target=names, **how)
+            population = deliver_found(X, y, lambda: netformer_of(self.model, "a search"), search, target=names, **how)
         else:
             population = deliver(
                 X,
                 y,
-                lambda: netformer_of(self.model),
+                lambda: netformer_of(self.model, "refine_steps" if refine_steps else ""),
                 n_samples=n_samples,
                 refine_steps=refine_steps,
                 prompt=prompt,

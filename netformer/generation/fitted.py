@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,24 +44,33 @@ MOST_REPEATS = 10  # times the rows of a table that it may grow by whole weights
 
 
 @cache
-def _package() -> NetFormer:
+def _package(in_torch: bool) -> NetFormer:
     from netformer.generation.generator import NetFormer
 
-    return NetFormer.load()
+    return NetFormer.load() if in_torch else NetFormer.load_arrays()
 
 
-def netformer_of(model: Any) -> NetFormer:
+def netformer_of(model: Any, torch_for: str = "") -> NetFormer:
     """The model a user names: a NetFormer, the folder of one, or None for the weights of the package, loaded once.
-    Raises InputError for anything else, and for a folder that cannot be read."""
-    from netformer.generation.generator import NetFormer
 
-    if model is None:
-        return _package()
+    torch_for: what needs the model in torch, such as refine_steps; without, a folder is read without torch. Raises
+    InputError for anything else, for a folder that cannot be read, for a model in arrays where torch is needed, and
+    where it is not installed.
+    """
+    from netformer.generation.generator import NetFormer
+    from netformer.model.arrays import ArrayModel
+
     if isinstance(model, NetFormer):
+        if torch_for and isinstance(model.model, ArrayModel):
+            raise InputError(f"{torch_for} needs the model in torch; load it with NetFormer.load, not load_arrays")
         return model
-    if isinstance(model, str | Path):
-        return NetFormer.load(model)
-    raise InputError(f"model must be None, the path of a folder or a NetFormer, got {type(model).__name__}")
+    if model is not None and not isinstance(model, str | Path):
+        raise InputError(f"model must be None, the path of a folder or a NetFormer, got {type(model).__name__}")
+    if torch_for:
+        need_torch(torch_for)
+    if model is None:
+        return _package(bool(torch_for))
+    return NetFormer.load(model) if torch_for else NetFormer.load_arrays(model)
 
 
 class Fitted(BaseEstimator):

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from netformer.arrays import functions as xp
+from netformer.arrays.namespace import Tensor
 from netformer.errors import InputError
 from netformer.exports.groups import Groups, answers, design, first_names, output_layer, without_group
 from netformer.exports.population import Population
@@ -32,7 +32,7 @@ from netformer.generation.fitted import at_least_one
 from netformer.networks.stack import Networks
 from netformer.tables.reading import CUT, read
 
-PENALTIES = torch.logspace(-2, 3, 11, dtype=torch.float64)
+PENALTIES = xp.logspace(-2, 3, 11)
 COMMON_ROWS, SHARP = 50.0, 0.5  # see the module; times the logarithm of a normal likelihood
 LEAST_ROWS = 2  # of a group with an output layer of its own
 GROUP_ROWS = 4096  # of a group that its output layer is fitted on at most: every second, third, ..
@@ -51,7 +51,7 @@ class _Parts(NamedTuple):
     def of(self, made: Float[Tensor, "rows slots"]) -> Float[Tensor, "rows parts"]:
         """v of rows, from their design: the constant, the whole network, then inputs and hidden units."""
         moved = made - self.centre
-        return torch.cat([made[:, :1], moved @ self.whole.unsqueeze(1), moved[:, 1:] * self.unit[1:]], 1)
+        return xp.cat([made[:, :1], moved @ self.whole.unsqueeze(1), moved[:, 1:] * self.unit[1:]], 1)
 
     def output(self, d: Float[Tensor, " parts"]) -> Float[Tensor, " slots"]:
         """d . v as weights of the design."""
@@ -131,30 +131,28 @@ def _outputs(
     fits: list[list[Tensor]] = []
     left_out: list[Tensor] = []
     for at in some:
-        made = design(wide, torch.from_numpy(z[at]))
-        left = torch.from_numpy(t[at]) - made @ base
+        made = design(wide, xp.from_numpy(z[at]))
+        left = xp.from_numpy(t[at]) - made @ base
         own, off = _fits(parts.of(made), left, parts.sizes)
         fits.append(own)
         left_out.append(off)
-    squares = torch.stack([off.square().sum(0) for off in left_out])
+    squares = xp.stack([off.square().sum(0) for off in left_out])
     common = squares.sum(0) / sum(map(len, some))
     logits = -SHARP * (squares + COMMON_ROWS * common) / (2 * common.min()).clamp(min=1e-12)
-    weights = torch.softmax(logits, 1)
+    weights = xp.softmax(logits, 1)
     output = []
     for own, weight in zip(fits, weights, strict=True):
-        d = torch.zeros(parts.sizes[-1], dtype=torch.float64)
+        d = xp.zeros(parts.sizes[-1], dtype=xp.float64)
         for shape, share in zip(own, weight[:-1].split(len(PENALTIES)), strict=True):
             d[: len(shape)] += shape.double() @ share
         output.append(base + parts.output(d))
-    error = torch.cat([off @ weight for off, weight in zip(left_out, weights, strict=True)])
-    mask = torch.cat(
-        [torch.ones(1), wide.specs.mask[:, -1, 1 : 1 + z.shape[1]].any(0), torch.ones(len(base) - 1 - z.shape[1])]
-    )
-    return torch.stack(output) * mask, error.numpy(), some
+    error = xp.cat([off @ weight for off, weight in zip(left_out, weights, strict=True)])
+    mask = xp.cat([xp.ones(1), wide.specs.mask[:, -1, 1 : 1 + z.shape[1]].any(0), xp.ones(len(base) - 1 - z.shape[1])])
+    return xp.stack(output) * mask, error.numpy(), some
 
 
 def _parts_of(wide: Networks, z: Float[np.ndarray, "rows inputs"]) -> _Parts:
-    made = design(wide, torch.from_numpy(z[:: -(-len(z) // MOMENT_ROWS)]))
+    made = design(wide, xp.from_numpy(z[:: -(-len(z) // MOMENT_ROWS)]))
     centre, inputs, base = made.mean(0), z.shape[1], output_layer(wide)
     deviation = made.std(0, correction=0)
     unit = 1 / (deviation.clamp(min=1e-4) * max(len(base) - 1 - inputs, 1) ** 0.5)
@@ -162,7 +160,7 @@ def _parts_of(wide: Networks, z: Float[np.ndarray, "rows inputs"]) -> _Parts:
     centre[0] = 0.0
     own = made @ base
     scale = own.std(correction=0)
-    whole = base / scale if scale > 1e-6 else torch.zeros_like(base)
+    whole = base / scale if scale > 1e-6 else xp.zeros_like(base)
     whole[0] = 0.0
     return _Parts(centre, unit, whole, inputs)
 
@@ -180,7 +178,7 @@ def _fits(
         leverage = rotated.square() @ inverse
         errors.append((left.unsqueeze(1) - rotated @ moment) / (1 - leverage).clamp(min=1e-6))
         weights.append((basis @ moment).float())
-    return weights, torch.cat([*errors, left.unsqueeze(1)], 1)
+    return weights, xp.cat([*errors, left.unsqueeze(1)], 1)
 
 
 def _scales(

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import pad
 
+from netformer.arrays import functions as xp
+from netformer.arrays.namespace import Tensor
 from netformer.exports.intervals import Intervals
 from netformer.growing.trees import Trees
 from netformer.networks.specs import ACTIVATIONS, Layout, Specs
@@ -46,18 +45,19 @@ def step_networks(trees: Trees, layout: Layout) -> Networks:
         weight[part, -1, ends], mask[part, -1, ends] = leaf, True
     weight[0, -1, 0] = trees.bias
     mask[:, -1, 0] = True
-    held = torch.tensor([own] * (parts - 1) + [len(trees.leaf) - own * (parts - 1)])
-    widths = torch.zeros(parts, layout.max_hidden_layers, dtype=torch.int64)
+    held = xp.tensor([own] * (parts - 1) + [len(trees.leaf) - own * (parts - 1)])
+    widths = xp.zeros(parts, layout.max_hidden_layers, dtype=xp.int64)
     widths[:, 0], widths[:, 1] = held * depth, held * leaves
-    codes = torch.where(widths > 0, _STEP, 0)
-    specs = Specs(torch.full((parts,), features), widths, codes, torch.from_numpy(mask))
-    return Networks(specs, torch.from_numpy(weight))
+    codes = xp.where(widths > 0, _STEP, 0)
+    specs = Specs(xp.full((parts,), features), widths, codes, xp.from_numpy(mask))
+    return Networks(specs, xp.from_numpy(weight))
 
 
 def beside(wide: Networks, trees: Sequence[Trees | None], shares: Sequence[float]) -> Networks:
     """Networks whose mean is (1 - share) times that of `wide` plus share times the answer of the trees, in each output:
     its networks, and behind them those of the trees. trees, shares: of each output, None and 0 where there are none."""
-    layout, leaves = wide.layout, max(one.leaf.shape[1] for one in trees if one is not None)
+    wide, leaves = wide.numpy(), max(one.leaf.shape[1] for one in trees if one is not None)
+    layout = wide.layout
     layers, width = max(layout.max_hidden_layers, 2), max(layout.max_width, leaves)
     layout = Layout(layout.max_features, layers, width)
     written = enlarged(wide, layout)
@@ -79,7 +79,7 @@ def _at_output(networks: Networks, k: int, n_outputs: int) -> Networks:
     def moved(stack: Tensor) -> Tensor:
         ends = stack.new_zeros(len(stack), n_outputs, stack.shape[2])
         ends[:, k] = stack[:, first]
-        return torch.cat([stack[:, :first], ends], 1)
+        return xp.cat([stack[:, :first], ends], 1)
 
     return Networks(replace(specs, mask=moved(specs.mask), n_outputs=n_outputs), moved(networks.weight))
 
@@ -90,11 +90,12 @@ def enlarged(networks: Networks, layout: Layout) -> Networks:
     layers, width = layout.max_hidden_layers - old.max_hidden_layers, layout.max_width - old.max_width
 
     def moved(stack: Tensor) -> Tensor:
-        hidden = stack[:, : old.outputs.start].unflatten(1, (old.max_hidden_layers, old.max_width))
-        hidden = pad(hidden, (0, width, 0, width, 0, layers)).flatten(1, 2)
-        return torch.cat([hidden, pad(stack[:, old.outputs], (0, width))], 1)
+        hidden = stack[:, : old.outputs.start].reshape(len(stack), old.max_hidden_layers, old.max_width, -1)
+        hidden = xp.pad(hidden, (0, width, 0, width, 0, layers))
+        hidden = hidden.reshape(len(stack), layout.outputs.start, -1)
+        return xp.cat([hidden, xp.pad(stack[:, old.outputs], (0, width))], 1)
 
-    widths, codes = pad(specs.widths, (0, layers)), pad(specs.activations, (0, layers))
+    widths, codes = xp.pad(specs.widths, (0, layers)), xp.pad(specs.activations, (0, layers))
     wider = replace(specs, mask=moved(specs.mask), widths=widths, activations=codes)
     return Networks(wider, moved(networks.weight))
 
@@ -102,7 +103,7 @@ def enlarged(networks: Networks, layout: Layout) -> Networks:
 def intervals_beside(intervals: Intervals, networks: Networks) -> Intervals:
     """Intervals of a wide network as those of the `networks` it became by `beside`: the scale is what it was."""
     written, targets, slots = intervals.output.shape
-    output = networks.weight.new_zeros(len(networks), targets, networks.layout.n_slots, dtype=torch.float64)
+    output = xp.zeros(len(networks), targets, networks.layout.n_slots, dtype=xp.float64)
     output[:written, :, :slots] = intervals.output * len(networks) / written
     return replace(intervals, output=output)
 
