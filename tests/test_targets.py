@@ -69,7 +69,7 @@ def test_targets_with_gaps_and_text_are_one_line_that_names_which():
     X, Y = table()
     gap = Y.copy()
     gap[4, 1] = np.nan
-    with pytest.raises(InputError, match=r"^y1 must be finite, found nan in row 5; drop rows without a target$"):
+    with pytest.raises(InputError, match=r"^y1 must be finite, found nan in row 5; drop the rows without a target$"):
         fit(X, gap)
     frame = pd.DataFrame(gap, columns=["a", "b", "c"])
     with pytest.raises(InputError, match=r"^b must be finite, found nan in row 5"):
