@@ -48,4 +48,12 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'netformer' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}")
-    return getattr(import_module(f"netformer.{_HOMES[name]}"), name)
+    try:
+        return getattr(import_module(f"netformer.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        from netformer.errors import InputError
+        from netformer.exports.extras import EXTRAS, missing
+
+        if error.name not in EXTRAS:
+            raise
+        raise InputError(missing(error.name, f"netformer.{name}")) from None

@@ -38,7 +38,7 @@ def small_model():
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         torch.manual_seed(0)
         model = TransformerVAE.from_arguments(d_vertex=2, d_row=16, condition="task", **TINY).eval()
-        patch.setattr(fitted, "_package", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
+        patch.setattr(fitted, "_package", lambda in_torch: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
         yield
 
 

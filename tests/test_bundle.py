@@ -49,7 +49,7 @@ def tiny(monkeypatch):
         torch.manual_seed(0)
         model = TransformerVAE.from_arguments(**TINY).eval()
     transform = MetaFeatureTransform((0.0,) * len(NAMES), (1.0,) * len(NAMES))
-    monkeypatch.setattr(home, "_package", lambda: NetFormer(model, transform))
+    monkeypatch.setattr(home, "_package", lambda in_torch: NetFormer(model, transform))
     return make_friedman1(60, n_features=5, random_state=0)
 
 

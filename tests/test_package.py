@@ -22,6 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BASE = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
 # What scikit-learn cannot be installed without.
 WITH_SKLEARN = {"joblib", "scipy", "threadpoolctl"}
+OF_AN_EXTRA = {"networks.tokens", "zoo.load"}  # homes of public names that need torch
 PROBE = """
 import json, os, random, sys
 
@@ -74,8 +75,10 @@ def imports(path: Path, lazy: bool) -> set[str]:
 
 
 def distributions(lazy: bool) -> set[str]:
-    """Distributions reached from the public names and the command line, through every module of ours on the way."""
-    start = {f"netformer.{home}" for home in netformer._HOMES.values()} | {"netformer.cli.app"}
+    """Distributions reached from the public names and the command line, through every module of ours on the way; at
+    import without those that need an extra."""
+    homes = {home for home in netformer._HOMES.values() if lazy or home not in OF_AN_EXTRA}
+    start = {f"netformer.{home}" for home in homes} | {"netformer.cli.app"}
     modules, waiting, others = set(), start, set()
     while waiting:
         name = waiting.pop()

@@ -138,17 +138,21 @@ def generate(
 
     from netformer import NetFormerRegressor
     from netformer.cli import describe, scores
+    from netformer.exports.extras import need
     from netformer.generation.classifier import NetFormerClassifier
     from netformer.generation.fitted import netformer_of
     from netformer.model.prompt import Prompt, check_request
     from netformer.tables.intake import in_file, on_reading, take_in
 
+    if report is not None:
+        need("torch", "--report")
     talk, start = Talk(json, quiet), time.perf_counter()
     found: list[Any] = []
     allowed = None if activations is None else activations.replace(" ", "").split(",")
     check_request(n, refine)
     Prompt(max_params, max_hidden_layers, allowed)
-    wanted, writer = scores.Wanted(groups, times, in_order, test, beside), netformer_of(model)
+    wanted = scores.Wanted(groups, times, in_order, test, beside)
+    writer = netformer_of(model, "--refine" if refine else "")
     made = (refine, n, seed, max_params, max_hidden_layers, allowed, writer, min_frequency)
     reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep}
     taken = {"columns": columns, "drop": drop, "min_frequency": min_frequency, "task": task} | reads

@@ -38,9 +38,12 @@ class OneLine(TyperGroup):
             code = super().main(args, standalone_mode=False, **extra)
         except typer.Abort:
             code = 1
-        except (typer.TyperException, InputError, OSError) as error:
+        except (typer.TyperException, InputError, OSError, ModuleNotFoundError) as error:
             wrong_use = getattr(error, "format_message", None)
-            line = " ".join(str(wrong_use() if wrong_use else error).split())
+            said = (
+                _install(error) if isinstance(error, ModuleNotFoundError) else str(wrong_use() if wrong_use else error)
+            )
+            line = " ".join(said.split())
             code = 2 if line else 0  # no line: there were no arguments, and the help was shown
             if line:
                 print(f"netformer: {line}{'; see --help' if wrong_use else ''}", file=sys.stderr)
@@ -53,6 +56,15 @@ class OneLine(TyperGroup):
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _install(error: ModuleNotFoundError) -> str:
+    """What to install where an extra is missing. Any other module that is missing is a bug, and is raised."""
+    from netformer.exports.extras import EXTRAS, missing
+
+    if error.name not in EXTRAS:
+        raise error
+    return missing(error.name, "this")
 
 
 def _print_version(asked: bool | None) -> None:

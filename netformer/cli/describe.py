@@ -18,6 +18,7 @@ from netformer.arrays.draws import Generator
 from netformer.cli.console import number
 from netformer.evaluation.comparison import plain_r2
 from netformer.exports.classes import log_loss
+from netformer.exports.extras import need
 from netformer.exports.groups import Groups
 from netformer.exports.intervals import Intervals
 from netformer.exports.population import Population
@@ -251,6 +252,7 @@ def draw_networks(
     networks: Networks, which: Sequence[int], inputs: Sequence[str], outputs: Sequence[str] = ("output",)
 ) -> Drawing:
     """The graphs of these networks side by side: inputs left, outputs right, the width of an edge by its |weight|."""
+    need("torch", "a picture of networks")
     import torch
 
     from netformer.report.graph import draw_network

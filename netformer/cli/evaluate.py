@@ -62,7 +62,7 @@ def evaluate(
     from netformer.model.prompt import check_request
     from netformer.tables.intake import in_file, on_reading, take_in
 
-    talk, writer = Talk(json, quiet), netformer_of(model)
+    talk, writer = Talk(json, quiet), netformer_of(model, "--refine" if refine else "")
     check_request(n, refine)
     wanted = scores.Wanted(groups, times, in_order, test, beside)
     reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep}
@@ -94,22 +94,26 @@ def info(model: Model = None, json: AsJson = False, quiet: Quiet = False) -> Non
     """Version, and what the weights of a model are; without --model, those of the package."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from netformer.generation.generator import PACKAGE
-    from netformer.model.store import WEIGHTS, load_model
+    from safetensors.numpy import load_file
 
-    try:
-        own = version("netformer")
-    except PackageNotFoundError:
-        own = "not installed, run from its source"
+    from netformer.generation.generator import PACKAGE
+    from netformer.model.store import WEIGHTS, load_arrays
+
+    def installed(name: str, without: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return without
+
     folder, talk = PACKAGE if model is None else model, Talk(json, quiet)
-    loaded = load_model(folder)[0]
+    loaded = load_arrays(folder)[0]
     weights = folder / WEIGHTS
     facts = {
-        "netformer": own,
-        "torch": version("torch"),
+        "netformer": installed("netformer", "not installed, run from its source"),
+        "torch": installed("torch", "not installed, needed for refining, searching and training alone"),
         "weights": str(weights),
         "megabytes": round(weights.stat().st_size / 1e6, 1),
-        "parameters": sum(part.numel() for part in loaded.state_dict().values()),
+        "parameters": sum(part.size for part in load_file(weights).values()),
     }
     if (folder / "history.json").is_file():  # beside weights that were trained in several runs
         history = json_text.loads((folder / "history.json").read_text())

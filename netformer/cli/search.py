@@ -67,6 +67,9 @@ def search(
     refuse_existing(report)
     if report is not None and (report.suffix.lower() != ".html" or report == out):
         raise InputError(f"{report}: --report must end in .html and be another name than --out")
+    from netformer.exports.extras import need
+
+    need("torch", "a search")
     from dataclasses import replace
 
     import numpy as np
@@ -81,7 +84,7 @@ def search(
 
     names = [name for name in objectives.replace(" ", "").split(",") if name]
     chosen(names)
-    talk, writer = Talk(json, quiet), netformer_of(model)
+    talk, writer = Talk(json, quiet), netformer_of(model, "a search")
     intake = take_in(
         table,
         target,

@@ -71,7 +71,7 @@ def write_folder(
             tensors[f"{name}.weight"] = stack.weight
             tensors |= {f"{name}.{part}": getattr(stack.specs, part) for part in _PARTS}
     if intervals is not None:
-        tensors["intervals.output"] = _several(intervals.output.transpose(0, 1))
+        tensors["intervals.output"] = _several(np.asarray(intervals.output.transpose(0, 1)))
         tensors["intervals.table"] = _several(np.concatenate([intervals.bounds, intervals.scores], 1))
     data = save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
     described = {"about": about, "format": FORMAT, "reading": _described(reading)}

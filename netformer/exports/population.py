@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from netformer.errors import InputError
 from netformer.exports.bundle import read_folder, write_folder
 from netformer.exports.classes import labels_of, most_probable, probabilities
 from netformer.exports.explain import Explanation, dependence, explained, importances
+from netformer.exports.extras import need
 from netformer.exports.formula import Formula, formula_of
 from netformer.exports.intervals import Intervals, ends_of, quantiles_of
 from netformer.exports.onnx import onnx_model
@@ -28,9 +29,6 @@ from netformer.files import replacing
 from netformer.networks.stack import Networks, _check_stack
 from netformer.tables.columns import is_frame
 from netformer.tables.reading import Reading
-
-if TYPE_CHECKING:
-    from netformer.exports.objects import DeliveredNetwork
 
 _ROWS = 4096  # of a table that are predicted at once, for memory
 MOST_ROWS = 20  # of a table in a notebook
@@ -105,9 +103,8 @@ class Population:
             if at.ndim > 1 or at.dtype.kind not in "biu":
                 raise InputError(f"an index must be a number, a slice, numbers or a mask, got {index!r}")
         chosen = np.atleast_1d(some[at]).tolist()
-        return replace(
-            self, networks=self.networks[chosen], expected_r2=self.expected_r2[chosen], wide=None, intervals=None
-        )
+        some_r2 = self.expected_r2[chosen]
+        return replace(self, networks=self.networks[chosen], expected_r2=some_r2, wide=None, intervals=None)
 
     def __iter__(self) -> Iterator[Population]:
         """The networks one by one, as `population[i]`."""
@@ -207,8 +204,7 @@ class Population:
     def predict_interval(self, X: Any, coverage: Any = 0.9) -> Float[np.ndarray, "rows ..."]:
         """The least and the largest target of each row that are to be expected: a new row lies between them with
         probability `coverage`, and as often below as above: (rows, 2), of several targets (rows, targets, 2). X,
-        Raises: as in `predict_quantiles`; coverage: in (0, 1).
-        """
+        Raises: as in `predict_quantiles`; coverage: in (0, 1)."""
         return self.predict_quantiles(X, ends_of(coverage))
 
     @np.errstate(all="ignore")
@@ -216,8 +212,7 @@ class Population:
         self, z: Float[np.ndarray, "rows features"], which: int | str | None = None
     ) -> Float[np.ndarray, "*n rows outputs"]:
         """From standardised columns, cut, to every output; which: as in `predict`."""
-        if which is None:
-            which = "each" if self.wide is None else "wide"
+        which = ("each" if self.wide is None else "wide") if which is None else which
         stack = (self.networks if which == "each" else self.stack(which)).numpy()
         networks = Networks(stack.specs, stack.weight.double())
         answers = xp.cat([networks.answers(part[None]) for part in xp.from_numpy(z).split(_ROWS)], 1)
@@ -284,11 +279,12 @@ class Population:
     def _intervals_of(self, which: int | str) -> Intervals | None:
         return self.intervals if which == "wide" else None
 
-    def to_torch(self, which: int | str) -> DeliveredNetwork:
-        """What `which` names (`stack`) as a PyTorch module that reads rows as numbers, nan for a gap, dates in seconds
-        since 1970 UTC, categories as positions of their levels; its `encode` makes them of a table. Of classes it gives
-        logits, `predict_proba` and `predict`; that of the wide network also has `predict_quantiles` and
-        `predict_interval`. A network alone, on standardised inputs: `networks.to_torch(index)`."""
+    def to_torch(self, which: int | str) -> Any:
+        """What `which` names (`stack`) as a PyTorch module of rows of numbers, nan for a gap, dates in seconds since
+        1970 UTC, categories as positions of their levels; its `encode` makes them of a table. Of classes it gives
+        logits, `predict_proba`, `predict`; that of the wide network also `predict_quantiles`, `predict_interval`. A
+        network alone, on standardised inputs: `networks.to_torch(index)`. Raises InputError without torch."""
+        need("torch", "to_torch")
         from netformer.exports.objects import DeliveredNetwork
 
         return DeliveredNetwork(self.reading, self.stack(which), self._intervals_of(which))
@@ -296,18 +292,17 @@ class Population:
     def to_sklearn(self, which: int | str) -> Any:
         """What `which` names (`stack`) as a fitted pipeline, which reads tables as `predict` does. It ends in an
         `MLPRegressor` on standardised inputs where that can express the network: one, without a skip and GELU, with
-        one activation; else in a `NetworkRegressor`, which predicts alone, and of the wide network also quantiles:
-        `pipeline.predict(X, quantiles=[0.05, 0.95])`. Of classes it ends in an `MLPClassifier`, which takes numbers as
-        labels only where they are whole, or in a `NetworkClassifier`: `predict`, `predict_proba`, `classes_`."""
+        one activation; else in a `NetworkRegressor`, of the wide network also for `predict(X, quantiles=[0.1, 0.9])`.
+        Of classes it ends in an `MLPClassifier`, which takes numbers as labels only where they are whole, or in a
+        `NetworkClassifier`: `predict`, `predict_proba`, `classes_`."""
         from netformer.exports.predictors import predictor_of, sklearn_pipeline
 
         return sklearn_pipeline(self.reading, predictor_of(self.reading, self.stack(which), self._intervals_of(which)))
 
     def to_onnx(self, which: int | str, path: str | Path, dtype: str = "float64") -> None:
-        """Write what `which` names (`stack`) as an ONNX file (`exports.onnx`): x (rows, columns) -> y double (rows, 1),
-        of classes label and probabilities; of a table with categories an input per column, text for these; of the wide
-        network also low and high. dtype: of numbers and dates, float64 or float32. It replaces a file that is there.
-        Raises InputError without the package onnx, and for a column that lies too far from 0 for float32."""
+        """Write what `which` names (`stack`) as an ONNX file, see `exports.onnx`; it replaces a file that is there.
+        dtype: of numbers and dates, float64 or float32. Raises InputError without the package onnx, and for a column
+        that lies too far from 0 for float32."""
         if dtype not in ("float64", "float32"):
             raise InputError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
         content = onnx_model(self.formula(which), dtype == "float32").SerializeToString()

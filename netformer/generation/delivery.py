@@ -113,7 +113,8 @@ def deliver_found(
     seen = np.where(one.specs.mask[0, -1, 1 : 1 + z.shape[1]].numpy(), z, 0.0)
     said = front.about["search"] | {"chosen": chosen}
     about = front.about | {"groups": 1, "rows": len(t), "search": said}
-    return replace(front, networks=front.networks.numpy(), wide=one, about=about, intervals=calibrate(one, one, seen, t, share=0.0))
+    spread = calibrate(one, one, seen, t, share=0.0)
+    return replace(front, networks=front.networks.numpy(), wide=one, about=about, intervals=spread)
 
 
 def _with_every_edge(networks: Networks) -> Networks:

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.util import find_spec
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 
 from netformer.errors import InputError
+from netformer.exports.extras import need
 from netformer.tables.columns import cells_of, is_frame
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH, squash, standard
@@ -67,7 +67,7 @@ def netformer_of(model: Any, torch_for: str = "") -> NetFormer:
     if model is not None and not isinstance(model, str | Path):
         raise InputError(f"model must be None, the path of a folder or a NetFormer, got {type(model).__name__}")
     if torch_for:
-        need_torch(torch_for)
+        need("torch", torch_for)
     if model is None:
         return _package(bool(torch_for))
     return NetFormer.load(model) if torch_for else NetFormer.load_arrays(model)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
+import ast
 from collections.abc import Sequence
 from dataclasses import astuple
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
+from netformer import exports
 from netformer.exports.formula import Formula, Spread
 from netformer.exports.intervals import COVERAGE, ramps_of
-from netformer.exports.objects import Classes, Inputs, Quantiles
 from netformer.sources.literals import CELLS, ROWS, literal, number_text
 from netformer.sources.python import answer_words, cell_lines, import_lines, name_lines, step_lines, unit_lines
 
@@ -136,10 +138,10 @@ def torch_source(formula: Formula) -> str:
             "    return linear",
             "",
             "",
-            inspect.getsource(Inputs),
+            _class("Inputs"),
             "",
-            *([inspect.getsource(Quantiles), ""] if spreads else []),
-            *([inspect.getsource(Classes), ""] if classes else []),
+            *([_class("Quantiles"), ""] if spreads else []),
+            *([_class("Classes"), ""] if classes else []),
             *(_TORCH_STEP if "step" in formula.activations else []),
             "class Network(nn.Module):",
             f'    """x (rows, columns) -> {shape}. A row holds a number for each of COLUMNS, nan for a gap: a date in',
@@ -168,6 +170,14 @@ def torch_source(formula: Formula) -> str:
             "",
         ]
     )
+
+
+@cache
+def _class(name: str) -> str:
+    """The text of a class of `exports.objects`, which is not imported: that would import torch."""
+    text = (Path(exports.__path__[0]) / "objects.py").read_text(encoding="utf-8")
+    found = next(node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name)
+    return "\n".join(text.splitlines()[found.lineno - 1 : found.end_lineno]) + "\n"
 
 
 def _torch_output(formula: Formula) -> list[str]:
