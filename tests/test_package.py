@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from ruamel.yaml import YAML
 
 import netformer
 
@@ -172,6 +173,17 @@ def test_the_version_is_in_one_place():
 def test_the_package_is_typed_and_carries_its_licence():
     assert (ROOT / "netformer" / "py.typed").exists()
     assert (ROOT / "LICENSE").read_text().startswith(f"{PROJECT['license']} License")
+
+
+def test_a_release_is_published_without_a_stored_token():
+    workflow = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "publish.yml")
+    build, publish = workflow["jobs"]["build"], workflow["jobs"]["publish"]
+    assert workflow["on"] == {"release": {"types": ["published"]}}
+    assert publish["needs"] == "build"
+    assert publish["permissions"] == {"id-token": "write"}
+    assert "secrets" not in (ROOT / ".github" / "workflows" / "publish.yml").read_text()
+    commands = [step["run"] for step in build["steps"] if "run" in step]
+    assert any("clean/bin/netformer generate" in command for command in commands)
 
 
 @pytest.mark.skipif(find_spec("netformer.cli") is None, reason="no command line yet")
