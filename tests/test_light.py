@@ -154,7 +154,7 @@ def test_a_model_in_arrays_is_not_refined():
 
 
 def test_arrays_and_torch_write_networks_that_answer_alike():
-    """Root mean squares of differences, over the target's spread. Both round float32, each about as far from float64."""
+    """Root mean squares of differences over the spread of the target. Both round float32, as far from float64 each."""
     off, in_torch = [], NetFormer.load()
     for seed in range(6):
         X, y = make_friedman1(80 + 60 * seed, n_features=5 + seed, random_state=seed)
