@@ -87,7 +87,7 @@ def test_generate_writes_the_page_of_its_table(tmp_path, monkeypatch):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = TransformerVAE.from_arguments(d_vertex=2, d_row=16, n_heads=2, condition="task", **parts).eval()
-    monkeypatch.setattr(fitted, "_package", lambda: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
+    monkeypatch.setattr(fitted, "_package", lambda in_torch: NetFormer(model, MetaFeatureTransform((0.0,), (1.0,))))
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal(size=(50, 2)), columns=["</script>", "b"]).assign(price=rng.normal(size=50))
     table.to_csv(tmp_path / "t.csv", index=False)
