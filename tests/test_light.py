@@ -55,6 +55,7 @@ for name, model in (("one", one), ("two", two)):
         suffix = format if format in ("json", "c", "html") else "py"
         export(model, "wide", f"{sys.argv[1]}/{name}_{format}.{suffix}", format)
 table = pd.DataFrame(X).assign(store=np.repeat(["a", "b", "c"], 40)).set_axis([*"uvwxyz", "store"], axis=1)
+found["smallest"] = NetFormerRegressor(max_loss=0.01).fit(X, y).predict(X).tolist()
 found["many"] = [fit_many(table, y, by="store", random_state=0, n_samples=4).predict(table).tolist()]
 print(json.dumps(found))
 """

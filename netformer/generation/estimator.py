@@ -128,7 +128,8 @@ class NetFormerRegressor(RegressorMixin, Fitted):
             X, y = X[order], y[order]
         how: dict[str, Any] = {"seed": seed_of(self.random_state), "min_frequency": at_least_one(self.min_frequency)}
         if search is not None:
-            population = deliver_found(X, y, lambda: netformer_of(self.model, "a search"), search, target=names, **how)
+            torch_for = "" if self.search is None else "a search"
+            population = deliver_found(X, y, lambda: netformer_of(self.model, torch_for), search, target=names, **how)
         else:
             population = deliver(
                 X,
