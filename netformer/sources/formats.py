@@ -67,7 +67,6 @@ from netformer.exports.population import Population
 from netformer.files import replacing
 from netformer.sources.c import c_source
 from netformer.sources.libraries import torch_source
-from netformer.sources.pipeline import sklearn_source
 from netformer.sources.program import c_reader
 from netformer.sources.python import python_source
 from netformer.sources.web import web_page
@@ -127,6 +126,12 @@ def export(
         with replacing(file) as partial:
             partial.write_bytes(content)
     return list(contents)
+
+
+def _sklearn(population: Population, which: int | str) -> str:
+    from netformer.sources.pipeline import sklearn_source  # scikit-learn, which takes a second
+
+    return sklearn_source(population.to_sklearn(which)[-1], population.reading)
 
 
 def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]:
@@ -221,7 +226,7 @@ _WRITERS: dict[str, Callable[[Population, Any], bytes]] = {
     "onnx": lambda population, which: onnx_model(population.formula(which)).SerializeToString(),
     "onnx32": lambda population, which: onnx_model(population.formula(which), single=True).SerializeToString(),
     "torch": lambda population, which: torch_source(population.formula(which)).encode(),
-    "sklearn": lambda population, which: sklearn_source(population.to_sklearn(which)[-1], population.reading).encode(),
+    "sklearn": lambda population, which: _sklearn(population, which).encode(),
     "json": lambda population, which: (json.dumps(to_json(population, which), allow_nan=False) + "\n").encode(),
     "c": lambda population, which: c_source(population.formula(which)).encode(),
     "numpy": lambda population, which: python_source(population.formula(which)).encode(),
