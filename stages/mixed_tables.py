@@ -17,7 +17,7 @@ import pandas as pd
 from netformer.artifacts import write_json
 from netformer.benchmark.learners import METHODS
 from netformer.benchmark.mixed import MixedTable, mixed_tables
-from netformer.benchmark.standing import OURS, SETS, STEPS, over_splits, own_scores, reference_key, reference_scores
+from netformer.benchmark.standing import OWN, SETS, over_splits, own_scores, reference_key, reference_scores
 from netformer.evaluation.comparison import zero_shot_metrics
 from netformer.files import replacing
 from netformer.report.summaries import real_tables
@@ -25,7 +25,6 @@ from netformer.report.svg import save
 from stages import Bar, n_workers, run
 
 FOLDER, BUILD = Path("reports/mixed"), Path("build/mixed")
-OWN = (OURS, STEPS)
 SEED, MAX_ROWS, SPLITS = 0, 1500, 5
 
 

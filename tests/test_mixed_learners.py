@@ -11,7 +11,7 @@ import pytest
 from netformer.benchmark import standing
 from netformer.benchmark.learners import METHODS, fit_predict
 from netformer.benchmark.mixed import MixedTable
-from netformer.benchmark.standing import OURS, STEPS, over_splits, r2_on_test, reference_key, reference_scores
+from netformer.benchmark.standing import OURS, OWN, SMALLEST, STEPS, over_splits, r2_on_test, reference_key, reference_scores
 from netformer.errors import InputError
 from netformer.tasks.task import TEST, TRAIN, VALID, split_rows
 from stages import mixed_tables as stage
@@ -128,7 +128,7 @@ def test_the_stage_writes_its_report_and_fits_nothing_twice(few, tmp_path, monke
     few.append(drawn("plotnine-third", seed=3))
     considered = pd.DataFrame({"name": [*(table.name for table in few), "dalex-out"]})
     considered = considered.assign(kept=[True] * 3 + [False], n_rows=160, removed="", reason=[""] * 3 + ["59 rows"])
-    said = {OURS: 0.9, STEPS: 0.95}
+    said = {OURS: 0.9, STEPS: 0.95, SMALLEST: 0.85}
     ours = [(table.name, row, r, r2) for table in few for r in range(2) for row, r2 in said.items()]
     ours = pd.DataFrame(ours, columns=standing.SCORES)
     monkeypatch.setattr(stage, "mixed_tables", lambda *settings: (few, considered))
@@ -139,7 +139,7 @@ def test_the_stage_writes_its_report_and_fits_nothing_twice(few, tmp_path, monke
     stage.main(tmp_path)
     folder = tmp_path / "reports" / "mixed"
     table = pd.read_csv(folder / "tables.csv", index_col="table")
-    assert list(table.columns) == ["n_rows", OURS, STEPS, "ridge"]
+    assert list(table.columns) == ["n_rows", OURS, STEPS, SMALLEST, "ridge"]
     assert (table[OURS] == 0.9).all()
     assert (table[STEPS] == 0.95).all()
     metrics = pd.read_json(folder / "metrics.json")
@@ -153,12 +153,12 @@ def test_the_stage_writes_its_report_and_fits_nothing_twice(few, tmp_path, monke
 
 
 def test_ours_is_fitted_on_what_is_no_test_row_and_a_table_it_refuses_is_named(monkeypatch):
-    seen, grown = [], []
+    seen, asked = [], []
 
     class Fitted:
-        def __init__(self, random_state, steps):
+        def __init__(self, random_state, **parameters):
             assert random_state == 0
-            grown.append(steps)
+            asked.append(parameters)
 
         def fit(self, X, y):
             if "refused" in X:
@@ -174,10 +174,10 @@ def test_ours_is_fitted_on_what_is_no_test_row_and_a_table_it_refuses_is_named(m
     table = drawn()
     scores = standing.own_scores([table])
     assert scores[["task_id", "row", "repeat"]].to_numpy().tolist() == [
-        ["made-table", row, r] for row in (OURS, STEPS) for r in range(2)
+        ["made-table", row, r] for row in OWN for r in range(2)
     ]
-    assert seen == [112, 48] * 4
-    assert grown == [False, False, True, True]
+    assert seen == [112, 48] * 6
+    assert asked == [OWN[row] for row in OWN for _ in range(2)]
     assert (scores["test_r2"] == -1).all()
     with pytest.raises(InputError, match="made-table: no way"):
         standing.own_scores([replace(table, X=table.X.assign(refused=1))])
