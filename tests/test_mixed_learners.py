@@ -11,7 +11,16 @@ import pytest
 from netformer.benchmark import standing
 from netformer.benchmark.learners import METHODS, fit_predict
 from netformer.benchmark.mixed import MixedTable
-from netformer.benchmark.standing import OURS, OWN, SMALLEST, STEPS, over_splits, r2_on_test, reference_key, reference_scores
+from netformer.benchmark.standing import (
+    OURS,
+    OWN,
+    SMALLEST,
+    STEPS,
+    over_splits,
+    r2_on_test,
+    reference_key,
+    reference_scores,
+)
 from netformer.errors import InputError
 from netformer.tasks.task import TEST, TRAIN, VALID, split_rows
 from stages import mixed_tables as stage
