@@ -137,6 +137,9 @@ DAMAGE = {
     r"networks.weight must be a tensor of float32 .* found int64": lambda d: reseal(
         d, **{"networks.weight": torch.zeros(1, 1, 1).long()}
     ),
+    r"must hold floats and whole numbers, found 'BF16'": lambda d: reseal(
+        d, **{"networks.weight": torch.zeros(1, 1, 1).bfloat16()}
+    ),
     r"networks: weight must have the shape of mask": lambda d: reseal(d, **{"networks.weight": torch.zeros(4, 3, 19)}),
     r"wide: all parts must describe the same networks": lambda d: reseal(d, **{"wide.n_inputs": torch.tensor([F])}),
     r"networks: n_inputs must be 10, one per column": lambda d: reseal(d, **{"networks.n_inputs": torch.arange(4) + 8}),

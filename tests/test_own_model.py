@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from typer.testing import CliRunner
 from netformer import InputError, NetFormer, NetFormerRegressor
 from netformer.cli.app import app
 from netformer.generation import fitted as home
-from netformer.model.store import save_model
+from netformer.model.store import save_model, write_weights
 from netformer.model.vae import TransformerVAE
 from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
 
@@ -61,6 +62,18 @@ def test_a_folder_a_path_and_an_object_are_the_same_model(own, table):
     np.testing.assert_allclose(fits[0].predict(X), fits[2].predict(X), atol=1e-5 * y.std())  # the object is torch's
     networks = model.generate(X, y, 3).networks
     assert networks.layout.max_width == TINY["max_width"] == fits[0].networks_.networks.layout.max_width
+
+
+def test_a_model_in_bfloat16_is_read_by_torch(own, table, tmp_path):
+    X, y = table
+    shutil.copytree(own, tmp_path / "own")
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(own / "model.safetensors").items()}
+    write_weights(tensors, tmp_path / "own")
+    options = {"n_samples": 3, "random_state": 0}
+    fits = [
+        NetFormerRegressor(model=m, **options).fit(X, y) for m in (tmp_path / "own", NetFormer.load(tmp_path / "own"))
+    ]
+    assert np.array_equal(fits[0].predict(X), fits[1].predict(X))
 
 
 def test_without_a_model_the_package_writes(own, table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,10 +95,10 @@ def info(model: Model = None, json: AsJson = False, quiet: Quiet = False) -> Non
     """Version, and what the weights of a model are; without --model, those of the package."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from safetensors.numpy import load_file
+    from safetensors import safe_open
 
     from netformer.generation.generator import PACKAGE
-    from netformer.model.store import WEIGHTS, load_arrays
+    from netformer.model.store import WEIGHTS, load_arrays, load_model
 
     def installed(name: str, without: str) -> str:
         try:
@@ -106,22 +107,25 @@ def info(model: Model = None, json: AsJson = False, quiet: Quiet = False) -> Non
             return without
 
     folder, talk = PACKAGE if model is None else model, Talk(json, quiet)
-    loaded = load_arrays(folder)[0]
+    try:
+        layout = load_arrays(folder)[0].layout
+    except (KeyError, TypeError):  # bfloat16, which numpy has not
+        layout = load_model(folder)[0].layout
     weights = folder / WEIGHTS
+    with safe_open(weights, "np") as file:
+        sizes = [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118, no mapping
     facts = {
         "netformer": installed("netformer", "not installed, run from its source"),
-        "torch": installed("torch", "not installed, needed for refining, searching and training alone"),
+        "torch": installed("torch", "not installed"),
         "weights": str(weights),
         "megabytes": round(weights.stat().st_size / 1e6, 1),
-        "parameters": sum(part.size for part in load_file(weights).values()),
+        "parameters": sum(sizes),
     }
     if (folder / "history.json").is_file():  # beside weights that were trained in several runs
         history = json_text.loads((folder / "history.json").read_text())
         steps, tasks = (sum(one[name] for one in history) for name in ("steps", "stream_tasks"))
         facts |= {"steps": steps, "tasks": tasks, "trainings": len(history)}
-    facts["layout"] = {
-        name: getattr(loaded.layout, name) for name in ("max_features", "max_hidden_layers", "max_width")
-    }
+    facts["layout"] = {name: getattr(layout, name) for name in ("max_features", "max_hidden_layers", "max_width")}
     shown = Table(show_header=False)
     for name, value in facts.items():
         shown.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))

@@ -116,6 +116,8 @@ def read_folder(
         tensors = load(data)
     except SafetensorError as error:
         raise InputError(f"{folder / _TENSORS} must be a safetensors file, found: {error}") from None
+    except (KeyError, TypeError) as error:  # a type that numpy has not
+        raise InputError(f"{folder / _TENSORS} must hold floats and whole numbers, found {error}") from None
     try:
         maps = _tensor(tensors, "maps", np.float64, 2)
         reading = _reading_of(described["reading"], maps.numpy(), tensors)

@@ -70,7 +70,13 @@ def netformer_of(model: Any, torch_for: str = "") -> NetFormer:
         need("torch", torch_for)
     if model is None:
         return _package(bool(torch_for))
-    return NetFormer.load(model) if torch_for else NetFormer.load_arrays(model)
+    if torch_for:
+        return NetFormer.load(model)
+    try:
+        return NetFormer.load_arrays(model)
+    except (KeyError, TypeError):  # bfloat16, which numpy has not
+        need("torch", "a model in bfloat16")
+        return NetFormer.load(model)
 
 
 class Fitted(BaseEstimator):
