@@ -22,12 +22,13 @@ from netformer.errors import InputError
 from netformer.files import replacing
 from netformer.model.prompt import whole_number
 from netformer.model.store import load_model
+from netformer.model.vae import TransformerVAE
 from netformer.readers.boosted import mean_answer, statistics, statistics_and_score
 from netformer.readers.card import Reader, card, judged, summary
 from netformer.readers.latent import between, neighbours, read_out
 from netformer.readers.learned import latents, latents_of, probes
 from netformer.readers.outside import functional, plain_functional
-from netformer.readers.questions import WAYS, load_benchmark
+from netformer.readers.questions import WAYS, Benchmark, load_benchmark
 from netformer.report import reader_pictures
 from netformer.report.svg import save
 from stages import Bar, run
@@ -58,11 +59,14 @@ def main(options: argparse.Namespace) -> None:
     readers["statistics and train score"] = statistics_and_score
     bar = Bar("zoo_benchmark")
     scores = judged(benchmark, readers, options.ways, bar, most_fit=most, most_test=most)
-    found = summary(scores)
-    split = benchmark.splits("task", most, most)[0]
+    write_all(Path(options.out), scores, benchmark, model, most)
+
+
+def write_all(folder: Path, scores: pd.DataFrame, benchmark: Benchmark, model: TransformerVAE, most: int) -> None:
+    """The card, its figures and pictures, from scores of readers (`judged`) and what the latents of a model know."""
+    found, split = summary(scores), benchmark.splits("task", most, most)[0]
     read, one_by_one, alike = read_out(model, benchmark, split)
     mixed, near = between(model, benchmark, split), neighbours(model, benchmark, split)
-    folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
     scores.round(6).to_csv(folder / "scores.csv", index=False)
     facts = {name: round(value, 4) for name, value in alike.items()}
