@@ -23,6 +23,7 @@ from netformer.readers.questions import CLASSES, Answers, Benchmark, Split
 STEPS, BATCH, RATE, DECAY = 400, 128, 3e-3, 0.05
 KEPT_BACK = 0.2  # share of the tasks fitted
 HEAD = 128  # width
+CUT, STILL = 5.0, 1e-8  # of features: in deviations at most; variance below which one is not read
 PROBES, CODE, GENERATOR = 64, 16, 32  # probes, numbers that one is made of, width on the way
 CHUNK = 512  # networks that answers are given for together
 
@@ -67,7 +68,7 @@ def latents_of(model: TransformerVAE, benchmark: Benchmark) -> Float[Tensor, "n 
 
 
 class Answering(nn.Module):
-    """Features of networks, standardised, and an MLP with an output per number and per class."""
+    """Features of networks, standardised and cut at `CUT`, and an MLP with an output per number and per class."""
 
     def __init__(self, reader: Any, sizes: dict[str, int]) -> None:
         super().__init__()
@@ -77,7 +78,11 @@ class Answering(nn.Module):
 
     def forward(self, at: Places) -> dict[str, Float[Tensor, "k outputs"]]:
         """Outputs of each question."""
-        parts = self.head(self.norm(self.reader(at))).split(list(self.sizes.values()), 1)
+        features, variance = self.norm(self.reader(at)).clamp(-CUT, CUT), self.norm.running_var
+        assert variance is not None
+        if not self.training:  # as in training: what did not vary there is not read where it does
+            features = torch.where(variance > STILL, features, self.norm.bias)
+        parts = self.head(features).split(list(self.sizes.values()), 1)
         return dict(zip(self.sizes, parts, strict=True))
 
     @torch.no_grad()
