@@ -97,6 +97,7 @@ def info(model: Model = None, json: AsJson = False, quiet: Quiet = False) -> Non
 
     from safetensors import safe_open
 
+    from netformer.generation.fitted import in_bfloat16
     from netformer.generation.generator import PACKAGE
     from netformer.model.store import WEIGHTS, load_arrays, load_model
 
@@ -107,10 +108,7 @@ def info(model: Model = None, json: AsJson = False, quiet: Quiet = False) -> Non
             return without
 
     folder, talk = PACKAGE if model is None else model, Talk(json, quiet)
-    try:
-        layout = load_arrays(folder)[0].layout
-    except (KeyError, TypeError):  # bfloat16, which numpy has not
-        layout = load_model(folder)[0].layout
+    layout = (load_model if in_bfloat16(folder) else load_arrays)(folder)[0].layout
     weights = folder / WEIGHTS
     with safe_open(weights, "np") as file:
         sizes = [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118, no mapping

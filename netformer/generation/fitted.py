@@ -72,11 +72,23 @@ def netformer_of(model: Any, torch_for: str = "") -> NetFormer:
         return _package(bool(torch_for))
     if torch_for:
         return NetFormer.load(model)
-    try:
-        return NetFormer.load_arrays(model)
-    except (KeyError, TypeError):  # bfloat16, which numpy has not
+    if in_bfloat16(Path(model)):
         need("torch", "a model in bfloat16")
         return NetFormer.load(model)
+    return NetFormer.load_arrays(model)
+
+
+def in_bfloat16(folder: Path) -> bool:
+    """Whether a model has weights in bfloat16, which numpy has not; False for what is no model."""
+    from safetensors import SafetensorError, safe_open
+
+    from netformer.model.store import WEIGHTS
+
+    try:
+        with safe_open(folder / WEIGHTS, "np") as file:
+            return any(file.get_slice(name).get_dtype() == "BF16" for name in file.keys())  # noqa: SIM118, no mapping
+    except (SafetensorError, OSError):
+        return False
 
 
 class Fitted(BaseEstimator):
