@@ -125,10 +125,17 @@ class Writing:
 
     def folded(self, networks: Networks, columns: int) -> Networks:
         """Networks on the columns of z, of which there are so many, that answer in t."""
-        views, xp = self.tasks.views, namespace(self.c)
-        zero, one = xp.zeros_like, xp.ones_like
-        views = replace(views, mean=zero(views.mean), scale=one(views.scale), y_mean=zero(views.y_mean))
-        return replace(views, y_scale=one(views.y_scale))[[0] * len(networks)].fold(networks, columns)
+        return folded(self.tasks, networks, columns)
+
+
+def folded(tasks: TaskStack, networks: Networks, columns: int) -> Networks:
+    """Networks for the one task of a stack, in canonical coordinates, on the standardised columns that it was made of,
+    of which there are so many: columns find their place and sign, and nothing is rounded, for mean and deviation of
+    what is standardised are 0 and 1."""
+    views, xp = tasks.views, namespace(tasks.x)
+    zero, one = xp.zeros_like, xp.ones_like
+    views = replace(views, mean=zero(views.mean), scale=one(views.scale), y_mean=zero(views.y_mean))
+    return replace(views, y_scale=one(views.y_scale))[[0] * len(networks)].fold(networks, columns)
 
 
 def importance(networks: Networks) -> Float[Tensor, " features"]:

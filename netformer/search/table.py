@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn.base import BaseEstimator
 from netformer.errors import InputError
 from netformer.exports.population import Population
 from netformer.generation.generator import CONDITION_ROWS, HEAD_ROWS, NetFormer
+from netformer.generation.structures import folded
 from netformer.model.arrays import ArrayModel
 from netformer.search.engine import Found, search
 from netformer.search.problem import SearchTask
@@ -119,9 +119,6 @@ def search_table(
             f"none of {len(found.values)} candidates keeps the constraints; loosen them or ask for more evaluations"
         )
     best = found.networks(found.front)
-    views, zero, one = task.rows.views, torch.zeros_like, torch.ones_like
-    views = replace(views, mean=zero(views.mean), scale=one(views.scale), y_mean=zero(views.y_mean))
-    views = replace(views, y_scale=one(views.y_scale))
-    folded = views[[0] * len(best.networks)].fold(best.networks, len(reading.inputs))
+    front = folded(task.rows, best.networks, len(reading.inputs))
     about = {"objectives": list(found.names), "values": best.values.tolist(), "evaluations": len(found.values)}
-    return found, Population(reading, folded, 1 - best.error, about={"search": about})
+    return found, Population(reading, front, 1 - best.error, about={"search": about})
