@@ -17,8 +17,8 @@ import netformer
 from netformer import InputError, NetFormer, NetFormerRegressor
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("torch", "pymfe", "onnx", "numba", "pymoo")
-MOST_BYTES = 600e6  # of a clean install, every file of every package that comes with it
+EXTRAS = ("torch", "pyarrow", "pymfe", "onnx", "numba", "pymoo")
+MOST_BYTES = 400e6  # of a clean install, every file of every package that comes with it
 
 BLOCK = f"""
 import sys
@@ -133,6 +133,17 @@ def test_a_command_that_needs_torch_says_so_in_one_line(csv, tmp_path, arguments
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "feather"])
+def test_a_table_of_arrow_needs_pyarrow(csv, tmp_path, suffix):
+    path = tmp_path / f"table.{suffix}"
+    getattr(pd.read_csv(csv), f"to_{suffix}")(path)
+    done = command("generate", path, "--target", "y")
+    assert done.returncode == 2
+    assert (
+        done.stderr == f"netformer: {path}: .{suffix} needs pyarrow; pip install pyarrow, or save the table as .csv\n"
+    )
+
+
 def test_what_needs_torch_says_so_in_one_line(monkeypatch, tmp_path):
     X, y = make_friedman1(40, n_features=5, random_state=0)
     fitted = NetFormerRegressor(n_samples=2, random_state=0).fit(X, y)
@@ -195,7 +206,7 @@ def test_a_wheel_in_a_clean_environment_generates_and_predicts(csv, tmp_path):
     size = sum(
         file.stat().st_size for path in new for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()
     )
-    assert not (packages / "torch").exists()
+    assert not [name for name in EXTRAS if (packages / name).exists()]
     assert size < MOST_BYTES, f"{size / 1e6:.0f} MB"
     for one in (
         ("generate", csv, "--target", "y", "--n", 4, "--out", tmp_path / "nets"),

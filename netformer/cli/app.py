@@ -270,6 +270,10 @@ def predict(
     refuse_existing(out)
     if out.suffix.lower() not in (".csv", ".tsv", ".parquet"):
         raise InputError(f"{out}: --out must end in .csv, .tsv or .parquet")
+    if out.suffix.lower() == ".parquet":
+        from netformer.exports.extras import need
+
+        need("pyarrow", str(out))
     from netformer.cli.describe import answers_of, scored, with_ends
     from netformer.exports.bundle import is_groups
     from netformer.exports.intervals import ends_of

@@ -9,7 +9,12 @@ from importlib.util import find_spec
 
 from netformer.errors import InputError
 
-EXTRAS = {"torch": "torch", "pymfe": "metafeatures", "onnx": "export"}  # the extra with each package
+EXTRAS = {
+    "torch": "torch",
+    "pymfe": "metafeatures",
+    "pyarrow": "parquet",
+    "onnx": "export",
+}  # the extra with each package
 
 
 def need(package: str, what: str) -> None:

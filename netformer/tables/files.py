@@ -16,16 +16,12 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.compute
-import pyarrow.feather
-import pyarrow.parquet
 from jaxtyping import Float
 
 from netformer.errors import InputError
@@ -43,11 +39,7 @@ from netformer.tables.encodings import (
 
 TEXT = {".csv": ",", ".tsv": "\t", ".txt": ","}  # and the separator that is usual in it
 JSON = (".json", ".jsonl", ".ndjson")
-ARROW: dict[str, Callable[[Any], pyarrow.Table]] = {
-    ".parquet": pyarrow.parquet.read_table,
-    ".feather": pyarrow.feather.read_table,
-    ".arrow": pyarrow.feather.read_table,
-}
+ARROW = (".parquet", ".feather", ".arrow")
 EXCEL = ".xlsx"
 READS = f"{', '.join([*TEXT, *JSON])} (also .gz), {', '.join([*ARROW, EXCEL])}"
 STDIN = "-"
@@ -180,9 +172,15 @@ def _json_or_text(head: bytes) -> str:
 def _read_arrow(source: Source, suffix: str) -> pd.DataFrame:
     name = source.name
     try:
+        import pyarrow.feather
+        import pyarrow.parquet
+    except ImportError:
+        raise InputError(f"{name}: {suffix} needs pyarrow; pip install pyarrow, or save the table as .csv") from None
+    try:
         if suffix == ".parquet":
             _require_parquet_fits(source)
-        table = ARROW[suffix](pyarrow.BufferReader(source.data))
+        read = pyarrow.parquet.read_table if suffix == ".parquet" else pyarrow.feather.read_table
+        table = read(pyarrow.BufferReader(source.data))
         table.validate(full=True)
         _require_unique(table.column_names, name)
         if not table.column_names:
@@ -199,6 +197,9 @@ def _read_arrow(source: Source, suffix: str) -> pd.DataFrame:
 def _require_parquet_fits(source: Source) -> None:
     """Raises InputError for a file that unpacks to too much. Text that is written once and repeated is counted as it
     would stand in memory, where the size of the file leaves room for it."""
+    import pyarrow.compute
+    import pyarrow.parquet
+
     file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(source.data))
     about, groups = file.metadata, range(file.metadata.num_row_groups)
     require_cells(about.num_rows, about.num_columns, source.name)
