@@ -101,9 +101,9 @@ def test_the_regressor_is_the_same_without_torch(tmp_path):
 def test_commands_run_without_torch(csv, tmp_path, target):
     nets = tmp_path / "nets"
     commands: list[tuple[object, ...]] = [
-        ("generate", csv, "--target", target, "--n", 4, "--no-score", "--out", nets),
+        ("generate", csv, "-t", target, "--n", 4, "--no-score", "--out", nets, "--report", tmp_path / "page.html"),
         ("predict", nets, csv, "--out", tmp_path / "p.csv", "--interval", 0.9),
-        ("inspect", nets, "--which", 0),
+        ("inspect", nets, "--which", 0, "--draw", tmp_path / "net.svg"),
         ("export", nets, "--format", "c", "--format", "html", "--format", "torch", "--out", tmp_path / "files"),
         ("info",),
     ]
@@ -122,7 +122,6 @@ def test_commands_run_without_torch(csv, tmp_path, target):
     [
         (("generate", "{csv}", "--target", "y", "--refine", 3), "--refine needs torch"),
         (("evaluate", "{csv}", "--target", "y", "--refine", 3), "--refine needs torch"),
-        (("generate", "{csv}", "--target", "y", "--report", "{out}/page.html"), "--report needs torch"),
         (("search", "{csv}", "--target", "y"), "a search needs torch"),
     ],
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from netformer.errors import InputError
+from netformer.exports.slopes import felt
 from netformer.networks import sensitivity as module
 from netformer.networks.sensitivity import sensitivity
 from netformer.networks.specs import Layout, Specs, draw_specs
@@ -93,3 +95,16 @@ def test_chunks_do_not_matter(monkeypatch):
 def test_rows_must_fit_the_stack():
     with pytest.raises(ValueError, match="x must have rows for 1 or 5 networks, got 3"):
         sensitivity(draw(5), rows_of(3))
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_arrays_have_the_same_sensitivities_and_slopes(n_outputs):
+    """`exports.slopes.felt`, by which networks are drawn where they are arrays."""
+    networks, rows = draw(12, n_outputs=n_outputs), rows_of(1, rows=9)
+    expected, x = sensitivity(networks, rows).numpy(), rows.clone().requires_grad_()
+    for index in range(len(networks)):
+        strength, own = felt(networks.numpy(), index, rows[0].numpy())
+        np.testing.assert_allclose(own, expected[index], rtol=1e-6, atol=1e-9)
+        sums = networks[[index]].answers(x)[0].sum(0)
+        slopes = torch.stack([torch.autograd.grad(one, x, retain_graph=True)[0][0] for one in sums])
+        np.testing.assert_allclose(strength, slopes.abs().mean((0, 1)), rtol=1e-6, atol=1e-9)

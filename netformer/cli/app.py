@@ -138,14 +138,11 @@ def generate(
 
     from netformer import NetFormerRegressor
     from netformer.cli import describe, scores
-    from netformer.exports.extras import need
     from netformer.generation.classifier import NetFormerClassifier
     from netformer.generation.fitted import netformer_of
     from netformer.model.prompt import Prompt, check_request
     from netformer.tables.intake import in_file, on_reading, take_in
 
-    if report is not None:
-        need("torch", "--report")
     talk, start = Talk(json, quiet), time.perf_counter()
     found: list[Any] = []
     allowed = None if activations is None else activations.replace(" ", "").split(",")

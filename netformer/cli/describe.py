@@ -18,13 +18,13 @@ from netformer.arrays.draws import Generator
 from netformer.cli.console import number
 from netformer.evaluation.comparison import plain_r2
 from netformer.exports.classes import log_loss
-from netformer.exports.extras import need
 from netformer.exports.groups import Groups
 from netformer.exports.intervals import Intervals
 from netformer.exports.population import Population
 from netformer.exports.slopes import slopes_of
 from netformer.networks.specs import ACTIVATIONS, Specs, slots
 from netformer.networks.stack import Networks
+from netformer.report.graph import draw_network
 from netformer.report.svg import Drawing, sheet
 
 READ = """Inputs are cut to the range fitted, centred, scaled and squashed, gaps filled;
@@ -252,13 +252,7 @@ def draw_networks(
     networks: Networks, which: Sequence[int], inputs: Sequence[str], outputs: Sequence[str] = ("output",)
 ) -> Drawing:
     """The graphs of these networks side by side: inputs left, outputs right, the width of an edge by its |weight|."""
-    need("torch", "a picture of networks")
-    import torch
-
-    from netformer.report.graph import draw_network
-
-    x, networks = torch.from_numpy(_normal_rows(networks)), networks.tensors()
-    x = x.to(networks.weight.dtype)
+    x, networks = xp.from_numpy(_normal_rows(networks)), networks.numpy()
     return sheet("networks", [draw_network(networks, i, x, inputs, f"network {i}", outputs) for i in which], _GRID)
 
 

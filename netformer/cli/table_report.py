@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from netformer import __version__
+from netformer.arrays import functions as xp
 from netformer.benchmark.held_out import HeldOutClasses
 from netformer.cli import class_report, trust
 from netformer.cli.describe import of_target, outputs_of
@@ -20,6 +21,7 @@ from netformer.cli.trust import ends_of, spread_over
 from netformer.exports.classes import probabilities
 from netformer.exports.population import Population
 from netformer.report.charts import Axis, Curve, Points, plane
+from netformer.report.graph import LEGEND, draw_network
 from netformer.report.page import Cell, DataTable, Picture, Report, Section, Text, cell
 from netformer.report.svg import Drawing, short
 from netformer.tables.columns import Column
@@ -46,8 +48,6 @@ def table_report(
     """found: scores, or None; conclusions: what they come to. X, y: the whole table, X indexed by the position of a row
     in its file, y numbers or labels. notes: on how it was read. command, out: that made the networks, and where they
     are."""
-    from netformer.report.graph import LEGEND  # torch
-
     z, target = bundle.reading.standardize(X), bundle.target
     effects = {
         column.name: float(np.ptp(along.answers(bundle, "wide"), axis=0).max())
@@ -264,11 +264,7 @@ def _levels_of(along: _Along, cells: pd.Series) -> tuple[dict[int, int], list[fl
 
 
 def _networks(bundle: Population, best: Sequence[int], z: np.ndarray) -> list[Picture]:
-    import torch
-
-    from netformer.report.graph import draw_network
-
-    rows, networks = torch.from_numpy(z[spread_over(len(z), _POINTS)]), bundle.networks.tensors()
+    rows, networks = xp.from_numpy(z[spread_over(len(z), _POINTS)]), bundle.networks.numpy()
     drawn = []
     for index in best:
         inputs, outputs = bundle.reading.input_names, outputs_of(bundle)

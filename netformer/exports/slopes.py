@@ -29,20 +29,40 @@ def slopes_of(
 ) -> Float[np.ndarray, "n outputs rows features"]:
     """The derivative of every output of each network with respect to every input, at the rows given. 0 for inputs a
     network does not have, and through units that jump. networks: arrays; rows: what they read."""
+    return np.stack([_backward(networks, index, rows)[0] for index in range(len(networks))])
+
+
+def felt(
+    networks: Networks, index: int, rows: Float[np.ndarray, "rows features"]
+) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " patches"]]:
+    """Of one network the mean over rows and outputs of |d output / d input|, and of |d output / d pre-activation| of
+    each vertex, as `networks.sensitivity` has it from tensors."""
     layout = networks.layout
-    out = np.zeros((len(networks), layout.n_outputs, *rows.shape))
-    for index in range(len(networks)):
-        *hidden, (last, _, _) = networks.matrices(index)
-        n_inputs = int(networks.specs.n_inputs[index])
-        h, passed = rows[:, :n_inputs].astype(np.float64), []
-        for weight, bias, name in hidden:
-            a = h @ np.asarray(weight).T
-            h, slope = _BOTH[name](a if bias is None else a + np.asarray(bias))
-            passed.append((slope, np.asarray(weight)))
-        direct = networks.weight.numpy()[index, layout.outputs, 1 : 1 + n_inputs]
-        for output, own in enumerate(np.asarray(last)):
-            back = np.broadcast_to(own, h.shape)
-            for slope, weight in reversed(passed):
-                back = (back * slope) @ weight
-            out[index, output, :, :n_inputs] = back + direct[output]
-    return out
+    inputs, layers = _backward(networks, index, rows)
+    own = np.zeros(layout.n_patches)
+    own[layout.outputs] = 1 / layout.n_outputs
+    for level, slopes in enumerate(layers):
+        start = layout.layer(level).start
+        own[start : start + slopes.shape[2]] = np.abs(slopes).mean((0, 1))
+    return np.abs(inputs).mean((0, 1)), own
+
+
+def _backward(
+    networks: Networks, index: int, rows: Float[np.ndarray, "rows features"]
+) -> tuple[Float[np.ndarray, "outputs rows features"], list[Float[np.ndarray, "outputs rows units"]]]:
+    """Derivatives of the outputs of one network by its inputs, and by the pre-activations of each hidden layer."""
+    layout, n_inputs = networks.layout, int(networks.specs.n_inputs[index])
+    *hidden, (last, _, _) = networks.matrices(index)
+    h, passed = rows[:, :n_inputs].astype(np.float64), []
+    for weight, bias, name in hidden:
+        a = h @ np.asarray(weight).T
+        h, slope = _BOTH[name](a if bias is None else a + np.asarray(bias))
+        passed.append((slope, np.asarray(weight)))
+    back, layers = np.broadcast_to(np.asarray(last)[:, None], (layout.n_outputs, *h.shape)), []
+    for slope, weight in reversed(passed):
+        layers.append(back * slope)
+        back = layers[-1] @ weight
+    found = np.zeros((layout.n_outputs, *rows.shape))
+    direct = networks.weight.numpy()[index, layout.outputs, 1 : 1 + n_inputs]
+    found[:, :, :n_inputs] = back + direct[:, None]
+    return found, layers[::-1]
