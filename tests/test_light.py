@@ -35,7 +35,7 @@ FITTED = """
 import json
 import numpy as np
 from sklearn.datasets import make_friedman1
-from netformer import Bundle, NetFormerRegressor, export, fit_many
+from netformer import Bundle, NetFormerClassifier, NetFormerRegressor, export, fit_many
 import pandas as pd
 
 X, y = make_friedman1(120, n_features=6, random_state=0)
@@ -43,6 +43,8 @@ Y = np.column_stack([y, X[:, 0] - y])
 X[:, 5] = X[:, 5] > 0.5
 one = NetFormerRegressor(random_state=0, n_samples=8).fit(X, y)
 two = NetFormerRegressor(random_state=0, n_samples=8).fit(X, Y)
+sorts = NetFormerClassifier(random_state=0, n_samples=8).fit(X, np.digitize(y, [10, 18]))
+sorts.save(sys.argv[1] + "/sorts")
 one.save(sys.argv[1] + "/one")
 two.save(sys.argv[1] + "/two")
 found = {}
@@ -56,6 +58,10 @@ for name, model in (("one", one), ("two", two)):
         export(model, "wide", f"{sys.argv[1]}/{name}_{format}.{suffix}", format)
 table = pd.DataFrame(X).assign(store=np.repeat(["a", "b", "c"], 40)).set_axis([*"uvwxyz", "store"], axis=1)
 found["smallest"] = NetFormerRegressor(max_loss=0.01).fit(X, y).predict(X).tolist()
+again = NetFormerClassifier.load(sys.argv[1] + "/sorts")
+assert np.array_equal(again.predict_proba(X), sorts.predict_proba(X))
+found["sorts"] = sorts.predict_proba(X).tolist()
+export(sorts, "wide", sys.argv[1] + "/sorts.c", "c")
 found["many"] = [fit_many(table, y, by="store", random_state=0, n_samples=4).predict(table).tolist()]
 print(json.dumps(found))
 """
@@ -83,7 +89,7 @@ def csv(tmp_path_factory):
 
 
 def test_the_regressor_is_the_same_without_torch(tmp_path):
-    """One target and several, groups: fit, predict, intervals, explain, save, load, export."""
+    """One target and several, classes, groups: fit, predict, intervals, explain, save, load, export."""
     for name in ("with", "without"):
         (tmp_path / name).mkdir()
     with_torch = python(f"import sys, torch\n{FITTED}", tmp_path / "with")
@@ -92,7 +98,7 @@ def test_the_regressor_is_the_same_without_torch(tmp_path):
     assert json.loads(without.stdout) == json.loads(with_torch.stdout)
     written = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("with", "without")]
     assert written[0] == written[1]
-    assert len(written[0]) == 2 * 8
+    assert len(written[0]) == 2 * 8 + 3
     for file in (tmp_path / "with").glob("*.*"):
         assert file.read_bytes() == (tmp_path / "without" / file.name).read_bytes()
 
@@ -101,7 +107,19 @@ def test_the_regressor_is_the_same_without_torch(tmp_path):
 def test_commands_run_without_torch(csv, tmp_path, target):
     nets = tmp_path / "nets"
     commands: list[tuple[object, ...]] = [
-        ("generate", csv, "-t", target, "--n", 4, "--no-score", "--out", nets, "--report", tmp_path / "page.html"),
+        (
+            "generate",
+            csv,
+            "--target",
+            target,
+            "--n",
+            4,
+            "--no-score",
+            "--out",
+            nets,
+            "--report",
+            tmp_path / "page.html",
+        ),
         ("predict", nets, csv, "--out", tmp_path / "p.csv", "--interval", 0.9),
         ("inspect", nets, "--which", 0, "--draw", tmp_path / "net.svg"),
         ("export", nets, "--format", "c", "--format", "html", "--format", "torch", "--out", tmp_path / "files"),

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
+from netformer.arrays import functions as xp
 from netformer.benchmark import learners
 from netformer.benchmark.class_scores import LOWER_IS_BETTER, aligned, calibration_error, class_scores
 from netformer.benchmark.class_tables import ClassTable
@@ -162,9 +163,9 @@ class WithRandomUnits(NetFormerClassifier):
 
         super().fit(X, y)
         one, codes = self.networks_, np.searchsorted(self.classes_, np.asarray(y, dtype=self.classes_.dtype))
-        x = torch.from_numpy(one.read(self._table(X))).float()
-        stack = random_units(one.networks.tensors(), 0)
-        alone, wide, _ = solved(stack, x, codes, len(self.classes_), torch.ones(len(x), dtype=torch.float64))
+        x = xp.from_numpy(one.read(self._table(X))).float()
+        stack = random_units(one.networks.tensors(), 0).numpy()
+        alone, wide, _ = solved(stack, x, codes, len(self.classes_), xp.ones(len(x), dtype=xp.float64))
         self.random_ = Population(one.reading, alone, one.expected_r2, wide)
         return self
 

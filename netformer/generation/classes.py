@@ -19,10 +19,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from netformer.arrays import functions as xp
+from netformer.arrays.namespace import Tensor
 from netformer.exports.classes import n_outputs_of
 from netformer.exports.population import Population
 from netformer.generation.calibration import along_eigenvectors
@@ -36,7 +36,7 @@ from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.reading import CUT, MOST_MEANS, read_classes
 from netformer.tasks.task import class_order
 
-PENALTIES = torch.logspace(-1, 2, 7, dtype=torch.float64)
+PENALTIES = xp.logspace(-1, 2, 7)
 FOLDS = 5
 SHARP = 1.0  # how sharply penalties are weighed, which is by likelihood
 MOST_WORK = 8e8  # rows times columns times outputs of all problems solved at once to choose among penalties
@@ -73,10 +73,10 @@ def deliver_classes(
     reading, z = read_classes(X, shown[:MOST_MEANS], classes, target=target, min_frequency=min_frequency)
     k = n_outputs_of(len(classes))
     if not z.any():
-        nothing, least = constant_network(z.shape[1], k).tensors(), LEAST_OF_ROW * weight.sum()
+        nothing, least = constant_network(z.shape[1], k), LEAST_OF_ROW * weight.sum()
         share = np.log(np.bincount(codes, weight).clip(least) / weight.sum())
-        nothing.weight[:, nothing.layout.outputs, 0] = torch.from_numpy(share if k > 1 else share[1:] - share[0])
-        return Population(reading, nothing, torch.full((1,), torch.nan), nothing, {"groups": 1, "rows": len(codes)})
+        nothing.weight[:, nothing.layout.outputs, 0] = xp.from_numpy(share if k > 1 else share[1:] - share[0])
+        return Population(reading, nothing, xp.full((1,), xp.nan), nothing, {"groups": 1, "rows": len(codes)})
     model, written = load(), []
     targets = shown if len(shown) <= n_samples else np.concatenate([directions(z, place, n_samples), shown])[:n_samples]
     for number, (t, count) in enumerate(zip(targets, split_evenly(n_samples, len(targets)), strict=True)):
@@ -85,10 +85,10 @@ def deliver_classes(
             model, reading, X, t, z, t, count, prompt=prompt, refine_steps=refine_steps, seed=own
         )
         written.append(networks)
-    x = torch.from_numpy(np.clip(z, -CUT, CUT)).float()
-    alone, wide, loss = solved(concatenate(written).tensors(), x, place, len(classes), torch.from_numpy(weight))
+    x = xp.from_numpy(np.clip(z, -CUT, CUT)).float()
+    alone, wide, loss = solved(concatenate(written), x, place, len(classes), xp.from_numpy(weight))
     back, about = np.argsort(order), {"groups": groups, "rows": len(codes), "log_loss": loss}
-    unknown = torch.full((len(wide),), torch.nan)
+    unknown = xp.full((len(wide),), xp.nan)
     return Population(reading, relabelled(alone, back), unknown, relabelled(wide, back), about)
 
 
@@ -130,7 +130,7 @@ class _Design(NamedTuple):
     ) -> Float[Tensor, "*n all_slots outputs"]:
         """Weights along the eigenvectors as those of [1, x, hidden units]."""
         slots = self.unit.unsqueeze(-1) * (self.basis @ weights)
-        return torch.cat([bias - self.centre.unsqueeze(-2) @ slots, slots], -2)
+        return xp.cat([bias - self.centre.unsqueeze(-2) @ slots, slots], -2)
 
 
 def solved(
@@ -148,7 +148,7 @@ def solved(
     weight = weight.clamp(min=LEAST_OF_ROW)
     units = networks.specs.last_units
     hidden, target = networks.last_hidden(x.unsqueeze(0)), _target(codes, n_classes)
-    design = _joint_design(torch.cat([x, hidden.permute(1, 0, 2)[:, units]], 1), x.shape[1], weight)
+    design = _joint_design(xp.cat([x, hidden.permute(1, 0, 2)[:, units]], 1), x.shape[1], weight)
     share, loss = _penalty_shares(design, target, codes, weight)
     some = share > LEAST_WEIGHT
     each = logistic(design.rotated, design.size, target, weight.expand(int(some.sum()), -1), PENALTIES[some])
@@ -157,7 +157,7 @@ def solved(
     step = -(-len(x) // FOLD_ROWS)
     x, hidden, target, weight = x[::step], hidden[:, ::step] * units.unsqueeze(1), target[::step], weight[::step]
     own = _own_designs(x, hidden, units.sum(1), weight)
-    penalty = torch.exp(share @ PENALTIES.log()).expand(len(networks))
+    penalty = xp.exp(share @ PENALTIES.log()).expand(len(networks))
     alone = own.outputs(*logistic(own.rotated, own.size, target, weight.expand(len(networks), -1), penalty))
     return with_outputs(networks, units, alone), with_outputs(networks, units, spread(wide, units)), loss
 
@@ -174,12 +174,12 @@ def _joint_design(made: Float[Tensor, "rows slots"], inputs: int, weight: Float[
 def _own_designs(
     x: Float[Tensor, "rows inputs"], hidden: Float[Tensor, "n rows width"], units: Int[Tensor, " n"], weight: Tensor
 ) -> _Design:
-    made = torch.cat([x.expand(len(hidden), -1, -1), hidden], 2).double()
+    made = xp.cat([x.expand(len(hidden), -1, -1), hidden], 2).double()
     centre = weight @ made / weight.sum()
     variance = weight @ (made - centre.unsqueeze(1)).square() / weight.sum()
-    unit = torch.stack([prior_scale(own, x.shape[1], int(count)) for own, count in zip(variance, units, strict=True)])
+    unit = xp.stack([prior_scale(own, x.shape[1], int(count)) for own, count in zip(variance, units, strict=True)])
     away = (made - centre.unsqueeze(1)) * unit.unsqueeze(1)
-    size, basis = torch.linalg.eigh(away.mT @ (away * weight.unsqueeze(1)))
+    size, basis = xp.linalg.eigh(away.mT @ (away * weight.unsqueeze(1)))
     return _Design(centre, unit, size.clamp(min=0), basis, away @ basis)
 
 
@@ -193,12 +193,12 @@ def _penalty_shares(
     able = int(MOST_WORK / (rotated.numel() * target.shape[1]))
     folds, stride = min(FOLDS, max(1, able // len(PENALTIES))), 1 if able >= len(PENALTIES) else 2
     tried = PENALTIES[::stride]
-    fold = torch.from_numpy(stratified(codes[::step])) == torch.arange(folds).unsqueeze(1)
+    fold = xp.from_numpy(stratified(codes[::step])) == xp.arange(folds).unsqueeze(1)
     left = fold.repeat_interleave(len(tried), 0)
-    weights, bias = logistic(rotated, design.size / step, target, ~left * weight, tried.repeat(folds))
-    loss = torch.where(left, log_loss(times(rotated, weights) + bias, target), 0.0) @ weight
-    total, share = loss.view(folds, -1).sum(0), torch.zeros_like(PENALTIES)
-    share[::stride] = torch.softmax(-SHARP * FOLDS / folds * total, 0)
+    weights, bias = logistic(rotated, design.size / step, target, ~left * weight, xp.cat([tried] * folds))
+    loss = xp.where(left, log_loss(times(rotated, weights) + bias, target), 0.0) @ weight
+    total, share = loss.view(folds, -1).sum(0), xp.zeros_like(PENALTIES)
+    share[::stride] = xp.softmax(-SHARP * FOLDS / folds * total, 0)
     return share, float(share[::stride] @ total / (weight @ fold.any(0).double()))
 
 
@@ -212,7 +212,7 @@ def stratified(codes: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
 
 
 def _target(codes: Int[np.ndarray, " rows"], n_classes: int) -> Float[Tensor, "rows k"]:
-    every = torch.from_numpy(codes).unsqueeze(1) == torch.arange(n_classes)
+    every = xp.from_numpy(codes).unsqueeze(1) == xp.arange(n_classes)
     return (every[:, 1:] if n_classes == 2 else every).double()
 
 
@@ -220,5 +220,5 @@ def relabelled(networks: Networks, place: Int[np.ndarray, " classes"]) -> Networ
     """The same with outputs in another order. place: of each class among the outputs; of two classes, one output."""
     first, weight = networks.layout.outputs.start, networks.weight
     ends = weight[:, first:]
-    ends = ends[:, torch.from_numpy(place)] if ends.shape[1] > 1 else ends * (1.0 if place[1] == 1 else -1.0)
-    return Networks(networks.specs, torch.cat([weight[:, :first], ends], 1))
+    ends = ends[:, xp.from_numpy(place)] if ends.shape[1] > 1 else ends * (1.0 if place[1] == 1 else -1.0)
+    return Networks(networks.specs, xp.cat([weight[:, :first], ends], 1))

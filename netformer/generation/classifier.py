@@ -17,7 +17,6 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from netformer.errors import InputError
-from netformer.exports.extras import need
 from netformer.generation.fitted import NUMBERS, Fitted, at_least_one, netformer_of, seed_of
 from netformer.tables.columns import MIN_FREQUENCY, is_frame
 from netformer.tables.labels import check_classes
@@ -84,7 +83,6 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
         class at least `labels.LEAST_ROWS` rows. Raises InputError, one line, for gaps, labels of several types, numbers
         that look like a target of regression, one class, a class of one row, and as `NetFormerRegressor.fit` does.
         """
-        need("torch", "fitting NetFormerClassifier")
         from netformer.generation.classes import deliver_classes
 
         n_samples, refine_steps, prompt = self._request()

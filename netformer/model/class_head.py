@@ -11,10 +11,9 @@ uphill, at most `BOUND` (Boehning 1992). Nesterov's momentum, restarted where it
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
+from netformer.arrays.namespace import Tensor, namespace
 from netformer.ridge import prior_scale
 
 STEPS = 16
@@ -39,6 +38,8 @@ def class_logits(
     own: hidden units that exist. target: 1 for the class of a row; read where rows are fitted alone. A task with fewer
     classes than others has zeros in the last ones.
     """
+    import torch
+
     made, weight = torch.cat([x, hidden * own.unsqueeze(1)], 2), fitted.to(x.dtype)
     mass, keep = weight.sum(1).view(-1, 1, 1), weight.unsqueeze(2)
     away = made - (made * keep).sum(1, keepdim=True) / mass
@@ -74,32 +75,32 @@ def logistic(
     as if there were two. Differentiable in `rotated`; `size` sets the length of steps, not what they end at.
     """
     rotated, size, target, weight, penalties = (part.float() for part in (rotated, size, target, weight, penalties))
-    one, total = target.shape[-1] == 1, weight.sum(1).view(-1, 1, 1)
+    xp, one, total = namespace(rotated), target.shape[-1] == 1, weight.sum(1).view(-1, 1, 1)
     count = weight.unsqueeze(1) @ target
     share = (count / total).clamp(LEAST_SHARE, 1 - LEAST_SHARE)
     penalty, size = (penalties * (0.5 if one else 1.0)).view(-1, 1, 1), size.unsqueeze(-1)
     curve = (share * (1 - share)).sum(2, keepdim=True) / ((count > 0).sum(2, keepdim=True) - 1).clamp(min=1)
-    mass, limit = weight.amax() * target.shape[-2], torch.full_like(total, torch.inf)
+    mass, limit = weight.amax() * target.shape[-2], xp.full_like(total, xp.inf)
     at_w = rotated.new_zeros(len(weight), rotated.shape[-1], target.shape[-1])
-    at_b = torch.logit(share) if one else share.log()
-    ahead_w, ahead_b, rate = at_w, at_b, torch.ones_like(total)
+    at_b = xp.logit(share) if one else share.log()
+    ahead_w, ahead_b, rate = at_w, at_b, xp.ones_like(total)
     for _ in range(steps):
         logits = times(rotated, ahead_w) + ahead_b
-        answer = torch.sigmoid(logits) if one else torch.softmax(logits, 2)
+        answer = xp.sigmoid(logits) if one else xp.softmax(logits, 2)
         height = (log_loss(logits, target) * weight).sum(1).view(-1, 1, 1)
         height = height + penalty / 2 * ahead_w.square().sum((1, 2), keepdim=True)
         back = height > limit
-        curve = torch.where(back, (STEEPER * curve).clamp(max=BOUND[one]), curve)
+        curve = xp.where(back, (STEEPER * curve).clamp(max=BOUND[one]), curve)
         off, down = (target - answer) * weight.unsqueeze(2), curve * size + penalty
         new_w = ahead_w + (times(rotated.mT, off) - penalty * ahead_w) / down
         new_b = ahead_b + off.sum(1, keepdim=True) / (curve * mass)
         uphill = ((ahead_w - new_w) * (new_w - at_w) * down).sum((1, 2), keepdim=True) > 0
-        rate = torch.where(uphill, 1.0, rate)
-        following = (1 + torch.sqrt(1 + 4 * rate.square())) / 2
+        rate = xp.where(uphill, 1.0, rate)
+        following = (1 + xp.sqrt(1 + 4 * rate.square())) / 2
         moved = (new + (rate - 1) / following * (new - at) for new, at in ((new_w, at_w), (new_b, at_b)))
-        ahead_w, ahead_b = (torch.where(back, at, ahead) for at, ahead in zip((at_w, at_b), moved, strict=True))
-        at_w, at_b = torch.where(back, at_w, new_w), torch.where(back, at_b, new_b)
-        rate, limit = torch.where(back, 1.0, following), torch.where(back, torch.inf, height)
+        ahead_w, ahead_b = (xp.where(back, at, ahead) for at, ahead in zip((at_w, at_b), moved, strict=True))
+        at_w, at_b = xp.where(back, at_w, new_w), xp.where(back, at_b, new_b)
+        rate, limit = xp.where(back, 1.0, following), xp.where(back, xp.inf, height)
     return at_w.double(), at_b.double()
 
 
@@ -114,6 +115,7 @@ def times(a: Float[Tensor, "*p i j"], b: Float[Tensor, "p j k"]) -> Float[Tensor
 def log_loss(logits: Float[Tensor, "p rows k"], target: Float[Tensor, "*t rows k"]) -> Float[Tensor, "p rows"]:
     """Of each row under a softmax, expected where the target holds probabilities; of one output, a logistic function,
     whose target is 0 or 1."""
+    xp = namespace(logits)
     if target.shape[-1] == 1:
-        return torch.nn.functional.softplus((1 - 2 * target[..., 0]) * logits[:, :, 0])
-    return -(torch.log_softmax(logits, 2) * target).sum(2)
+        return xp.nn.functional.softplus((1 - 2 * target[..., 0]) * logits[:, :, 0])
+    return -(xp.log_softmax(logits, 2) * target).sum(2)
