@@ -51,8 +51,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(f"netformer.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        from netformer.errors import InputError
-        from netformer.exports.extras import EXTRAS, missing
+        from netformer.errors import EXTRAS, InputError, missing
 
         if error.name not in EXTRAS:
             raise

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from importlib.util import find_spec
+
+# Packages that only some uses need, and the extra with each.
+EXTRAS = {"torch": "torch", "pymfe": "metafeatures", "pyarrow": "parquet", "onnx": "export"}
 
 
 class InputError(ValueError):
@@ -20,3 +24,15 @@ def require(options: object, names: Iterable[str], low: int | float, high: int |
         if not low <= value <= high:
             bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
             raise InputError(f"{name} must be {bounds}, got {value}")
+
+
+def need(package: str, what: str) -> None:
+    """Raises InputError, one line that says how to install it, where a package of `EXTRAS` that `what` needs is
+    missing. Nothing is imported."""
+    if find_spec(package) is None:
+        raise InputError(missing(package, what))
+
+
+def missing(package: str, what: str) -> str:
+    """The line of `need`."""
+    return f"{what} needs {package}: pip install 'netformer[{EXTRAS[package]}]'"

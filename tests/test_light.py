@@ -170,6 +170,8 @@ def test_what_needs_torch_says_so_in_one_line(monkeypatch, tmp_path):
         "refine_steps": lambda: NetFormerRegressor(refine_steps=2).fit(X, y),
         "to_torch": lambda: fitted.network_.to_torch("wide"),
         "netformer.tokenize": lambda: netformer.tokenize,
+        "a model with gradients": NetFormer.load,
+        "a network of tensors": lambda: fitted.networks_.networks.to_torch(0),
     }
     for what, use in uses.items():
         with pytest.raises(InputError, match=rf"^{what} needs torch: pip install 'netformer\[torch\]'$"):
@@ -180,6 +182,14 @@ def test_a_model_in_arrays_is_not_refined():
     X, y = make_friedman1(40, n_features=5, random_state=0)
     with pytest.raises(InputError, match=r"^refine_steps needs the model in torch; load it with NetFormer.load, not"):
         NetFormerRegressor(refine_steps=2, model=NetFormer.load_arrays()).fit(X, y)
+    with pytest.raises(InputError, match=r"^refine_steps needs the model in torch; load it with NetFormer.load, not"):
+        NetFormer.load_arrays().generate(X, y, refine_steps=2)
+
+
+def test_meta_features_need_pymfe(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymfe", None)
+    with pytest.raises(InputError, match=r"^get_meta_features needs pymfe: pip install 'netformer\[metafeatures\]'$"):
+        netformer.get_meta_features(np.eye(9), np.arange(9.0))
 
 
 def test_arrays_and_torch_write_networks_that_answer_alike():

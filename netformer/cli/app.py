@@ -40,7 +40,7 @@ from netformer.cli.arguments import (
 from netformer.cli.console import CODES, OneLine, Talk, command_line, noted, options, plain, refuse_existing
 from netformer.cli.evaluate import evaluate, info
 from netformer.cli.search import search
-from netformer.errors import InputError
+from netformer.errors import InputError, need
 from netformer.files import replacing
 
 if TYPE_CHECKING:
@@ -268,8 +268,6 @@ def predict(
     if out.suffix.lower() not in (".csv", ".tsv", ".parquet"):
         raise InputError(f"{out}: --out must end in .csv, .tsv or .parquet")
     if out.suffix.lower() == ".parquet":
-        from netformer.exports.extras import need
-
         need("pyarrow", str(out))
     from netformer.cli.describe import answers_of, scored, with_ends
     from netformer.exports.bundle import is_groups

@@ -19,7 +19,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from netformer import __version__
-from netformer.errors import InputError
+from netformer.errors import EXTRAS, InputError, missing
 
 CODES = "Exit codes: 0 fine; 2 bad input: one line on stderr says what is wrong, and nothing was written."
 
@@ -60,8 +60,6 @@ class OneLine(TyperGroup):
 
 def _install(error: ModuleNotFoundError) -> str:
     """What to install where an extra is missing. Any other module that is missing is a bug, and is raised."""
-    from netformer.exports.extras import EXTRAS, missing
-
     if error.name not in EXTRAS:
         raise error
     return missing(error.name, "this")

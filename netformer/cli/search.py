@@ -24,7 +24,7 @@ from netformer.cli.arguments import (
     Target,
 )
 from netformer.cli.console import Talk, command_line, noted, number, plain, refuse_existing
-from netformer.errors import InputError
+from netformer.errors import InputError, need
 
 if TYPE_CHECKING:
     from netformer.exports.population import Population
@@ -67,8 +67,6 @@ def search(
     refuse_existing(report)
     if report is not None and (report.suffix.lower() != ".html" or report == out):
         raise InputError(f"{report}: --report must end in .html and be another name than --out")
-    from netformer.exports.extras import need
-
     need("torch", "a search")
     from dataclasses import replace
 

@@ -17,11 +17,10 @@ from jaxtyping import Float
 
 from netformer.arrays import functions as xp
 from netformer.arrays.namespace import Tensor
-from netformer.errors import InputError
+from netformer.errors import InputError, need
 from netformer.exports.bundle import read_folder, write_folder
 from netformer.exports.classes import labels_of, most_probable, probabilities
 from netformer.exports.explain import Explanation, dependence, explained, importances
-from netformer.exports.extras import need
 from netformer.exports.formula import Formula, formula_of
 from netformer.exports.intervals import Intervals, ends_of, quantiles_of
 from netformer.exports.onnx import onnx_model

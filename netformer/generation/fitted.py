@@ -21,8 +21,7 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 
-from netformer.errors import InputError
-from netformer.exports.extras import need
+from netformer.errors import InputError, need
 from netformer.tables.columns import cells_of, is_frame
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH, squash, standard

@@ -105,6 +105,8 @@ class NetFormer:
         Raises InputError, one line, for anything else.
         """
         n_samples, refine_steps = check_request(n_samples, refine_steps, temperature, target_r2)
+        if refine_steps and isinstance(self.model, ArrayModel):
+            raise InputError("refine_steps needs the model in torch; load it with NetFormer.load, not load_arrays")
         prompt = Prompt(max_params, max_hidden_layers, activations)
         reading, z, t = read(X, y)
         if t.ndim > 1:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError
 
-from netformer.errors import InputError
+from netformer.errors import InputError, need
 from netformer.files import replacing
 from netformer.model.arrays import ArrayModel, shapes_of
 from netformer.tasks.metafeatures import MetaFeatureTransform
@@ -65,8 +65,10 @@ def write_weights(tensors: dict[str, torch.Tensor], folder: Path) -> None:
 def load_model(folder: Path) -> tuple[TransformerVAE, MetaFeatureTransform]:
     """The model and its meta-feature transform from a folder of `save_model`; half-precision weights become float32.
 
-    Raises InputError, one line, for a folder that is missing, incomplete, damaged or of another format.
+    Raises InputError, one line, for a folder that is missing, incomplete, damaged or of another format, and where torch
+    is not installed.
     """
+    need("torch", "a model with gradients")
     import torch
     from safetensors.torch import load_file
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from netformer.arrays import functions
 from netformer.arrays.array import Array
 from netformer.arrays.namespace import Tensor, namespace
-from netformer.errors import InputError
+from netformer.errors import InputError, need
 from netformer.networks.convert import sklearn_regressor
 from netformer.networks.specs import ACTIVATIONS, FUNCTIONS, Layout, Specs, activate, slots
 
@@ -131,7 +131,8 @@ class Networks:
         return self._made(lambda x: x if isinstance(x, Array) else functions.from_numpy(x.detach().numpy()))
 
     def tensors(self) -> Networks:
-        """The same networks as tensors; a copy of arrays. Imports torch."""
+        """The same networks as tensors; a copy of arrays. Raises InputError without torch."""
+        need("torch", "a network of tensors")
         import torch
 
         return self._made(lambda x: torch.from_numpy(x.numpy().copy()) if isinstance(x, Array) else x)
@@ -143,9 +144,9 @@ class Networks:
 
     def to_torch(self, index: int) -> nn.Module:
         """Network `index` as `nn.Sequential`, inside a `SkipNetwork` where its spec has a skip; output (rows, K)."""
+        skip, own = None, self.tensors()
         from netformer.networks.modules import torch_module
 
-        skip, own = None, self.tensors()
         if bool(self.specs.skip[index]):
             skip = own.weight[index, self.layout.outputs, 1 : 1 + int(self.specs.n_inputs[index])].clone()
         return torch_module(own.matrices(index), skip)

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 
 from netformer.arrays import functions
 from netformer.arrays.namespace import Tensor
-from netformer.errors import InputError
+from netformer.errors import InputError, need
 from netformer.tasks.task import TRAIN, Task
 from netformer.tasks.view import canonicalize_tasks
 
@@ -74,8 +74,9 @@ def get_meta_features(parameters: Any, target: Any) -> MetaFeatures:
     global generator as it was, and warns of nothing. Values differ from pymfe's own by rounding alone, at most 1e-6 of
     their scale (`netformer.measures`). About 4 ms for 300 x 10, of which pymfe takes 400.
 
-    Raises InputError when the table is empty, not numeric or not finite, or the lengths differ.
+    Raises InputError when the table is empty, not numeric or not finite, the lengths differ, or pymfe is missing.
     """
+    need("pymfe", "get_meta_features")
     x, y = _numbers(parameters, "parameters", 2), _numbers(target, "target", 1)
     if len(x) != len(y):
         raise InputError(f"parameters and target must have the same number of rows, got {len(x)} and {len(y)}")
