@@ -139,7 +139,7 @@ def test_a_drawn_network_is_the_network(n_outputs):
     networks = draw(8, layout=Layout(4, 2, 5, n_outputs), dtype=torch.float64)
     x = torch.randn(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for i in range(8):
-        layers, vertices, edges, left_out = parts_of(networks[[i]], x, list("abcd"))
+        layers, vertices, edges, left_out = parts_of(networks[[i]], x.numpy(), list("abcd"))
         depth, read = int(networks.specs.depth[i]), networks.specs.mask[i, :, 1:5].any(0)
         assert len(layers) == depth + 2
         assert len(vertices) == int(read.sum()) + int(networks.specs.widths[i].sum()) + n_outputs
@@ -162,7 +162,7 @@ def test_a_drawn_network_is_the_network(n_outputs):
 
 
 def test_outputs_have_the_names_they_are_given():
-    networks, x = draw(2, layout=Layout(4, 2, 5, 2)), torch.randn(9, 4)
+    networks, x = draw(2, layout=Layout(4, 2, 5, 2)), np.ones((9, 4))
     assert [vertex.name for vertex in parts_of(networks[[1]], x, list("abcd"), ("no", "yes"))[1][-2:]] == ["no", "yes"]
     drawing = draw_network(networks, 1, x, list("abcd"), "title", ("no", "yes"))
     assert 'data-n="yes"' in drawing.body
@@ -170,7 +170,7 @@ def test_outputs_have_the_names_they_are_given():
 
 def test_a_large_network_is_drawn_in_part_and_says_so():
     networks = draw(1, layout=Layout(40, 1, 32), inputs=40, min_width=32, sparse_share=0.0, skip_share=0.0)
-    _, vertices, edges, left_out = parts_of(networks, torch.randn(9, 40), [f"c{i}" for i in range(40)])
+    _, vertices, edges, left_out = parts_of(networks, np.ones((9, 40)), [f"c{i}" for i in range(40)])
     assert sum(vertex.layer == 0 for vertex in vertices) == 24
     assert len(edges) + left_out == 40 * 32 + 32
     assert len(edges) == 350

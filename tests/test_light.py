@@ -105,21 +105,9 @@ def test_the_regressor_is_the_same_without_torch(tmp_path):
 
 @pytest.mark.parametrize("target", ["y", "y,z"])
 def test_commands_run_without_torch(csv, tmp_path, target):
-    nets = tmp_path / "nets"
+    nets, page = tmp_path / "nets", tmp_path / "page.html"
     commands: list[tuple[object, ...]] = [
-        (
-            "generate",
-            csv,
-            "--target",
-            target,
-            "--n",
-            4,
-            "--no-score",
-            "--out",
-            nets,
-            "--report",
-            tmp_path / "page.html",
-        ),
+        ("generate", csv, "--target", target, "--n", 4, "--no-score", "--out", nets, "--report", page),
         ("predict", nets, csv, "--out", tmp_path / "p.csv", "--interval", 0.9),
         ("inspect", nets, "--which", 0, "--draw", tmp_path / "net.svg"),
         ("export", nets, "--format", "c", "--format", "html", "--format", "torch", "--out", tmp_path / "files"),
@@ -138,15 +126,19 @@ def test_commands_run_without_torch(csv, tmp_path, target):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("generate", "{csv}", "--target", "y", "--refine", 3), "--refine needs torch"),
-        (("evaluate", "{csv}", "--target", "y", "--refine", 3), "--refine needs torch"),
-        (("search", "{csv}", "--target", "y"), "a search needs torch"),
+        (("generate", "{csv}", "--target", "y", "--refine", 3), "--refine needs torch: pip install 'netformer[torch]'"),
+        (("evaluate", "{csv}", "--target", "y", "--refine", 3), "--refine needs torch: pip install 'netformer[torch]'"),
+        (("search", "{csv}", "--target", "y"), "a search needs torch: pip install 'netformer[torch]'"),
+        (
+            ("predict", "{csv}", "{csv}", "--out", "{out}/p.parquet"),
+            "{out}/p.parquet needs pyarrow: pip install 'netformer[parquet]'",
+        ),
     ],
 )
-def test_a_command_that_needs_torch_says_so_in_one_line(csv, tmp_path, arguments, said):
+def test_a_command_that_needs_an_extra_says_so_in_one_line(csv, tmp_path, arguments, said):
     done = command(*(str(one).format(csv=csv, out=tmp_path) for one in arguments))
     assert done.returncode == 2
-    assert done.stderr == f"netformer: {said}: pip install 'netformer[torch]'\n"
+    assert done.stderr == f"netformer: {said.format(out=tmp_path)}\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -252,7 +252,7 @@ def draw_networks(
     networks: Networks, which: Sequence[int], inputs: Sequence[str], outputs: Sequence[str] = ("output",)
 ) -> Drawing:
     """The graphs of these networks side by side: inputs left, outputs right, the width of an edge by its |weight|."""
-    x, networks = xp.from_numpy(_normal_rows(networks)), networks.numpy()
+    x = _normal_rows(networks)
     return sheet("networks", [draw_network(networks, i, x, inputs, f"network {i}", outputs) for i in which], _GRID)
 
 

@@ -12,7 +12,6 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from netformer import __version__
-from netformer.arrays import functions as xp
 from netformer.benchmark.held_out import HeldOutClasses
 from netformer.cli import class_report, trust
 from netformer.cli.describe import of_target, outputs_of
@@ -264,11 +263,10 @@ def _levels_of(along: _Along, cells: pd.Series) -> tuple[dict[int, int], list[fl
 
 
 def _networks(bundle: Population, best: Sequence[int], z: np.ndarray) -> list[Picture]:
-    rows, networks = xp.from_numpy(z[spread_over(len(z), _POINTS)]), bundle.networks.numpy()
-    drawn = []
+    rows, drawn = z[spread_over(len(z), _POINTS)], []
     for index in best:
         inputs, outputs = bundle.reading.input_names, outputs_of(bundle)
-        drawing = draw_network(networks, index, rows, inputs, f"network {index}", outputs)
+        drawing = draw_network(bundle.networks, index, rows, inputs, f"network {index}", outputs)
         size = f"{int(bundle.networks.specs.n_params[index])} parameters"
         expected = f"expected R2 {cell(float(bundle.expected_r2[index]))}, {size}"
         drawn.append(Picture(drawing, size if bundle.classes else expected))

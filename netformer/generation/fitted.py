@@ -57,11 +57,10 @@ def netformer_of(model: Any, torch_for: str = "") -> NetFormer:
     where it is not installed.
     """
     from netformer.generation.generator import NetFormer
-    from netformer.model.arrays import ArrayModel
 
     if isinstance(model, NetFormer):
-        if torch_for and isinstance(model.model, ArrayModel):
-            raise InputError(f"{torch_for} needs the model in torch; load it with NetFormer.load, not load_arrays")
+        if torch_for:
+            model.require_torch(torch_for)
         return model
     if model is not None and not isinstance(model, str | Path):
         raise InputError(f"model must be None, the path of a folder or a NetFormer, got {type(model).__name__}")

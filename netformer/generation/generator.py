@@ -51,6 +51,11 @@ class NetFormer:
         """The same without torch: what estimators and the command line write with. Raises InputError as `load`."""
         return cls(*load_arrays(PACKAGE if path is None else Path(path)))
 
+    def require_torch(self, what: str) -> None:
+        """Raises InputError where the model is one in arrays, which has no gradients: `what` needs it in torch."""
+        if isinstance(self.model, ArrayModel):
+            raise InputError(f"{what} needs the model in torch; load it with NetFormer.load, not load_arrays")
+
     @property
     def _xp(self) -> Any:
         """The functions of what the model computes with, see `arrays.namespace`."""
@@ -105,8 +110,8 @@ class NetFormer:
         Raises InputError, one line, for anything else.
         """
         n_samples, refine_steps = check_request(n_samples, refine_steps, temperature, target_r2)
-        if refine_steps and isinstance(self.model, ArrayModel):
-            raise InputError("refine_steps needs the model in torch; load it with NetFormer.load, not load_arrays")
+        if refine_steps:
+            self.require_torch("refine_steps")
         prompt = Prompt(max_params, max_hidden_layers, activations)
         reading, z, t = read(X, y)
         if t.ndim > 1:

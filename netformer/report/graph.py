@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Float
 
-from netformer.arrays.array import Array
-from netformer.arrays.namespace import Tensor, namespace
 from netformer.exports.slopes import felt
 from netformer.networks.specs import ACTIVATIONS
 from netformer.networks.stack import Networks
@@ -48,7 +47,7 @@ class Edge:
 def draw_network(
     networks: Networks,
     index: int,
-    x: Float[Tensor, "rows features"],
+    x: Float[np.ndarray, "rows features"],
     names: Sequence[str],
     title: str,
     outputs: Sequence[str] = (),
@@ -61,7 +60,7 @@ def draw_network(
 
 
 def parts_of(
-    network: Networks, x: Float[Tensor, "rows features"], names: Sequence[str], outputs: Sequence[str] = ()
+    network: Networks, x: Float[np.ndarray, "rows features"], names: Sequence[str], outputs: Sequence[str] = ()
 ) -> tuple[list[str], list[Vertex], list[Edge], int]:
     """Layer names, vertices, edges, and the number of edges left out, of a stack of one network.
 
@@ -69,9 +68,10 @@ def parts_of(
     of an input: |d output / d input|. Of an edge: |weight| x sensitivity of the vertex it leads to, what the output
     moves by when its source moves by one.
     """
+    network = network.numpy()
     specs, layout = network.specs, network.layout
     depth, n_inputs, inner = int(specs.depth[0]), int(specs.n_inputs[0]), 1 + layout.max_features
-    strength, own = felt(network, 0, x.numpy()) if isinstance(x, Array) else _felt_in_torch(network, x)
+    strength, own = felt(network, 0, x)
     numbered = [f"output {k + 1}" for k in range(layout.n_outputs)] if layout.n_outputs > 1 else ["output"]
     ends = list(outputs or numbered)
     read = [i for i in range(n_inputs) if bool(specs.mask[0, :, 1 + i].any())]
@@ -96,7 +96,7 @@ def parts_of(
             position["patch", patch] = len(vertices)
             vertices.append(Vertex(name, level + 1, place, float(own[patch]), facts))
     edges = []
-    for patch, slot in namespace(x).nonzero(specs.mask[0, :, 1:]).tolist():
+    for patch, slot in np.argwhere(specs.mask[0, :, 1:].numpy()).tolist():
         source = ("input", slot) if slot + 1 < inner else ("patch", _before(patch, slot + 1 - inner, depth, network))
         if source in position and ("patch", patch) in position:
             weight = float(network.weight[0, patch, slot + 1])
@@ -104,22 +104,6 @@ def parts_of(
     total = int(specs.mask[0, :, 1:].sum())
     kept = sorted(sorted(range(len(edges)), key=lambda i: -edges[i].sensitivity)[:MOST_EDGES])
     return layers, vertices, [edges[i] for i in kept], total - len(kept)
-
-
-def _felt_in_torch(
-    network: Networks, x: Float[Tensor, "rows features"]
-) -> tuple[Float[Tensor, " features"], Float[Tensor, " patches"]]:
-    """`exports.slopes.felt` of tensors."""
-    import torch
-
-    from netformer.networks.sensitivity import sensitivity
-
-    x = x.to(network.weight.dtype)
-    rows = x.unsqueeze(0).clone().requires_grad_()
-    answers = network.answers(rows)[0].sum(0)
-    slopes = [torch.autograd.grad(answer, rows, retain_graph=True)[0] for answer in answers]
-    strength = torch.stack([slope.abs().mean((0, 1)) for slope in slopes]).mean(0)
-    return strength, sensitivity(network, x.unsqueeze(0))[0]
 
 
 def _before(patch: int, unit: int, depth: int, network: Networks) -> int:

@@ -133,7 +133,7 @@ def surfaces(samples: Samples) -> Section:
 def _generated(samples: Samples, task: int) -> Picture:
     x, _ = some_rows(samples, task)
     names = [_column(samples, task, i) for i in range(x.shape[1])]
-    drawing = draw_network(samples.first, task, x, names, f"{samples.tasks[task].task_id}: generated")
+    drawing = draw_network(samples.first, task, x.numpy(), names, f"{samples.tasks[task].task_id}: generated")
     return Picture(drawing, f"{_caption(samples, task)}, {int(samples.first.specs.n_params[task])} parameters")
 
 
@@ -145,7 +145,7 @@ def _trained(evidence: Evidence, task: int) -> Picture | None:
         return None
     index, (x, _) = int(at[0]), some_rows(samples, task)
     names = [_column(samples, task, i) for i in range(x.shape[1])]
-    drawing = draw_network(zoo.networks, index, x, names, f"{samples.tasks[task].task_id}: trained")
+    drawing = draw_network(zoo.networks, index, x.numpy(), names, f"{samples.tasks[task].task_id}: trained")
     size = int(zoo.networks.specs.n_params[index])
     return Picture(drawing, f"the zoo's: test R2 {float(zoo.r2[index, TEST]):.2f}, {size} parameters")
 

@@ -14,7 +14,6 @@ from netformer.errors import InputError
 from netformer.exports.population import Population
 from netformer.generation.generator import CONDITION_ROWS, HEAD_ROWS, NetFormer
 from netformer.generation.structures import folded
-from netformer.model.arrays import ArrayModel
 from netformer.search.engine import Found, search
 from netformer.search.problem import SearchTask
 from netformer.tables.columns import MIN_FREQUENCY
@@ -70,8 +69,7 @@ def task_of_table(
     X, y, columns, target, min_frequency: see `tables.reading.read`. Raises InputError as `read` does, and for a target
     of one value, or a model without torch.
     """
-    if isinstance(model.model, ArrayModel):
-        raise InputError("a search needs the model in torch; load it with NetFormer.load")
+    model.require_torch("a search")
     reading, z, t = read(X, y, columns, target, min_frequency)
     if reading.classes:
         raise InputError(f"a search is for a target of numbers, {target!r} has classes")
