@@ -112,7 +112,6 @@ EXACT = {
         xp.full((1, 2), 3),
         xp.arange(4),
         xp.arange(2, 9, 3),
-        xp.eye(3),
         xp.tensor([1.5]),
         xp.tensor([1, 2]),
         xp.tensor([True]),
@@ -172,13 +171,7 @@ CLOSE = {
         xp.addmm(x[0, 0, :3], x[0], x[0].T),
         xp.einsum("nij,nkj->nik", x, x),
     ],
-    "solved": lambda xp, x: [
-        xp.linalg.cholesky(x @ x.mT + xp.eye(3)),
-        xp.linalg.solve(x @ x.mT + xp.eye(3), x),
-        xp.linalg.eigh(x[0] @ x[0].T)[0],
-        xp.cholesky_solve(x, xp.linalg.cholesky(x @ x.mT + xp.eye(3))),
-        xp.linalg.solve_triangular(xp.linalg.cholesky(x @ x.mT + xp.eye(3)), xp.eye(3).expand(2, 3, 3), upper=False),
-    ],
+    "solved": lambda xp, x: [xp.linalg.eigh(x[0] @ x[0].T)[0]],
 }
 
 

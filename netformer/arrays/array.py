@@ -144,10 +144,6 @@ class Array(_BASE):
         """x * x."""
         return self * self
 
-    def square_(self) -> Array:
-        """`square` in place."""
-        return np.multiply(self, self, out=self)
-
     def zero_(self) -> Array:
         """Zeros in place."""
         self[...] = 0

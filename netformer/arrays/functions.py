@@ -80,11 +80,6 @@ def arange(*ends: int, device: Any = None) -> Any:
     return _wrapped(np.arange(*ends, dtype=np.int64))
 
 
-def eye(n: int, dtype: Any = np.float32) -> Any:
-    """As torch's."""
-    return _wrapped(np.eye(n, dtype=dtype))
-
-
 def cat(parts: Sequence[Any], dim: int = 0) -> Any:
     """As torch's."""
     return _wrapped(np.concatenate([np.asarray(part) for part in parts], dim))
@@ -248,36 +243,12 @@ def one_hot(codes: Any, n: int) -> Any:
     return (codes.unsqueeze(-1) == arange(n)).long()
 
 
-def cholesky_solve(b: Any, factor: Any) -> Any:
-    """As torch's: (factor factor')^-1 b of stacked lower factors."""
-    inverse = _inverse(factor)
-    return inverse.mT @ (inverse @ b)
-
-
-def _inverse(factor: Any) -> Any:
-    """Of stacked lower triangular matrices."""
-    from scipy.linalg import lapack  # takes 0.1 s to import
-
-    invert = lapack.strtri if factor.dtype == np.float32 else lapack.dtrtri
-    # a matrix by rows is its transpose by columns, as LAPACK has them
-    return _wrapped(np.stack([invert(one.T, lower=0)[0].T for one in factor.numpy()]))
-
-
-def _solve_triangular(factor: Any, unit: Any, upper: Any) -> Any:
-    return _inverse(factor) @ unit
-
-
 def _eigh(x: Any) -> tuple[Any, Array]:
     size, basis = np.linalg.eigh(x.numpy())
     return _wrapped(size), _wrapped(basis)
 
 
-linalg = SimpleNamespace(
-    cholesky=lambda x: _wrapped(np.linalg.cholesky(x.numpy())),
-    eigh=_eigh,
-    solve=lambda a, b: _wrapped(np.linalg.solve(a.numpy(), b.numpy())),
-    solve_triangular=_solve_triangular,
-)
+linalg = SimpleNamespace(eigh=_eigh)
 nn = SimpleNamespace(
     functional=SimpleNamespace(gelu=gelu, log_softmax=log_softmax, one_hot=one_hot, pad=pad, softplus=softplus)
 )

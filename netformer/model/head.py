@@ -15,6 +15,9 @@ from netformer.tasks.view import TaskStack
 
 MANY = 4096  # rows from which networks are solved one after the other
 FLOOR = 1e-4  # of a penalty: thirty units that say the same (one binary column) have a Gram matrix of rank 2 in float32
+LEAST_MEAN_SQUARE = 1e-4  # added to that of a column
+LEAST_LEFT = 1e-3  # of one minus the leverage of a row
+STEP = 8  # units
 FACTORS, SHARES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), (0.0, 0.5, 1.0)  # what `weigh_heads` weighs
 
 
@@ -31,7 +34,8 @@ def solve_head(networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n
     residual = (tasks.y * tasks.train).unsqueeze(2) - design @ start
     gram = design.transpose(1, 2) @ design / m
     xp = namespace(gram)
-    factor = xp.linalg.cholesky(gram + _ridge(gram, edges, penalties))
+    size = gram.diagonal(dim1=1, dim2=2) + LEAST_MEAN_SQUARE
+    factor = xp.linalg.cholesky(gram + xp.diag_embed((penalties + FLOOR) * size + (1 - edges)))
     step = xp.cholesky_solve(design.transpose(1, 2) @ residual / m, factor).squeeze(2) * edges
     return _with_output(networks, networks.weight[:, -1] + step)
 
@@ -60,7 +64,7 @@ def left_out(
 ) -> tuple[Networks, Float[Tensor, "n rows"]]:
     """The networks of `weigh_heads`, and what each predicts for every train row when its output layer is solved without
     it; 0 for other rows."""
-    solved, _, off = _weighed(networks, tasks, penalties, rows=True)
+    solved, _, off = _weighed(networks, tasks, penalties)
     xp = namespace(tasks.y)
     predicted = xp.zeros_like(tasks.y)
     predicted[:, tasks.train.any(0)] = off
@@ -68,37 +72,63 @@ def left_out(
 
 
 def _weighed(
-    networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"], rows: bool = False
+    networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]
 ) -> tuple[Networks, Float[Tensor, " n"], Float[Tensor, "n rows"]]:
-    """What `weigh_heads` returns; and if `rows`, the weighed leave-one-out error of each row that is a train row
-    anywhere."""
+    """What `weigh_heads` returns, and the weighed leave-one-out error of each row that is a train row anywhere.
+
+    Networks are taken together by how many units their last layer has, in steps of `STEP`; slots that none of them has
+    are left out of the work.
+    """
     xp = namespace(tasks.x)
     with xp.no_grad():
-        read = tasks.train.any(0)
-        tasks = tasks.at_rows(read)
+        if not (read := tasks.train.any(0)).all():
+            tasks = tasks.at_rows(read)
         design, edges, m = _design(networks, tasks)
-        across = design.transpose(1, 2)
-        start = networks.weight[:, -1:].transpose(1, 2)
-        target = xp.cat([(tasks.y * tasks.train).unsqueeze(2), design @ start], 2)
-        gram, moment = across @ design / m, across @ target / m
-        unit = xp.eye(design.shape[2]).expand_as(gram)  # inverting the small factor beats solving for every row
-        mixes = xp.stack([xp.ones(len(SHARES)), -xp.tensor(SHARES)])  # of y and what the written layer says
-        errors, solutions, off = [], [], []
-        for times in FACTORS:
-            factor = xp.linalg.cholesky(gram + _ridge(gram, edges, times * penalties))
-            inverse = xp.linalg.solve_triangular(factor, unit, upper=False)
-            leverage = (inverse @ across).square_().sum(1) / m.squeeze(2)
-            solutions.append(xp.cholesky_solve(moment, factor))
-            remainder = (target - design @ solutions[-1]) / (1 - leverage).clamp(min=1e-3).unsqueeze(2)
-            if rows:
-                off.append(remainder @ mixes)
-            errors.append((remainder @ mixes).square_().sum(1))
-        error = xp.stack(errors, 1) / target[:, :, 0].square().sum(1).clamp(min=1e-12).view(-1, 1, 1)
-        weight = trust(error.flatten(1)).view(error.shape)
-        step = xp.einsum("nfs,nfcj,js->nc", weight, xp.stack(solutions, 1), mixes)
-        written = -(weight @ mixes[1]).sum(1, keepdim=True) * start.squeeze(2)
-        each = xp.einsum("nfs,nfrs->nr", weight, xp.stack(off, 1)) if rows else tasks.y
-        return _with_output(networks, (written + step) * edges), 1 - (error * weight).sum((1, 2)), each
+        start, y = networks.weight[:, -1], tasks.y * tasks.train
+        output, r2, off = xp.zeros_like(start), xp.zeros_like(y[:, 0]), xp.zeros_like(y)
+        steps = (networks.specs.last_units.sum(1) + STEP - 1) // STEP
+        for count in sorted(set(steps.tolist())):
+            at = xp.nonzero(steps == count)[:, 0]
+            slots = xp.nonzero(edges[at].any(0))[:, 0]
+            own = at.unsqueeze(1), slots
+            output[own], r2[at], off[at] = _heads(design[at][:, :, slots], y[at], start[own], penalties[own], m[at])
+        return _with_output(networks, output * edges), r2, off
+
+
+def _heads(
+    design: Float[Tensor, "n rows slots"],
+    y: Float[Tensor, "n rows"],
+    start: Float[Tensor, "n slots"],
+    penalties: Float[Tensor, "n slots"],
+    m: Float[Tensor, "n 1 1"],
+) -> tuple[Float[Tensor, "n slots"], Float[Tensor, " n"], Float[Tensor, "n rows"]]:
+    """Output layers, the leave-one-out R2 and errors of each, all weighed. One eigendecomposition serves every factor f
+    (ridge regression by its eigenvectors, Hastie and Tibshirani 2004): with G the Gram matrix of the design A over m
+    rows, P the penalties and E the floor below them, both times the mean squares of the columns,
+
+        G + E + f P = P^(1/2) Q (L + f) Q' P^(1/2)    where P^(-1/2) (G + E) P^(-1/2) = Q L Q'
+        hat matrix  = U diag(1 / (L + f)) U' / m      where U = A P^(-1/2) Q
+    """
+    xp, dtype = namespace(design), design.dtype
+    gram = (design.transpose(1, 2) @ design / m).double()  # small and ill-conditioned from here on
+    size = gram.diagonal(dim1=1, dim2=2) + LEAST_MEAN_SQUARE
+    root = (penalties.double() * size).sqrt()
+    values, vectors = xp.linalg.eigh((gram + xp.diag_embed(FLOOR * size)) / (root.unsqueeze(2) * root.unsqueeze(1)))
+    basis = (vectors / root.unsqueeze(2)).to(dtype)
+    factors, shares = xp.tensor(FACTORS, dtype=xp.float64), xp.tensor(SHARES)
+    inverse = (1 / (values.clamp(min=0).unsqueeze(2) + factors)).to(dtype)  # n, slots, factors
+    rotated = design @ basis
+    target = y.unsqueeze(2) - (design @ start.unsqueeze(2)) * shares  # n, rows, shares
+    moment = rotated.transpose(1, 2) @ target / m
+    along = moment.unsqueeze(3) * inverse.unsqueeze(2)  # n, slots, shares, factors
+    off = target.unsqueeze(3) - (rotated @ along.flatten(2)).view(*target.shape, len(FACTORS))
+    off /= (1 - rotated.square() @ inverse / m).clamp(min=LEAST_LEFT).unsqueeze(2)
+    error = off.square().sum(1) / y.square().sum(1).clamp(min=1e-12).view(-1, 1, 1)
+    weight = trust(error.flatten(1)).view(error.shape)
+    step = basis @ (along * weight.unsqueeze(1)).sum((2, 3)).unsqueeze(2)
+    written = (weight.sum(2) @ shares).unsqueeze(1) * start
+    each = off.flatten(2) @ weight.flatten(1).unsqueeze(2)
+    return written + step.squeeze(2), 1 - (error * weight).sum((1, 2)), each.squeeze(2)
 
 
 def _design(
@@ -111,12 +141,6 @@ def _design(
     xp = namespace(h)
     design = xp.cat([xp.ones_like(h[:, :, :1]), tasks.x, h], 2) * edges.unsqueeze(1) * keep.unsqueeze(2)
     return design, edges, keep.sum(1).clamp(min=1).view(-1, 1, 1)
-
-
-def _ridge(
-    gram: Float[Tensor, "n slots slots"], edges: Float[Tensor, "n slots"], penalties: Float[Tensor, "n slots"]
-) -> Float[Tensor, "n slots slots"]:
-    return namespace(gram).diag_embed((penalties + FLOOR) * (gram.diagonal(dim1=1, dim2=2) + 1e-4) + (1 - edges))
 
 
 def _with_output(networks: Networks, output: Float[Tensor, "n slots"]) -> Networks:
