@@ -25,9 +25,9 @@ from netformer.model.grammar import read_structure
 from netformer.networks.stack import Networks
 from netformer.search.engine import search
 from netformer.search.front import Volume, nondominated
-from netformer.search.heads import solved
 from netformer.search.objectives import chosen
 from netformer.search.problem import SearchTask
+from netformer.search.scoring import solved
 from netformer.search.spaces import Space
 from netformer.tasks.task import TEST, TRAIN, VALID
 from netformer.zoo.build import initialize, train_networks
