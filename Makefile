@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain teach scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark mutants fuzz faults structure-card
+.PHONY: help test test-slow lint quick repro show bench docs pretrain teach pretrain-gpu scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark mutants fuzz faults structure-card
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -89,6 +89,9 @@ pretrain: .venv/done  ## hours: train the weights of the package (params/pretrai
 
 teach: .venv/done  ## hours: train the teacher (params/teacher.yaml) under build/teacher/; resumable, M=30 stops after 30 minutes
 	$(PY) -m stages.teach $(if $(M),--minutes $(M))
+
+pretrain-gpu: .venv/done  ## train the teacher for M minutes (15) on a GPU; resumable, there or without one (ACCELERATOR=cpu)
+	$(PY) -m stages.teach --accelerator $(or $(ACCELERATOR),cuda) --minutes $(or $(M),15)
 
 report-card: .venv/done  ## half an hour: measure the weights of the package, into reports/pretrained/
 	$(PY) -m stages.report_card

@@ -123,11 +123,12 @@ class Metafeatures(ParamsSection):
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Train(TrainOptions):
-    """What training reads and minimises, and how many processes share a step."""
+    """What training reads and minimises, how many processes share a step, and what they compute on."""
 
-    devices: Count = 1  # params of the package's weights are older than these three
+    devices: Count = 1  # params of the package's weights are older than these four
     nodes: Count = 1
     strategy: Literal["auto", "ddp"] = "auto"
+    accelerator: Literal["auto", "cpu", "cuda"] = "cpu"
 
     def __post_init__(self) -> None:
         super().__post_init__()

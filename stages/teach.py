@@ -1,21 +1,22 @@
 """teach: train the teacher (params/teacher.yaml) on the tasks of params/pretrained.yaml, under `build/teacher/`.
 
-    python -m stages.teach [--minutes M]
+    python -m stages.teach [--minutes M] [--accelerator cpu|cuda|auto]
 
 No stage of the pipeline. Goes on from its last checkpoint, also with more steps than before (`netformer.teacher.loop`).
 At each checkpoint it writes the teacher as it stands into `model/` and a line into `curve.csv`: R2 on the validation
 stream, beside that of the fit it corrects, against tasks seen. --minutes: after which it stops at the next checkpoint.
+--accelerator: what it is trained on (cpu); auto: cuda if there is a GPU. A checkpoint goes on on either.
 """
 
 import argparse
 import csv
 import hashlib
 import math
-from functools import partial
 from pathlib import Path
 
 import torch
 
+from netformer.arrays.devices import ACCELERATORS, device_of, made_on, moved
 from netformer.errors import InputError
 from netformer.files import replacing
 from netformer.model.store import load_model
@@ -71,8 +72,14 @@ def line_of(progress: Progress, answerer: Answerer, valid: list[TaskStack], base
     return dict(zip(COLUMNS, (round(number, 5) for number in numbers), strict=True))
 
 
-def main(repository: Path = Path(), minutes: float = math.inf, params: TeacherParams | None = None) -> None:
-    """Train, or go on training. params: None: those of params/teacher.yaml."""
+def main(
+    repository: Path = Path(),
+    minutes: float = math.inf,
+    params: TeacherParams | None = None,
+    accelerator: str = "cpu",
+) -> None:
+    """Train, or go on training. params: None: those of params/teacher.yaml. accelerator: see `devices.device_of`."""
+    device = device_of(accelerator, "accelerator")
     params = params or read_params(repository / PARAMS, TeacherParams)
     tasks = read_params(repository / TASKS, Params)
     writer, _ = load_model(repository / WRITER)
@@ -82,11 +89,16 @@ def main(repository: Path = Path(), minutes: float = math.inf, params: TeacherPa
     prior, tables = tasks.download.prior, tasks.train.tables
     valid = validation_tasks(*VALID, params.teach, max_features=params.teacher.max_features, prior=prior, tables=tables)
     root = repository / WORK
-    folder, base = folder_of(root, params, tasks, writer), fit_r2(valid, writer, params.teacher.networks)
+    folder = folder_of(root, params, tasks, writer)
+    writer.to(device)
+    valid = [moved(batch, device) for batch in valid]
+    with made_on(device):
+        base = fit_r2(valid, writer, params.teacher.networks)
 
     def log(progress: Progress) -> None:
         answerer = Answerer(progress.averaged(), writer)
-        line = line_of(progress, answerer, valid, base)
+        with made_on(device):
+            line = line_of(progress, answerer, valid, base)
         progress.teacher.train()
         earlier = []
         if (folder / "curve.csv").exists():
@@ -100,10 +112,22 @@ def main(repository: Path = Path(), minutes: float = math.inf, params: TeacherPa
         save_teacher(answerer, root / "model")
         print(" ".join(f"{name} {value}" for name, value in line.items()), flush=True)
 
-    teach(params.teacher, params.teach, writer, prior=prior, tables=tables, folder=folder, log=log, minutes=minutes)
+    teach(
+        params.teacher,
+        params.teach,
+        writer,
+        prior=prior,
+        tables=tables,
+        folder=folder,
+        log=log,
+        minutes=minutes,
+        device=device,
+    )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop at the next checkpoint after as many")
-    run(partial(main, minutes=parser.parse_args().minutes))
+    parser.add_argument("--accelerator", choices=ACCELERATORS, default="cpu", help="what it is trained on")
+    arguments = parser.parse_args()
+    run(lambda root: main(root, arguments.minutes, accelerator=arguments.accelerator))

@@ -24,7 +24,7 @@ from stages.params import Params, load_params
 
 INPUTS = ("data/tasks.parquet", "data/tokens.parquet", "data/metafeatures.parquet")
 SECTIONS = {"download", "zoo", "metafeatures", "model", "train"}
-SHARING = {"devices", "nodes", "strategy"}
+SHARING = {"devices", "nodes", "strategy", "accelerator"}
 
 
 def corpus_of(root: Path, params: Params) -> tuple[Corpus, MetaFeatureTransform]:
@@ -49,7 +49,7 @@ def corpus_of(root: Path, params: Params) -> tuple[Corpus, MetaFeatureTransform]
 
 def checkpoint_of(root: Path, params: Params, initial: TransformerVAE | None) -> Path:
     """A file named after params, inputs, start and code: a checkpoint of anything else is never resumed. One of another
-    number of processes is."""
+    number of processes, or from another accelerator, is."""
     digest = hashlib.sha256(params.model_dump_json(include=SECTIONS, exclude={"train": SHARING}).encode())
     for name in INPUTS:
         digest.update((root / name).read_bytes())
@@ -102,7 +102,7 @@ def main(root: Path = Path(), initial: TransformerVAE | None = None) -> None:
     """Train on the data under `root`; initial: a model to go on from."""
     params = load_params(root)
     p = params.train
-    fabric = processes(p.devices, p.nodes, p.strategy, p.precision)
+    fabric = processes(p.devices, p.nodes, p.strategy, p.precision, p.accelerator)
     corpus, transform = corpus_of(root, params)
     launch(fabric, fit, root, params, corpus, transform, initial, checkpoint_of(root, params, initial))
 

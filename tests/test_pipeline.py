@@ -202,7 +202,8 @@ def test_an_interrupted_training_ends_with_the_curve_of_an_uninterrupted_one(
 
 @pytest.mark.slow
 def test_two_processes_share_the_stage_and_its_checkpoint(root: Path, tmp_path: Path) -> None:
-    stage, shared = import_module("stages.train"), copied(root, tmp_path / "shared", {"train.devices": 2})
+    changes = {"train.devices": 2, "train.accelerator": "auto"}
+    stage, shared = import_module("stages.train"), copied(root, tmp_path / "shared", changes)
     stage.main(shared)
     one, two = (json.loads((path / "reports" / "train" / "metrics.json").read_text()) for path in (root, shared))
     assert list(one) == list(two)
@@ -212,7 +213,7 @@ def test_two_processes_share_the_stage_and_its_checkpoint(root: Path, tmp_path: 
         root / "models" / "netformer" / "config.json"
     ).read_bytes()
     names = [stage.checkpoint_of(root, load_params(path), None).name for path in (root, shared)]
-    assert names[0] == names[1], "a training goes on with another number of processes"
+    assert names[0] == names[1], "a training goes on with another number of processes, elsewhere"
 
 
 @pytest.mark.slow
@@ -244,6 +245,7 @@ def test_every_ablation_is_trained_measured_and_not_repeated(
     [
         ("train.lr", -0.1, r"train\.lr must be greater than 0, got -0\.1"),
         ("train.lr", "fast", r"train\.lr must be a valid number"),
+        ("train.accelerator", "tpu", r"train\.accelerator must be 'auto', 'cpu' or 'cuda', got 'tpu'"),
         ("train.devices", 0, r"train\.devices must be greater than or equal to 1, got 0"),
         ("train.devices", 8, "zoo_tasks must be at least devices x nodes, got 4 < 8 x 1"),
         ("train.strategy", "fsdp", r"train\.strategy must be 'auto' or 'ddp', got 'fsdp'"),

@@ -176,7 +176,7 @@ def test_the_stage_writes_curve_and_teacher_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "VALID", (2, 3))
     tiny = {**vars(OPTIONS), "max_features": 16, "networks": 1}
     params = stage.TeacherParams(teacher=tiny, teach=vars(SMALL) | {"steps": 4})
-    stage.main(tmp_path, minutes=0.0, params=params)
+    stage.main(tmp_path, minutes=0.0, params=params, accelerator="auto")
     root = tmp_path / "build" / "teacher"
 
     def curve():

@@ -29,5 +29,6 @@ def namespace(x: Any) -> Any:
 
 
 def alike(x: Any, like: Any) -> Any:
-    """A numpy array as what `like` is, a tensor or an `Array`; nothing is copied."""
-    return namespace(like).from_numpy(np.asarray(x))
+    """A numpy array as what `like` is, a tensor on its device or an `Array`; on the CPU nothing is copied."""
+    made = namespace(like).from_numpy(np.asarray(x))
+    return made if like.device is None else made.to(like.device)

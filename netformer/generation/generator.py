@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from netformer.arrays import functions
+from netformer.arrays.devices import device_of, enough_memory, made_on, moved
 from netformer.arrays.namespace import Tensor
 from netformer.errors import InputError
 from netformer.exports.population import Population, html_of
@@ -23,6 +25,9 @@ from netformer.tables.reading import Reading, read
 from netformer.tasks.metafeatures import MetaFeatureTransform, get_meta_features, limit_table
 from netformer.tasks.task import TRAIN
 from netformer.tasks.view import TaskStack, canonicalize_tasks
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGE = Path(__file__).parents[1] / "pretrained"
 CONDITION_ROWS = 1000  # the task encoder reads at most that many rows of a table
@@ -41,10 +46,13 @@ class NetFormer:
         self.transform = transform
 
     @classmethod
-    def load(cls, path: str | Path | None = None) -> NetFormer:
-        """The model in a folder the pipeline wrote; without a path, the weights of the package. Raises InputError, one
-        line, for a folder that is missing, incomplete, damaged or of another format."""
-        return cls(*load_model(PACKAGE if path is None else Path(path)))
+    def load(cls, path: str | Path | None = None, device: str | torch.device = "cpu") -> NetFormer:
+        """The model in a folder the pipeline wrote; without a path, the weights of the package. device: on which it
+        writes, cpu, cuda, cuda:1 or auto (cuda if there is one); networks are on the CPU either way, and the same up to
+        rounding. Raises InputError, one line, for a folder that is missing, incomplete, damaged or of another format,
+        and for a device that is not there."""
+        model, transform = load_model(PACKAGE if path is None else Path(path))
+        return cls(model.to(device_of(device)), transform)
 
     @classmethod
     def load_arrays(cls, path: str | Path | None = None) -> NetFormer:
@@ -185,18 +193,22 @@ class NetFormer:
         tasks = canonicalize_tasks(x, y, rows, self.model.layout.max_features, said).float()
         order = xp.from_numpy(np.random.default_rng(0).permutation(len(t)))
         tasks, seen = (_some_rows(tasks, order, most) for most in (HEAD_ROWS, CONDITION_ROWS))
-        networks, expected = sample_networks(
-            self.model,
-            tasks,
-            known,
-            n_samples=n_samples,
-            generator=xp.Generator().manual_seed(random_state),
-            condition_tasks=seen,
-            temperature=temperature,
-            mode=mode,
-            refine_steps=refine_steps,
-            prompt=prompt,
-        )
+        place = self.model.device
+        with made_on(place), nullcontext() if place is None else enough_memory("n_samples"):
+            networks, expected = sample_networks(
+                self.model,
+                moved(tasks, place),
+                moved(known, place),
+                n_samples=n_samples,
+                generator=xp.Generator().manual_seed(random_state),
+                condition_tasks=moved(seen, place),
+                temperature=temperature,
+                mode=mode,
+                refine_steps=refine_steps,
+                prompt=prompt,
+            )
+        if place is not None:
+            networks, expected = moved((networks, expected), "cpu")
         # z and t have mean 0 and deviation 1: the view orders columns and turns signs, and nothing is rounded.
         views, zero, one = tasks.views, xp.zeros_like, xp.ones_like
         views = replace(views, mean=zero(views.mean), scale=one(views.scale), y_mean=zero(views.y_mean))

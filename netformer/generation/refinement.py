@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from netformer.arrays.namespace import alike
 from netformer.errors import InputError
 from netformer.model.head import solve_head, weigh_heads
 from netformer.model.vae import TransformerVAE
@@ -184,7 +185,7 @@ def _seen(tasks: TaskStack, most: int | None = None) -> TaskStack:
     """The train and valid rows alone; of more than `most`, that many, drawn by their position among them."""
     seen = tasks.train | (tasks.rows == VALID)
     if most is not None and int(seen.sum(1).max()) > most:
-        drawn = torch.from_numpy(np.random.default_rng(0).permutation(seen.shape[1]))
+        drawn = alike(np.random.default_rng(0).permutation(seen.shape[1]), seen)
         key = torch.where(seen, drawn[seen.long().cumsum(1) - 1], seen.shape[1])
         seen = seen & (key.argsort(1).argsort(1) < most)
     order = torch.argsort((~seen).long(), dim=1, stable=True)[:, : int(seen.sum(1).max())]

@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxtyping import Float
 
+from netformer.arrays.devices import drawn
 from netformer.arrays.namespace import Generator, Tensor, namespace
 from netformer.errors import InputError
 from netformer.model.grammar import read_structure
@@ -54,7 +55,7 @@ def sample_networks(
     noise = model.order_noise if order_noise is None else order_noise
     k = min(model.orientations, n_samples) if noise else 1
     share = xp.arange(n_samples) * k // n_samples  # the orientation of each sample
-    eps = xp.randn(len(tasks) * n_samples, model.d_latent, generator=generator)
+    eps = drawn("randn", len(tasks) * n_samples, model.d_latent, generator=generator, like=tasks.x)
     if mode:
         eps[::n_samples] = 0
     every = draw_orientations(tasks.n_features.repeat_interleave(k), model.layout.max_features, noise, generator)

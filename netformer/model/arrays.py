@@ -91,6 +91,8 @@ class ArrayModel:
     weights: by name, see `shapes_of`, of any float; arguments: as there. Nothing is checked again here.
     """
 
+    device = None  # as of its arrays
+
     def __init__(self, weights: Weights, **arguments: Any) -> None:
         self.layout = Layout(*(arguments.pop(name) for name in LAYOUT))
         self.n_metafeatures = arguments.pop("n_metafeatures")

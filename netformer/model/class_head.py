@@ -48,7 +48,7 @@ def class_logits(
     away = away * torch.stack(
         [prior_scale(each, x.shape[2], count) for each, count in zip(variance, units, strict=True)]
     ).unsqueeze(1)
-    some = fitted.any(0)
+    some = fitted.any(0).nonzero().squeeze(1)  # looked for once
     with torch.no_grad():  # a basis to step along, which moves nothing that steps end at
         gram = (away.mT @ (away * keep)).double()  # in float32 it may not converge where there are few rows
         size, basis = torch.linalg.eigh(gram.nan_to_num(0.0, 0.0, 0.0))  # not finite: the loss is not either

@@ -61,13 +61,15 @@ class Writer(nn.Module):
 class Penalties(nn.Module):
     """Ridge penalties of the output layer for each condition: one for inputs, one for hidden units, one for biases."""
 
+    counts: Tensor
+
     def __init__(self, layout: Layout, d_condition: int) -> None:
         super().__init__()
-        self.layout = layout
-        self.linear = nn.Linear(d_condition, 3)
+        self.linear, self.n_slots = nn.Linear(d_condition, 3), layout.n_slots
+        counts = torch.tensor([1, layout.max_features, layout.max_width])  # slots of each penalty
+        self.register_buffer("counts", counts, persistent=False)
 
     def forward(self, c: Float[Tensor, "n two_c"]) -> Float[Tensor, "n slots"]:
         """The penalty of each slot, exp(`PENALTY_LOW`) to exp(`PENALTY_HIGH`), as `head.solve_head` reads it."""
         log = (PENALTY_HIGH - PENALTY_LOW) * torch.sigmoid(self.linear(c).float()) + PENALTY_LOW
-        counts = torch.tensor([1, self.layout.max_features, self.layout.max_width], device=c.device)
-        return torch.exp(torch.repeat_interleave(log[:, [2, 0, 1]], counts, 1))
+        return torch.exp(torch.repeat_interleave(log.roll(1, 1), self.counts, 1, output_size=self.n_slots))

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from netformer.arrays.devices import on_cpu
 from netformer.arrays.namespace import Tensor, alike, namespace
 from netformer.errors import InputError
 from netformer.model.prompt import FREE, Prompt
@@ -50,6 +52,11 @@ def _list(layout: Layout) -> Int[np.ndarray, "k layers"]:
     return np.concatenate(list(shapes(layout, range(1, layout.max_hidden_layers + 1))))
 
 
+@cache
+def _list_on(layout: Layout, device: Any) -> Int[Tensor, "k layers"]:
+    return namespace(device).from_numpy(_list(layout)).to(device)
+
+
 def listed_widths(
     gain: Float[Tensor, "n units"], n_inputs: Int[Tensor, " n"], layout: Layout, prompt: Prompt
 ) -> Int[Tensor, "n layers"]:
@@ -58,7 +65,7 @@ def listed_widths(
     gain: of each unit. The product has the precision of the caller, so that under autocast two shapes may count as
     equal whose totals differ by less than half precision tells; the first in the list is taken then.
     """
-    xp, table = namespace(gain), alike(_list(layout), gain)
+    xp, table = namespace(gain), alike(_list(layout), gain) if on_cpu(gain) else _list_on(layout, gain.device)
     allowed = xp.ones(len(n_inputs), len(table), dtype=xp.bool)
     if prompt.max_params is not None:
         allowed &= dense_params(n_inputs, table) <= prompt.max_params

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from jaxtyping import Bool, Float, Int
 
+from netformer.arrays.devices import drawn
 from netformer.arrays.namespace import Generator, Tensor, namespace
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks
@@ -65,8 +66,8 @@ def draw_orientations(n_features: Int[Tensor, " n"], max_features: int, noise: f
     rank = xp.arange(max_features)
     if noise == 0:
         return Orientations(rank.expand(n, -1), xp.ones(n))
-    u = xp.rand(n, max_features, generator=g).clamp(min=1e-7, max=1 - 1e-7)
+    u = drawn("rand", n, max_features, generator=g, like=n_features).clamp(min=1e-7, max=1 - 1e-7)
     key = noise * -xp.log(-xp.log(u)) - xp.log1p(rank.to(u.dtype))
     key = xp.where(rank < n_features.unsqueeze(1), key, -xp.inf)
-    sign = xp.where(xp.rand(n, generator=g) < 0.5, -1.0, 1.0)
+    sign = xp.where(drawn("rand", n, generator=g, like=n_features) < 0.5, -1.0, 1.0)
     return Orientations(xp.argsort(key, dim=1, descending=True, stable=True), sign)

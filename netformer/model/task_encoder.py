@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from netformer.arrays.devices import on_cpu
 from netformer.model.layers import Norm, mlp, squash
 from netformer.tables.inputs import KINDS
 from netformer.tasks.view import CUT, TaskStack
@@ -29,6 +30,8 @@ class TaskEncoder(nn.Module):
     through a linear layer that starts at zero, so that a model which was not given it can be trained on with it.
     """
 
+    upper: Tensor
+
     def __init__(self, max_features: int, d_row: int, d_out: int, rounds: int, kinds: bool) -> None:
         super().__init__()
         f = max_features
@@ -38,7 +41,7 @@ class TaskEncoder(nn.Module):
         for number in self.moves.parameters():
             nn.init.zeros_(number)
         self.out = nn.Sequential(mlp(2 * d_row + 3 * f + f * (f + 1) + 2, d_row, d_out), Norm(d_out))
-        self.upper = torch.triu_indices(f, f)
+        self.register_buffer("upper", torch.triu_indices(f, f), persistent=False)
         self.kinds = None
         if kinds:
             self.kinds = nn.utils.skip_init(nn.Linear, f * (1 + len(KINDS)), d_row, bias=False)
@@ -46,12 +49,12 @@ class TaskEncoder(nn.Module):
 
     def forward(self, tasks: TaskStack) -> Float[Tensor, "t c"]:
         """The embedding of each task; only train rows are read, their order does not matter."""
-        read = tasks.train.any(0)
+        read = tasks.train.any(0) if on_cpu(tasks.x) else slice(None)  # not to wait for a GPU
         keep = tasks.train[:, read].unsqueeze(2).to(tasks.x.dtype)
         with torch.autocast(tasks.x.device.type, enabled=False):
             rows, fixed = self._read(tasks.x[:, read], tasks.y[:, read], keep, tasks.n_features)
         said = rows.new_zeros(len(rows), 0) if self.kinds is None else self.kinds(input_kinds(tasks).flatten(1))
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or not on_cpu(rows):
             pooled = self._summary(rows, keep, said)
         else:  # one task after the other: its rows stay in the cache, and nothing large is allocated
             parts = zip(rows.split(1), keep.split(1), said.split(1), strict=True)

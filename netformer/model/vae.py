@@ -84,6 +84,11 @@ class TransformerVAE(nn.Module):
         shape = {name: getattr(self.layout, name) for name in _SHAPE}
         return {**shape, "n_metafeatures": self.n_metafeatures, **asdict(self.options)}
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.scale.device
+
     @torch.no_grad()
     def _initialize(self) -> None:
         """Where initial weights are not those the layers draw for themselves."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Bool, Float, Int
 
+from netformer.arrays.devices import on_cpu
 from netformer.arrays.namespace import Generator, Tensor, namespace
 
 
@@ -225,8 +226,14 @@ def draw_specs(
 
 
 def activate(a: Float[Tensor, "n rows width"], codes: Int[Tensor, " n"]) -> Float[Tensor, "n rows width"]:
-    """Apply to each network of the stack its own activation."""
+    """Apply to each network of the stack its own activation. On a GPU all are computed and one is kept, so that the CPU
+    need not wait for the codes."""
     xp = namespace(a)
+    if not on_cpu(a):
+        done = a
+        for code, function in enumerate(FUNCTIONS):
+            done = xp.where((codes == code).view(-1, 1, 1), function(a), done)
+        return done
     order = xp.argsort(codes, stable=True)
     counts = xp.bincount(codes, minlength=len(ACTIVATIONS)).tolist()
     if max(counts) == len(codes):

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from netformer.arrays import functions
 from netformer.arrays.array import Array
+from netformer.arrays.devices import on_cpu
 from netformer.arrays.namespace import Tensor, namespace
 from netformer.errors import InputError, need
 from netformer.networks.convert import sklearn_regressor
@@ -59,6 +60,10 @@ class Networks:
             w = patches[:, :, 1 : 1 + features] if index == 0 else patches[:, :, 1 + features :]
             a = xp.baddbmm(patches[:, None, :, 0], h, w.transpose(1, 2))
             a = activate(a, self.specs.activations[:, index])
+            if not on_cpu(a):
+                h = xp.where(self.specs.widths[:, index].view(-1, 1, 1) > 0, a, h) if index else a
+                out.append(h)
+                continue
             shallower = xp.nonzero(self.specs.widths[:, index] == 0).squeeze(1)
             h = a.index_copy(0, shallower, h.index_select(0, shallower)) if index and len(shallower) else a
             out.append(h)
@@ -66,7 +71,7 @@ class Networks:
 
     def last_hidden(self, x: Float[Tensor, "m rows features"]) -> Float[Tensor, "n rows width"]:
         """The last of `hidden`; of many rows network by network, so that they stay in the cache."""
-        if x.shape[1] < LONG or self.weight.requires_grad or x.requires_grad:
+        if x.shape[1] < LONG or self.weight.requires_grad or x.requires_grad or not on_cpu(x):
             return self.hidden(x)[-1]
         xp, layout, rows = namespace(x), self.layout, x.expand(len(self), -1, -1)
         out = x.new_empty(len(self), x.shape[1], layout.max_width)

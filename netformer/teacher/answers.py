@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from netformer.arrays.devices import drawn
 from netformer.model.orientation import draw_orientations
 from netformer.model.vae import TransformerVAE
 from netformer.tasks.scores import r2
@@ -41,7 +42,7 @@ class Answerer:
         g = torch.Generator().manual_seed(0) if generator is None else generator
         n = int(tasks.train[0].sum())
         if n > CONTEXT_ROWS:
-            kept = torch.randperm(n, generator=g)[:CONTEXT_ROWS].sort().values
+            kept = drawn("randperm", n, generator=g, like=tasks.x)[:CONTEXT_ROWS].sort().values
             tasks = tasks.at_rows(torch.cat([kept, torch.arange(n, tasks.x.shape[1])]))
             n = CONTEXT_ROWS
         count = self.teacher.options.networks if networks is None else networks
@@ -63,7 +64,7 @@ class Answerer:
         g = torch.Generator().manual_seed(0) if generator is None else generator
         count = self.teacher.options.networks if networks is None else networks
         fits, answers = fits_of(tasks, self.writer, count, g), torch.zeros_like(tasks.y)
-        order = torch.randperm(tasks.x.shape[1], generator=g)
+        order = drawn("randperm", tasks.x.shape[1], generator=g, like=tasks.x)
         for fold in range(folds):
             out = torch.zeros(len(order), dtype=torch.bool)
             out[order[fold::folds]] = True

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Generator
 
+from netformer.arrays.devices import drawn, made_on, moved
 from netformer.errors import InputError, require
 from netformer.model.orientation import draw_orientations
 from netformer.model.vae import TransformerVAE
@@ -98,8 +99,10 @@ def draw_lesson(
     writer: TransformerVAE | None,
     prior: TaskPrior,
     tables: TablePrior = NUMBERS,
+    device: torch.device | None = None,
 ) -> Lesson:
-    """The batch of one step. networks, writer: see `inputs.fits_of`. prior, tables: of the tasks."""
+    """The batch of one step. networks, writer: see `inputs.fits_of`. prior, tables: of the tasks. device: where the
+    writer is and the batch will be, None: the CPU; what is random is drawn on the CPU."""
     o, g = options, step_generator(options.seed, step)
     n_train = round(float(log_uniform(float(o.min_rows), float(o.max_rows), 1, g=g)))
     n = int(np.clip(o.rows // (n_train + n_train // 2), o.least_tasks, o.most_tasks))
@@ -113,11 +116,13 @@ def draw_lesson(
         prior=prior,
         tables=tables,
     ).float()
-    fits = fits_of(tasks, writer, networks, g)
-    fits = without_networks(tasks, fits, torch.rand(n, generator=g) < o.ridge_share)
-    how = draw_orientations(tasks.n_features, max_features, ORDER_NOISE, g)
-    how = how.canonical(torch.rand(n, generator=g) < o.canonical_share)
-    return Lesson(*oriented(tasks, fits, how), n_train)
+    tasks = moved(tasks, device)
+    with made_on(device):
+        fits = fits_of(tasks, writer, networks, g)
+        fits = without_networks(tasks, fits, drawn("rand", n, generator=g, like=tasks.x) < o.ridge_share)
+        how = draw_orientations(tasks.n_features, max_features, ORDER_NOISE, g)
+        how = how.canonical(drawn("rand", n, generator=g, like=tasks.x) < o.canonical_share)
+        return Lesson(*oriented(tasks, fits, how), n_train)
 
 
 def validation_tasks(

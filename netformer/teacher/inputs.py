@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
+from netformer.arrays.devices import drawn
 from netformer.model.grammar import read_structure
 from netformer.model.head import left_out
 from netformer.model.layers import squash
@@ -83,7 +84,7 @@ def _mean_of_written(writer: TransformerVAE, tasks: TaskStack, count: int, g: Ge
     shown = draw_orientations(tasks.n_features[at], tasks.x.shape[2], writer.order_noise, g)
     shown = shown.canonical(torch.arange(len(at)) % count == 0)
     own = shown.apply(tasks[at])
-    eps = torch.randn(len(at), writer.d_latent, generator=g)
+    eps = drawn("randn", len(at), writer.d_latent, generator=g, like=tasks.x)
     eps[::count] = 0
     c = writer.embed(len(at), own)
     z = writer.draw(writer.prior_of(c), eps)

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from netformer.arrays.devices import enough_memory
 from netformer.files import replacing
 from netformer.model.vae import TransformerVAE
 from netformer.options import TablePrior, TaskPrior
@@ -30,6 +31,7 @@ from netformer.teacher.transformer import Teacher, TeacherOptions
 from netformer.training.batches import ahead
 from netformer.training.losses import function_loss
 
+CPU = torch.device("cpu")
 CLIP = 1.0  # the norm of the gradient is at most that
 BETAS = (0.9, 0.98)  # of AdamW
 CONSTANT = "constant"  # the rate at a checkpoint
@@ -63,9 +65,9 @@ class Progress:
     recent: list[dict[str, Tensor]] = field(default_factory=list)
 
     @classmethod
-    def start(cls, model: TeacherOptions, options: TeachOptions) -> Progress:
+    def start(cls, model: TeacherOptions, options: TeachOptions, device: torch.device = CPU) -> Progress:
         """Before the first step. Muon (Jordan et al. 2024) moves the matrices of the blocks, AdamW the rest."""
-        teacher = Teacher.seeded(model, options.seed)
+        teacher = Teacher.seeded(model, options.seed).to(device)
         inner = [p for block in teacher.blocks for p in block.parameters() if p.ndim == 2]
         known = {id(p) for p in inner}
         outer = [p for p in teacher.parameters() if id(p) not in known]
@@ -74,9 +76,14 @@ class Progress:
         adam = torch.optim.AdamW(outer, lr=options.outer_lr, weight_decay=decay, betas=BETAS, fused=True)
         return cls(teacher, [muon, adam])
 
+    @property
+    def device(self) -> torch.device:
+        """Where the teacher is."""
+        return self.teacher.head.weight.device
+
     def averaged(self) -> Teacher:
         """The teacher with the mean of the weights of the last checkpoints; as it is, where there are none."""
-        result = Teacher.seeded(self.teacher.options, 0) if self.recent else self.teacher
+        result = Teacher.seeded(self.teacher.options, 0).to(self.device) if self.recent else self.teacher
         if self.recent:
             names = self.recent[0]
             result.load_state_dict({k: torch.stack([w[k] for w in self.recent]).mean(0) for k in names})
@@ -93,11 +100,11 @@ class Progress:
             tensors |= {f"recent.{number}.{name}": value for name, value in weights.items()}
         tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64).view(-1, len(CURVE))
         with replacing(path) as temporary:
-            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, {"end": end})
+            save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, {"end": end})
 
     def resume(self, path: Path) -> None:
-        """Go on from such a file."""
-        tensors = load_file(path)
+        """Go on from such a file, on the device where the teacher is."""
+        tensors = {name: value.to(self.device) for name, value in load_file(path).items()}
         self.teacher.load_state_dict(_under("model.", tensors))
         parameters = dict(self.teacher.named_parameters())
         owner = {id(p): optimizer for optimizer in self.optimizers for p in optimizer.param_groups[0]["params"]}
@@ -145,15 +152,21 @@ def teach(
     folder: Path | None = None,
     log: Callable[[Progress], None] | None = None,
     minutes: float = math.inf,
+    device: torch.device = CPU,
 ) -> Progress:
     """Train a teacher; the same arguments give the same weights, however often the training was interrupted.
 
     writer: writes the networks of which the fits are made (`TeacherOptions.networks`). prior, tables: of the tasks.
     folder: for `latest.safetensors`, written every `every` steps, and the trunk; the training goes on from
     what is there, so the caller names it after everything that matters but `steps`. log: called at every checkpoint and
-    at the end. minutes: after which it stops at the next checkpoint.
+    at the end. minutes: after which it stops at the next checkpoint. device: where it is trained; the writer is moved
+    there. A checkpoint of one device is gone on from on another; the same bytes are promised on a CPU alone.
+
+    Raises InputError when a GPU has too little memory.
     """
-    o, progress, began = options, Progress.start(model, options), time.monotonic()
+    o, progress, began = options, Progress.start(model, options, device), time.monotonic()
+    if writer is not None:
+        writer.to(device)
     latest, trunk = (None if folder is None else folder / f"{name}.safetensors" for name in ("latest", "trunk"))
     if latest is not None and trunk is not None:
         able = [path for path in (latest, trunk) if _leads_to(path, o)]
@@ -167,7 +180,24 @@ def teach(
         writer=writer,
         prior=prior,
         tables=tables,
+        device=device,
     )
+    with enough_memory("teach.rows"):
+        _steps(progress, draw, o, (latest, trunk), log, began + 60 * minutes)
+    return progress
+
+
+def _steps(
+    progress: Progress,
+    draw: Callable[[int], Lesson],
+    o: TeachOptions,
+    files: tuple[Path | None, Path | None],
+    log: Callable[[Progress], None] | None,
+    end: float,
+) -> None:
+    """All steps that are left, or those before the clock is at `end` (`time.monotonic`). files: the last checkpoint and
+    the trunk."""
+    latest, trunk = files
     for step, lesson in ahead(draw, range(len(progress.curve), o.steps)):
         progress.curve.append(_step(progress, lesson, rate(step, o), o))
         done = step + 1
@@ -185,9 +215,8 @@ def teach(
                 progress.save(trunk, CONSTANT)
         if log is not None:
             log(progress)
-        if time.monotonic() - began > 60 * minutes:
+        if time.monotonic() > end:
             break
-    return progress
 
 
 def _step(progress: Progress, lesson: Lesson, share: float, options: TeachOptions) -> list[float]:
@@ -195,17 +224,19 @@ def _step(progress: Progress, lesson: Lesson, share: float, options: TeachOption
     teacher, n = progress.teacher, lesson.n_train
     target = lesson.tasks.y[:, n:]
     bf16 = options.precision == "bf16-mixed"
-    with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+    with torch.autocast(progress.device.type, torch.bfloat16) if bf16 else nullcontext():
         answer = teacher(lesson.tasks, lesson.fits, n)
     value, base = (mean_loss(said, target) for said in (answer, lesson.fits.base[:, n:]))
     teacher.zero_grad(set_to_none=True)
     value.backward()
-    finite = math.isfinite(float(nn.utils.clip_grad_norm_(teacher.parameters(), CLIP)))
+    norm = nn.utils.clip_grad_norm_(teacher.parameters(), CLIP)
+    loss, of_fit, size = torch.stack([value.detach(), base, norm]).tolist()  # here a GPU is waited for, once a step
+    finite = math.isfinite(size)
     for optimizer, peak in zip(progress.optimizers, (options.lr, options.outer_lr), strict=True):
         optimizer.param_groups[0]["lr"] = share * peak
         if finite:
             optimizer.step()
-    return [float(value.detach()), float(base), float(len(lesson)), float(not finite)]
+    return [loss, of_fit, float(len(lesson)), float(not finite)]
 
 
 def mean_loss(answer: Float[Tensor, "t rows"], target: Float[Tensor, "t rows"]) -> Float[Tensor, ""]:

@@ -25,7 +25,7 @@ def digest_of(writer: TransformerVAE | None) -> str:
     """What tells the weights of one model that writes networks from another's."""
     digest = hashlib.sha256()
     for name, value in ({} if writer is None else writer.state_dict()).items():
-        digest.update(name.encode() + value.float().numpy().tobytes())
+        digest.update(name.encode() + value.float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -33,7 +33,7 @@ def save_teacher(answerer: Answerer, folder: Path) -> None:
     """Write `teacher.safetensors` (half precision) and `config.json` (format, options, digest of the writer)."""
     with replacing(folder / WEIGHTS) as partial:
         weights = answerer.teacher.state_dict()
-        save_file({name: value.half().contiguous() for name, value in weights.items()}, partial)
+        save_file({name: value.half().cpu().contiguous() for name, value in weights.items()}, partial)
     options, writer = answerer.teacher.arguments, digest_of(answerer.writer)
     write_json({"format": FORMAT, "teacher": options, "writer": writer}, folder / CONFIG)
 

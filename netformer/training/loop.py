@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -18,13 +20,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from netformer.arrays.devices import enough_memory, moved
 from netformer.errors import InputError
 from netformer.files import replacing
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import weight_scale
 from netformer.options import BatchOptions, ModelOptions, TaskPrior, TrainOptions
 from netformer.tasks.families import DEFAULT
-from netformer.training.batches import Corpus, ahead, draw_batch
+from netformer.training.batches import Batch, Corpus, ahead, draw_batch
 from netformer.training.losses import CLASS_PARTS, PARTS, Objective, shares
 from netformer.training.processes import mean_over, processes, shared
 from netformer.zoo.schedule import learning_rate
@@ -66,7 +69,6 @@ def curve_names(options: BatchOptions) -> tuple[str, ...]:
     return (*(CLASS_PARTS if options.class_tasks else PARTS), "skipped")
 
 
-@sdpa_kernel(SDPBackend.MATH)  # flash attention is slow backward on a few dozen tokens
 def train(
     corpus: Corpus,
     model_options: ModelOptions,
@@ -84,17 +86,20 @@ def train(
 
     prior: of the fresh tasks. initial: a model of the same options, or with fewer `rounds` of its task encoder, to go
     on from instead of random weights; it is not changed. fabric: of `processes.launch`, the processes that share every
-    step, with a precision of its own; every one calls this with the same arguments and gets the same weights, up to
-    rounding those of one process. checkpoint: a file that process 0 writes every `checkpoint_every` steps and all
-    resume from when it exists; the caller keys its name by everything that matters. log: called in process 0 with a
-    step and the mean of each of `curve_names` since the last call; a resumed training begins with the calls of the
-    steps before its checkpoint.
+    step, with a precision and a device of its own; every one calls this with the same arguments and gets the same
+    weights, up to rounding those of one process. checkpoint: a file that process 0 writes every `checkpoint_every`
+    steps and all resume from when it exists, on any device; the caller keys its name by everything that matters. log:
+    called in process 0 with a step and the mean of each of `curve_names` since the last call; a resumed training begins
+    with the calls of the steps before its checkpoint.
 
-    Raises InputError when a process would have no task, OSError when one does not see the checkpoint.
+    Batches are drawn on the CPU while the device works. The model that is returned is on the CPU.
+
+    Raises InputError when a process would have no task and when a GPU has too little memory, OSError when a process
+    does not see the checkpoint.
     """
     o = options
     fabric = fabric or processes(precision=o.precision)
-    rank, world = fabric.global_rank, fabric.world_size
+    rank, world, device = fabric.global_rank, fabric.world_size, fabric.device
     fresh = min(o.number_tasks, o.class_tasks or o.number_tasks)
     least = min(o.zoo_tasks, fresh, len(corpus.task_index.unique()))
     if least < world:
@@ -106,6 +111,7 @@ def train(
         model.scale.copy_(weight_scale(corpus.networks))
     else:
         model.load_state_dict(model.state_dict() | initial.state_dict())
+    model.to(device)
     optimizers = _optimizers(model, o.lr, o.weight_decay)
     curve = LossCurve(curve_names(o), log if rank == 0 else None, log_every, o.steps)
     if checkpoint is not None and checkpoint.exists():
@@ -123,21 +129,33 @@ def train(
         order_noise=model.order_noise,
         prior=prior,
     )
+
+    def read(step: int) -> tuple[Batch, dict[str, float]]:
+        return moved(shares(draw(step), rank, world), device)
+
     parameters = [parameter for _, parameter in _by_module(model)]
-    for step, batch in ahead(draw, range(start, o.steps)):
-        value, parts = objective(*shares(batch, rank, world))
-        model.zero_grad(set_to_none=True)
-        value.backward()
-        finite = math.isfinite(float(torch.nn.utils.clip_grad_norm_(parameters, CLIP)))
-        warmup = min(WARMUP_SHARE, WARMUP_STEPS / o.steps)
-        for optimizer in optimizers:
-            optimizer.param_groups[0]["lr"] = learning_rate(step, o.steps, o.lr, warmup=warmup)
-            if finite:
-                optimizer.step()
-        curve.add([*mean_over(fabric, parts).tolist(), float(not finite)])
-        if rank == 0 and checkpoint is not None and (step + 1) % checkpoint_every == 0 and step + 1 < o.steps:
-            _save(checkpoint, model, optimizers, curve)
-    return model.eval()
+    with _kernels(device), enough_memory("train.stream_tasks and train.zoo_tasks"):
+        for step, batch in ahead(read, range(start, o.steps)):
+            value, parts = objective(*batch)
+            model.zero_grad(set_to_none=True)
+            value.backward()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+            numbers = torch.cat([mean_over(fabric, parts), norm.view(1)])
+            *row, size = numbers.tolist()  # here a GPU is waited for, once a step
+            finite, warmup = math.isfinite(size), min(WARMUP_SHARE, WARMUP_STEPS / o.steps)
+            for optimizer in optimizers:
+                optimizer.param_groups[0]["lr"] = learning_rate(step, o.steps, o.lr, warmup=warmup)
+                if finite:
+                    optimizer.step()
+            curve.add([*row, float(not finite)])
+            if rank == 0 and checkpoint is not None and (step + 1) % checkpoint_every == 0 and step + 1 < o.steps:
+                _save(checkpoint, model, optimizers, curve)
+    return model.cpu().eval()
+
+
+def _kernels(device: torch.device) -> AbstractContextManager[Any]:
+    """Attention by formula on the CPU, where flash attention is slow backward on a few dozen tokens."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 LAYERS = (nn.Linear, nn.MultiheadAttention, nn.Embedding, nn.LayerNorm)
@@ -173,7 +191,7 @@ def _save(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimi
                 tensors[f"optimizer.{name}/{key}"] = value
     tensors["curve"] = torch.tensor(curve.rows, dtype=torch.float64)
     with replacing(path) as temporary:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary)
 
 
 def _resume(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimizer], curve: LossCurve) -> None:
@@ -184,6 +202,6 @@ def _resume(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Opti
     for where, value in tensors.items():
         if where.startswith("optimizer."):
             name, key = where.removeprefix("optimizer.").split("/")
-            owner[id(parameters[name])].state[parameters[name]][key] = value
+            owner[id(parameters[name])].state[parameters[name]][key] = value.to(parameters[name].device)
     for row in tensors["curve"].tolist():
         curve.add(row)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from netformer.arrays.devices import made_on
 from netformer.model.class_head import class_logits, log_loss
 from netformer.model.grammar import Structure, read_structure
 from netformer.model.head import solve_head
@@ -52,6 +53,10 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, shares: dict[str, float]) -> tuple[Float[Tensor, ""], Float[Tensor, " parts"]]:
         """The weighted sum, and `PARTS` or `CLASS_PARTS` without gradients; a part counts as `shares` say of it, or of
         "network"."""
+        with made_on(batch.eps.device):
+            return self._forward(batch, shares)
+
+    def _forward(self, batch: Batch, shares: dict[str, float]) -> tuple[Float[Tensor, ""], Float[Tensor, " parts"]]:
         losses = zoo_terms(self.model, batch, self.autocast)
         losses |= {f"stream_{name}": value for name, value in stream_terms(self.model, batch, self.autocast).items()}
         if batch.classes is not None:

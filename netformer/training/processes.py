@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from torch.nn.parallel import DistributedDataParallel
 
+from netformer.arrays.devices import device_of
 from netformer.errors import InputError
 
 T = TypeVar("T")
@@ -26,23 +27,28 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
 _WAY_OUT = "run again to go on from the last checkpoint, with fewer devices if memory was short"
 
 
-def processes(devices: int = 1, nodes: int = 1, strategy: str = "auto", precision: str = "32-true") -> Fabric:
+def processes(
+    devices: int = 1, nodes: int = 1, strategy: str = "auto", precision: str = "32-true", accelerator: str = "cpu"
+) -> Fabric:
     """Fabric for `devices` processes on each of `nodes` machines; `launch` starts them.
 
     strategy: ddp (every process has the whole model, gradients are averaged), or auto, ddp if there are several.
+    accelerator: cpu, cuda (a GPU for each process), or auto, cuda if there is a GPU.
 
-    Raises InputError when torchrun or the absence of a launcher contradicts the numbers.
+    Raises InputError when torchrun or the absence of a launcher contradicts the numbers, and without enough GPUs.
     """
-    world = devices * nodes
+    world, kind = devices * nodes, device_of(accelerator, "accelerator").type
+    if kind == "cuda" and devices > (count := torch.cuda.device_count()):
+        raise InputError(f"devices must be at most {count}, the GPUs of this machine, got {devices}")
     started = int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else world
     if started != world:
         raise InputError(f"devices x nodes must be {started}, the processes torchrun started, got {devices} x {nodes}")
     if world == 1 and strategy == "auto":
-        return Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]
+        return Fabric(accelerator=kind, devices=1, precision=precision)  # type: ignore[arg-type]
 
     def made(start: str) -> Fabric:
         ddp = DDPStrategy(start_method=start)  # type: ignore[arg-type]
-        return Fabric(accelerator="cpu", devices=devices, num_nodes=nodes, strategy=ddp, precision=precision)  # type: ignore[arg-type]
+        return Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy=ddp, precision=precision)  # type: ignore[arg-type]
 
     fabric = made("popen")  # which starts nothing where others did
     if started_elsewhere(fabric):
@@ -78,7 +84,7 @@ def launch(fabric: Fabric, function: Callable[..., T], *arguments: Any) -> T:
         raise OSError(f"process {error.error_index} of {fabric.world_size} {how}; {_WAY_OUT}") from None
     except ProcessRaisedException as error:
         last = str(error).strip().splitlines()[-1]
-        if last.startswith(("OSError: ", "ValueError: ")):
+        if last.startswith(("OSError: ", "ValueError: ", f"{InputError.__module__}.{InputError.__name__}: ")):
             raise OSError(last.partition(": ")[2]) from None
         raise
     finally:
