@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from netformer.model.store import write_weights
 from netformer.workers import cluster, map_parallel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +47,18 @@ def test_a_full_disk_a_limit_and_a_read_only_folder():
     cases = 12 if os.geteuid() == 0 else 8
     assert f"{cases} of {cases} shortages survived" in done.stdout
     assert done.stdout.count("one line, then completed") >= cases - 2
+
+
+def test_weights_that_do_not_fit_end_in_one_line(tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"model.safetensors: .*File too large"):
+            write_weights({"weight": torch.zeros(1000)}, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 @LINUX

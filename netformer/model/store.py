@@ -52,14 +52,22 @@ def save_model(model: TransformerVAE, transform: MetaFeatureTransform, folder: P
 
 def write_weights(tensors: dict[str, torch.Tensor], folder: Path) -> None:
     """`model.safetensors` and its SHA-256 in `folder`, in that order: between the two the folder is refused."""
+    write_tensors(tensors, folder / WEIGHTS)
+    with replacing(folder / DIGEST) as partial:
+        partial.write_text(f"{_sha256(folder / WEIGHTS)}  {WEIGHTS}\n", encoding="utf-8")
+
+
+def write_tensors(tensors: dict[str, torch.Tensor], path: Path, about: dict[str, str] | None = None) -> None:
+    """A file of safetensors that everybody may read, complete or not at all. about: texts beside them. Raises OSError
+    where the disk does not take it."""
     from safetensors.torch import save_file
 
-    with replacing(folder / WEIGHTS) as partial:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
+    with replacing(path) as partial:
+        try:
+            save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, partial, about)
+        except SafetensorError as error:
+            raise OSError(f"{path}: {error}") from None
         partial.chmod(0o644)
-        digest = _sha256(partial)
-    with replacing(folder / DIGEST) as partial:
-        partial.write_text(f"{digest}  {WEIGHTS}\n", encoding="utf-8")
 
 
 def load_model(folder: Path) -> tuple[TransformerVAE, MetaFeatureTransform]:

@@ -87,7 +87,7 @@ def read_delimited(
     text = _Text(source, start, n_lines, sep)
     rows = _records(sample, sep, whole)
     if not rows:
-        raise InputError(f"{name}: a table needs a header and rows, found an empty file")
+        raise _empty(name)
     decimal = "," if sep != "," and _decimal_comma(rows, source, sep) else "."
     spaced = sep == " " or any(cell.startswith(" ") for cell in rows[0][1:])
     first = [cell.strip() for cell in rows[0]] if spaced else rows[0]
@@ -256,11 +256,17 @@ def _parse(text: _Text, decimal: str, names: list[str] | None, spaced: bool, wid
             )
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise _ragged(text, width, str(error)) from None
+    except pd.errors.EmptyDataError:  # a second byte order mark is all there is
+        raise _empty(text.source.name) from None
     except UnicodeDecodeError:
         raise not_utf8(text.source) from None
     if spaced:
         frame.columns = frame.columns.str.strip()
     return frame
+
+
+def _empty(name: str) -> InputError:
+    return InputError(f"{name}: a table needs a header and rows, found an empty file")
 
 
 def _ragged(text: _Text, width: int, said: str) -> InputError:

@@ -46,8 +46,8 @@ def center_and_scale(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and deviation of each column, or median and interquartile range; and which do not vary.
 
-    No step overflows, and the deviation of a column far from 0 is that of what is left when its center is taken away. A
-    column that does not vary has its size as scale.
+    No step overflows, a scale is at most the largest number, and the deviation of a column far from 0 is that of what
+    is left when its center is taken away. A column that does not vary has its size as scale.
     """
     size = np.ldexp(0.5, np.frexp(np.abs(X).max(0))[1])  # a power of 2, so that dividing is exact
     size[size == 0] = 1.0
@@ -62,7 +62,9 @@ def center_and_scale(
         wide = (high - low) / NORMAL_IQR
         scale = np.where(wide > FLAT * np.abs(center), wide, scale)
     center = np.where(flat, unit[0], center)
-    return center * size, np.where(flat, 1.0, scale) * size, flat
+    with np.errstate(over="ignore"):  # of a column that spreads over all numbers there are
+        scale = np.minimum(np.where(flat, 1.0, scale) * size, np.finfo(np.float64).max)
+    return center * size, scale, flat
 
 
 def maps_of(

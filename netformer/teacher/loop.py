@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from netformer.arrays.devices import enough_memory
-from netformer.files import replacing
+from netformer.model.store import write_tensors
 from netformer.model.vae import TransformerVAE
 from netformer.options import TablePrior, TaskPrior
 from netformer.tasks.families import DEFAULT, NUMBERS
@@ -99,8 +99,7 @@ class Progress:
         for number, weights in enumerate(self.recent):
             tensors |= {f"recent.{number}.{name}": value for name, value in weights.items()}
         tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64).view(-1, len(CURVE))
-        with replacing(path) as temporary:
-            save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, {"end": end})
+        write_tensors(tensors, path, {"end": end})
 
     def resume(self, path: Path) -> None:
         """Go on from such a file, on the device where the teacher is."""

@@ -7,12 +7,11 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from netformer.artifacts import write_json
 from netformer.errors import InputError
-from netformer.files import replacing
-from netformer.model.store import check_tensors
+from netformer.model.store import check_tensors, write_tensors
 from netformer.model.vae import TransformerVAE
 from netformer.teacher.answers import Answerer
 from netformer.teacher.transformer import Teacher, TeacherOptions
@@ -31,9 +30,8 @@ def digest_of(writer: TransformerVAE | None) -> str:
 
 def save_teacher(answerer: Answerer, folder: Path) -> None:
     """Write `teacher.safetensors` (half precision) and `config.json` (format, options, digest of the writer)."""
-    with replacing(folder / WEIGHTS) as partial:
-        weights = answerer.teacher.state_dict()
-        save_file({name: value.half().cpu().contiguous() for name, value in weights.items()}, partial)
+    weights = answerer.teacher.state_dict()
+    write_tensors({name: value.half() for name, value in weights.items()}, folder / WEIGHTS)
     options, writer = answerer.teacher.arguments, digest_of(answerer.writer)
     write_json({"format": FORMAT, "teacher": options, "writer": writer}, folder / CONFIG)
 

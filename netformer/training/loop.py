@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from netformer.arrays.devices import enough_memory, moved
 from netformer.errors import InputError
-from netformer.files import replacing
+from netformer.model.store import write_tensors
 from netformer.model.vae import TransformerVAE
 from netformer.networks.stack import weight_scale
 from netformer.options import BatchOptions, ModelOptions, TaskPrior, TrainOptions
@@ -190,8 +190,7 @@ def _save(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimi
             for key, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}/{key}"] = value
     tensors["curve"] = torch.tensor(curve.rows, dtype=torch.float64)
-    with replacing(path) as temporary:
-        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary)
+    write_tensors(tensors, path)
 
 
 def _resume(path: Path, model: TransformerVAE, optimizers: list[torch.optim.Optimizer], curve: LossCurve) -> None:
