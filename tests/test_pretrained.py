@@ -9,7 +9,7 @@ from sklearn.datasets import make_friedman1
 
 from netformer import NetFormer
 from netformer.evaluation.metrics import uniqueness
-from netformer.generation.generator import PACKAGE
+from netformer.generation.generator import CONDITION_ROWS, HEAD_ROWS, PACKAGE
 from netformer.tables.reading import read
 from stages.params import load_params
 from stages.pretrain import main as pretrain
@@ -59,6 +59,19 @@ def test_networks_come_best_first(model, table):
     written, expected = model.write(*read(X, y)[1:], 8, random_state=1)
     assert expected.argmax() > 0
     assert torch.equal(written.weight[expected.argmax()], made.networks.weight[0])
+
+
+@pytest.mark.parametrize("rows", [CONDITION_ROWS, CONDITION_ROWS + 1, HEAD_ROWS, HEAD_ROWS + 1])
+def test_of_many_rows_some_are_drawn(model, rows):
+    """Where none are left out rows keep their order; the task encoder reads some of those that are solved on."""
+    z = np.random.default_rng(0).normal(size=(rows, 2))
+    t = z @ [1.0, 0.1]
+    task, seen = model.task_of(z, t)
+    assert (task.n_rows.tolist(), seen.n_rows.tolist()) == ([min(rows, HEAD_ROWS)], [min(rows, CONDITION_ROWS)])
+    assert set(seen.y[0].tolist()) <= set(task.y[0].tolist())
+    whole = ((t - t.mean()) / t.std()).astype(np.float32)
+    for part, most in ((task, HEAD_ROWS), (seen, CONDITION_ROWS)):
+        assert np.allclose(part.y[0], whole[:most], rtol=1e-4, atol=1e-6) == (rows <= most)
 
 
 def test_one_network_is_the_mode_and_no_seed_changes_it(model, table):

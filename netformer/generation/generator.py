@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,21 +185,14 @@ class NetFormer:
         z, t: standardised, not cut (`reading.read`). known: see `known`. kinds: see `Reading.kinds`; None: z holds
         numbers without gaps. The others: as in `generate` and `sampling.sample_networks`.
         """
-        xp = self._xp
-        rows: Int[Tensor, "t rows"] = xp.full((1, len(t)), TRAIN)
-        x, y = xp.from_numpy(z)[None], xp.from_numpy(t)[None]
-        said = None if kinds is None else xp.from_numpy(kinds)[None]
-        tasks = canonicalize_tasks(x, y, rows, self.model.layout.max_features, said).float()
-        order = xp.from_numpy(np.random.default_rng(0).permutation(len(t)))
-        tasks, seen = (_some_rows(tasks, order, most) for most in (HEAD_ROWS, CONDITION_ROWS))
-        place = self.model.device
+        (task, seen), place = self.task_of(z, t, kinds), self.model.device
         with made_on(place), nullcontext() if place is None else enough_memory("n_samples"):
             networks, expected = sample_networks(
                 self.model,
-                moved(tasks, place),
+                moved(task, place),
                 moved(known, place),
                 n_samples=n_samples,
-                generator=xp.Generator().manual_seed(random_state),
+                generator=self._xp.Generator().manual_seed(random_state),
                 condition_tasks=moved(seen, place),
                 temperature=temperature,
                 mode=mode,
@@ -209,15 +201,32 @@ class NetFormer:
             )
         if place is not None:
             networks, expected = moved((networks, expected), "cpu")
-        # z and t have mean 0 and deviation 1: the view orders columns and turns signs, and nothing is rounded.
-        views, zero, one = tasks.views, xp.zeros_like, xp.ones_like
-        views = replace(views, mean=zero(views.mean), scale=one(views.scale), y_mean=zero(views.y_mean))
-        views = replace(views, y_scale=one(views.y_scale))
-        return views[[0] * n_samples].fold(networks, z.shape[1]), expected
+        return task.views.fold_standardized(networks, z.shape[1]), expected
+
+    def task_of(
+        self,
+        z: Float[np.ndarray, "rows features"],
+        t: Float[np.ndarray, " rows"],
+        kinds: Float[np.ndarray, "features kinds"] | None = None,
+    ) -> tuple[TaskStack, TaskStack]:
+        """The task that a table is, a stack of one in canonical coordinates, every row a train row: the rows that
+        output layers are solved on, and those that the task encoder reads. Of more than `HEAD_ROWS` and
+        `CONDITION_ROWS` as many are drawn, always the same; of more columns than the model reads, those most correlated
+        with t.
+
+        z, t, kinds: see `write`.
+        """
+        xp = self._xp
+        rows: Int[Tensor, "t rows"] = xp.full((1, len(t)), TRAIN)
+        x, y = xp.from_numpy(z)[None], xp.from_numpy(t)[None]
+        said = None if kinds is None else xp.from_numpy(kinds)[None]
+        task = canonicalize_tasks(x, y, rows, self.model.layout.max_features, said).float()
+        order = xp.from_numpy(np.random.default_rng(0).permutation(len(t)))
+        return _some_rows(task, order, HEAD_ROWS), _some_rows(task, order, CONDITION_ROWS)
 
 
-def _some_rows(tasks: TaskStack, order: Int[Tensor, " rows"], most: int) -> TaskStack:
+def _some_rows(task: TaskStack, order: Int[Tensor, " rows"], most: int) -> TaskStack:
     """The first `most` rows in an order, if there are more."""
     if len(order) <= most:
-        return tasks
-    return tasks.at_rows(order[:most])
+        return task
+    return task.at_rows(order[:most])

@@ -9,7 +9,7 @@ the inputs alone that matter most to a large network for the same table, and the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,13 @@ from jaxtyping import Float, Int
 from netformer.arrays.namespace import Tensor, namespace
 from netformer.errors import InputError
 from netformer.exports.population import Population
-from netformer.generation.generator import CONDITION_ROWS, HEAD_ROWS, NetFormer
+from netformer.generation.generator import NetFormer
 from netformer.model.head import weigh_heads
 from netformer.model.prompt import FREE, Prompt
 from netformer.networks.specs import WRITTEN, Layout, Specs, slots
 from netformer.networks.stack import Networks
 from netformer.tables.reading import read
-from netformer.tasks.task import TRAIN
-from netformer.tasks.view import TaskStack, canonicalize_tasks
+from netformer.tasks.view import TaskStack
 
 READ = (1, 2, 3, 4, 5, 6, 8, 10, 12)  # inputs that a candidate reads; and all
 WIDTHS = (1, 2, 4, 8, 16, 32)  # hidden units of a candidate; and as many as its bound leaves
@@ -90,19 +89,13 @@ class Writing:
         t: Float[np.ndarray, " rows"],
         kinds: Float[np.ndarray, "inputs kinds"] | None = None,
     ) -> Writing:
-        """z, t: standardised, not cut (`reading.read`). kinds: see `Reading.kinds`. Of more inputs than the model
-        reads, those most correlated with t; of many rows `HEAD_ROWS`, drawn."""
-        writer, xp, rows = model.model, model._xp, np.arange(len(t))
-        if len(t) > CONDITION_ROWS:  # drawn, so that the first ones are too
-            rows = np.random.default_rng(0).permutation(len(t))[:HEAD_ROWS]
-        x, y = xp.from_numpy(z[rows])[None], xp.from_numpy(t[rows])[None]
-        said = None if kinds is None else xp.from_numpy(kinds)[None]
-        every = xp.full((1, len(rows)), TRAIN)
-        tasks = canonicalize_tasks(x, y, every, writer.layout.max_features, said).float()
+        """A table as `NetFormer.task_of` takes it."""
+        writer, (task, seen) = model.model, model.task_of(z, t, kinds)
+        xp = namespace(task.x)
         with xp.no_grad():
-            c = writer.embed(1, tasks.at_rows(slice(CONDITION_ROWS)), None)
+            c = writer.embed(1, seen, None)
             latent = writer.draw(writer.prior_of(c), xp.zeros(1, writer.d_latent))
-        return cls(writer, tasks, c, latent)
+        return cls(writer, task, c, latent)
 
     @property
     def used(self) -> int:
@@ -125,17 +118,7 @@ class Writing:
 
     def folded(self, networks: Networks, columns: int) -> Networks:
         """Networks on the columns of z, of which there are so many, that answer in t."""
-        return folded(self.tasks, networks, columns)
-
-
-def folded(tasks: TaskStack, networks: Networks, columns: int) -> Networks:
-    """Networks for the one task of a stack, in canonical coordinates, on the standardised columns that it was made of,
-    of which there are so many: columns find their place and sign, and nothing is rounded, for mean and deviation of
-    what is standardised are 0 and 1."""
-    views, xp = tasks.views, namespace(tasks.x)
-    zero, one = xp.zeros_like, xp.ones_like
-    views = replace(views, mean=zero(views.mean), scale=one(views.scale), y_mean=zero(views.y_mean))
-    return replace(views, y_scale=one(views.y_scale))[[0] * len(networks)].fold(networks, columns)
+        return self.tasks.views.fold_standardized(networks, columns)
 
 
 def importance(networks: Networks) -> Float[Tensor, " features"]:

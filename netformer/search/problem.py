@@ -41,12 +41,12 @@ class SearchTask:
         column: Int[Tensor, " features"] | None = None,
         n_inputs: int | None = None,
         metafeatures: Float[Tensor, "1 k"] | None = None,
-        condition_rows: int | None = None,
+        seen: TaskStack | None = None,
     ) -> SearchTask:
         """A task as it is stored (`stack_tasks`), a stack of one. column: None: every input is a column. n_inputs:
-        None: those in use. metafeatures: transformed, None: the null embedding. condition_rows: of the train rows, how
-        many the task encoder reads, the first; None: all. Raises InputError for several tasks and for one without a
-        column that varies."""
+        None: those in use. metafeatures: transformed, None: the null embedding. seen: the rows that the task encoder
+        reads; None: the train rows. Raises InputError for several tasks and for one without a column that varies.
+        """
         if len(rows) != 1:
             raise InputError(f"a search is for one task, got {len(rows)}")
         used = int(rows.n_features[0])
@@ -55,10 +55,8 @@ class SearchTask:
         if column is None:
             at = torch.arange(rows.x.shape[2])
             column = torch.where(at < used, at, -1)
-        train = rows.train_only()
         with torch.no_grad():
-            seen = train.at_rows(slice(condition_rows)) if model.condition in ("task", "both") else None
-            c = model.embed(1, seen, metafeatures)
+            c = model.embed(1, rows.train_only() if seen is None else seen, metafeatures)
             return cls(model, rows, column, n_inputs or used, c, model.prior_of(c), model.penalties(c))
 
     @property

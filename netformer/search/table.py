@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from sklearn.base import BaseEstimator
 
 from netformer.errors import InputError
 from netformer.exports.population import Population
-from netformer.generation.generator import CONDITION_ROWS, HEAD_ROWS, NetFormer
-from netformer.generation.structures import folded
+from netformer.generation.generator import NetFormer
 from netformer.search.engine import Found, search
 from netformer.search.problem import SearchTask
 from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.reading import Reading, read
-from netformer.tasks.task import TRAIN
-from netformer.tasks.view import canonicalize_tasks
 
 
 class Search(BaseEstimator):
@@ -63,8 +59,8 @@ def task_of_table(
     target: str = "y",
     min_frequency: int = MIN_FREQUENCY,
 ) -> tuple[SearchTask, Reading]:
-    """The task that a table is, every row a train row, and how it is read. Of more than `HEAD_ROWS` rows as many are
-    read, drawn; of more inputs than the model reads, those most correlated with the target.
+    """The task that a table is, every row a train row, and how it is read; of many rows and inputs some, see
+    `NetFormer.task_of`.
 
     X, y, columns, target, min_frequency: see `tables.reading.read`. Raises InputError as `read` does, and for a target
     of one value, or a model without torch.
@@ -75,16 +71,9 @@ def task_of_table(
         raise InputError(f"a search is for a target of numbers, {target!r} has classes")
     if not t.any():
         raise InputError("y must not be constant: there is nothing to learn")
-    some = np.arange(len(t))
-    if len(t) > CONDITION_ROWS:  # drawn, so that the first ones are too
-        some = np.random.default_rng(0).permutation(len(t))[:HEAD_ROWS]
-    x, y_ = torch.from_numpy(z[some])[None], torch.from_numpy(t[some])[None]
-    rows = torch.full((1, len(some)), TRAIN)
-    kinds = torch.from_numpy(reading.kinds)[None]
-    tasks = canonicalize_tasks(x, y_, rows, model.model.layout.max_features, kinds).float()
-    known = model.known(reading, X, y)
-    column = _columns(reading, tasks.views.columns[0], int(tasks.n_features[0]))
-    return SearchTask.of(model.model, tasks, column, z.shape[1], known, CONDITION_ROWS), reading
+    task, seen = model.task_of(z, t, reading.kinds)
+    column = _columns(reading, task.views.columns[0], int(task.n_features[0]))
+    return SearchTask.of(model.model, task, column, z.shape[1], model.known(reading, X, y), seen), reading
 
 
 def _columns(reading: Reading, at: Int[torch.Tensor, " features"], used: int) -> Int[torch.Tensor, " features"]:
@@ -117,6 +106,6 @@ def search_table(
             f"none of {len(found.values)} candidates keeps the constraints; loosen them or ask for more evaluations"
         )
     best = found.networks(found.front)
-    front = folded(task.rows, best.networks, len(reading.inputs))
+    front = task.rows.views.fold_standardized(best.networks, len(reading.inputs))
     about = {"objectives": list(found.names), "values": best.values.tolist(), "evaluations": len(found.values)}
     return found, Population(reading, front, 1 - best.error, about={"search": about})

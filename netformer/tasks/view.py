@@ -73,6 +73,14 @@ class Views:
         folded = Specs(n_inputs, specs.widths, specs.activations, mask, specs.n_outputs)
         return Networks(folded, weight)
 
+    def fold_standardized(self, networks: Networks, n_raw: int) -> Networks:
+        """As `fold`, all networks for the one task of these views, whose columns and target were standardised before:
+        means are 0 and deviations 1, so that columns find their place and sign and nothing is rounded."""
+        xp = namespace(self.mean)
+        plain = replace(self, mean=xp.zeros_like(self.mean), scale=xp.ones_like(self.scale))
+        plain = replace(plain, y_mean=xp.zeros_like(self.y_mean), y_scale=xp.ones_like(self.y_scale))
+        return plain[[0] * len(networks)].fold(networks, n_raw)
+
 
 @dataclass(frozen=True, eq=False)
 class TaskStack:
