@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain teach pretrain-gpu scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark mutants fuzz faults structure-card
+.PHONY: help test test-slow lint quick repro show bench docs pretrain teach pretrain-gpu scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark mutants fuzz faults structure-card remotes object-check
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -28,6 +28,17 @@ fuzz: .venv/fuzz  ## an hour: damaged files for every reader, N of them (1000000
 faults: .venv/done  ## an hour, resumable: N (200) kills at random moments of every stage and of what the library writes; no room for them
 	$(PY) tests/kills.py --kills $(or $(N),200) --report build/kills.jsonl $(if $(M),--minutes $(M))
 	$(PY) tests/shortages.py
+	$(PY) -m pytest -q tests/test_shortages.py
+
+.venv/remotes: requirements-remotes.txt .venv/done
+	$(PY) -m pip install -q -r requirements-remotes.txt
+	touch $@
+
+remotes: .venv/remotes  ## ten minutes: push, pull, objects deleted and damaged, on a folder and on a server of S3 started here
+	$(PY) -m pytest -q tests/test_remotes.py
+
+object-check: .venv/done  ## every object of DVC's cache and of a remote (REMOTE=name) by its hash; REMOVE=1 removes what is damaged
+	$(PY) -m stages.object_check $(if $(REMOTE),--remote $(REMOTE)) $(if $(REMOVE),--remove)
 
 soak: .venv/done  ## half an hour: fit and predict without a pause for MINUTES (30): memory, latency, errors
 	$(PY) tests/soak.py --minutes $(or $(MINUTES),30)

@@ -1,8 +1,9 @@
-"""What a machine may lack: room on the disk, the right to write, memory; a worker that hangs or is killed. `make
-faults` tries every stage."""
+"""What a machine may lack: room on the disk, the right to write, memory; a worker that hangs or is killed; an entry of
+DVC's cache; being alone. `make faults` tries every stage."""
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from workspace import DVC, Clone, Workspace
 
 from netformer.model.store import write_weights
 from netformer.workers import cluster, map_parallel
 
 ROOT = Path(__file__).resolve().parents[1]
+ONE = "data/class_tasks.parquet"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces and limits of address space are Linux's")
 MORE = 150_000_000  # bytes of address space: the table and the model fit, what is fitted for 40,000 rows does not
 LITTLE = """
@@ -143,3 +146,71 @@ def test_a_dask_worker_that_hangs_is_given_up_and_its_work_done_elsewhere(tmp_pa
         thread.join()
         with contextlib.suppress(ProcessLookupError):  # Dask has ended it
             os.kill(stopped[0], signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A workspace whose first stage has run, committed."""
+    space = Workspace(tmp_path_factory.mktemp("built"))
+    assert space.ran(space.dvc("repro", "download")) == {"download"}
+    space.commit("built")
+    return space
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
+def test_an_entry_of_the_cache_that_is_missing_or_damaged_is_named_and_made_again(built, tmp_path, harm):
+    clone = Clone(built, tmp_path)
+    shutil.copytree(built.root / ".dvc" / "cache", clone.root / ".dvc" / "cache")
+    kept = clone.root / ".dvc" / "cache" / built.object_of(ONE)
+    mode = kept.stat().st_mode
+    kept.unlink()
+    if harm == "missing":
+        assert f"\n{ONE}\n" in clone.fails(255, "dvc", "checkout", "download")
+        assert not (clone.root / ONE).exists()
+    else:
+        kept.write_bytes(b"PAR1 of something else")
+        kept.chmod(mode)
+        clone.dvc("checkout", "download")  # it looks at no object
+        assert not clone.same(built, (ONE,))
+        assert f"cache: {ONE}: damaged" in clone.fails(1, "stages.object_check", "--remove")
+    assert f"cache: {ONE}: missing" in clone.fails(1, "stages.object_check")
+    assert clone.ran(clone.dvc("repro", "download")) == {"download"}
+    assert clone.same(built, (ONE, "data/tasks.parquet"))
+    assert ONE not in clone.fails(1, "stages.object_check")  # others are missing, which were never made here
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", ["at once", "while a stage runs", "after the first was killed"])
+def test_two_runs_of_the_pipeline_in_one_folder(built, tmp_path, other):
+    clone = Clone(built, tmp_path)
+    command, lock = [*DVC, "repro", "download"], clone.root / ".dvc" / "tmp" / "rwlock"
+
+    def started():
+        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+        return subprocess.Popen(command, cwd=clone.root, env=clone.env, **piped)
+
+    def said(run):
+        return run.communicate(timeout=300)[0], run.returncode
+
+    first = started()
+    while other != "at once" and not (lock.exists() and ONE in lock.read_text()):
+        assert first.poll() is None
+        time.sleep(0.02)
+    if other == "after the first was killed":
+        os.killpg(first.pid, signal.SIGKILL)
+        assert said(first)[1] == -signal.SIGKILL
+        assert "Running stage 'download'" in clone.dvc("repro", "download")
+    else:
+        second = started()
+        ends = sorted([said(first), said(second)], key=lambda end: end[1])
+        assert ends[0][1] == 0, ends
+        if other == "while a stage runs" or ends[1][1]:  # at once, the second may come when the first is done
+            text, code = ends[1]
+            assert code == 255, ends
+            assert "Traceback" not in text
+            assert "ERROR: " in text
+            assert "Unable to acquire lock" in text or "is busy, it is being blocked by" in text, text
+    assert clone.ran(clone.dvc("repro", "download")) == set()
+    assert clone.same(built, (ONE, "data/tasks.parquet"))
+    assert not list((clone.root / "data").glob("*.tmp.*"))
