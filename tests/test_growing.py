@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from netformer import NetFormerRegressor
 from netformer.arrays import functions as xp
 from netformer.growing import trees as module
 from netformer.growing.beside import beside, enlarged, intervals_beside, step_networks, step_units
@@ -49,7 +50,19 @@ def test_thresholds_lie_between_a_value_and_the_next():
     z = np.array([[3.0, 1.0, 1.0, 2.0], [5.0, 5.0, 5.0, 5.0]])
     inputs, cuts = thresholds(z)
     assert inputs.tolist() == [0]
-    assert cuts.tolist() == [[1.5, 1.5, 2.5, np.inf]]
+    assert cuts.tolist() == [[1.5, 1.5, 2.5, 2.5]]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_columns_of_two_values_have_trees_too(seed):
+    """Few questions can be asked of them; none is about a threshold that nothing is above."""
+    rng = np.random.default_rng(seed)
+    z = rng.integers(0, 2, (rng.integers(60, 200), rng.integers(1, 6))).astype(float)
+    y = z[:, 0] + 2.0 * (z.sum(1) > z.shape[1] / 2) + 0.1 * rng.normal(size=len(z))
+    trees = boosted(z, y - y.mean(), count=60).trees(0)
+    assert ((trees.cut > 0) & (trees.cut < 1)).all()
+    fitted = NetFormerRegressor().fit(z, y)
+    assert fitted.score(z, y) > 0.5
 
 
 def test_trees_answer_as_their_definition_says():

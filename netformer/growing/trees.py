@@ -114,12 +114,14 @@ def thresholds(
     z: Float[np.ndarray, "inputs rows"],
 ) -> tuple[Int[np.ndarray, " varying"], Float[np.ndarray, "varying rows"]]:
     """The inputs that vary, and for each rank of such an input the threshold above the value there: the middle between
-    this value and the next one, as float32 has it; infinite above the largest."""
+    this value and the next one, as float32 has it; that below the largest value, where the value there is the largest
+    one."""
     ordered = np.sort(z, 1)
     inputs = np.flatnonzero(ordered[:, 0] < ordered[:, -1])
-    cuts = np.full((len(inputs), z.shape[1]), np.inf)
+    cuts = np.empty((len(inputs), z.shape[1]))
     for own, values in zip(cuts, ordered[inputs], strict=True):
         last = np.flatnonzero(np.diff(values) > 0)  # the last row of each value but the largest
         middle = ((values[last] + values[last + 1]) / 2).astype(np.float32)
         own[: last[-1] + 1] = np.repeat(middle, np.diff(last, prepend=-1))
+        own[last[-1] + 1 :] = middle[-1]
     return inputs, cuts
