@@ -121,8 +121,8 @@ DAMAGE = {
     r"networks.json must be a file that Bundle.save wrote": lambda d: (d / "networks.json").unlink(),
     r"networks.safetensors must be a file that": lambda d: (d / "networks.safetensors").unlink(),
     r"networks.json must be JSON, found": lambda d: (d / "networks.json").write_text("{"),
-    r"format must be 6, found 4": lambda d: rewrite(d, format=4),
-    r"format must be 6, found None": lambda d: (d / "networks.json").write_text("[1]"),
+    r"format must be 7, found 4": lambda d: rewrite(d, format=4),
+    r"format must be 7, found None": lambda d: (d / "networks.json").write_text("[1]"),
     r"reading must be a dict, found None": lambda d: rewrite(d, reading=None),
     r"sha256 must be \w+, found \w+; the file was changed or cut": lambda d: (d / "networks.safetensors").write_bytes(
         (d / "networks.safetensors").read_bytes()[:-1]
@@ -135,18 +135,40 @@ DAMAGE = {
     r"the scale of a target must be above 0": lambda d: reseal(d, target=torch.tensor([0.0, torch.inf]).double()),
     r"target must be center and scale of each, found shape \(3,\)": lambda d: reseal(d, target=torch.ones(3).double()),
     r"networks.weight must be a tensor of float32 .* found int64": lambda d: reseal(
-        d, **{"networks.weight": torch.zeros(1, 1, 1).long()}
+        d, **{"networks.weight": torch.zeros(1).long()}
     ),
     r"must hold floats and whole numbers, found 'BF16'": lambda d: reseal(
-        d, **{"networks.weight": torch.zeros(1, 1, 1).bfloat16()}
+        d, **{"networks.weight": torch.zeros(1).bfloat16()}
     ),
-    r"networks: weight must have the shape of mask": lambda d: reseal(d, **{"networks.weight": torch.zeros(4, 3, 19)}),
+    r"networks: weight must have a number for each of \d+ edges, found 3": lambda d: reseal(
+        d, **{"networks.weight": torch.zeros(3)}
+    ),
+    r"networks: edges must have a bit for each of \(4, 25, 20\) places": lambda d: reseal(
+        d, **{"networks.shape": torch.tensor([25, 20])}
+    ),
+    r"networks: edges must have a bit for each of \(4, 9223372036854775807, 9223372036854775807\) places": lambda d: (
+        reseal(d, **{"networks.shape": torch.full((2,), 2**63 - 1)})
+    ),
+    r"networks: edges must have a bit for each of \(4, -5, -95\) places": lambda d: reseal(
+        d, **{"networks.shape": torch.tensor([-5, -95])}
+    ),
+    r"wide: edges must have a bit for each of \(4, 475\) places": lambda d: reseal(
+        d, **{"wide.shape": torch.tensor([475])}
+    ),
     r"wide: all parts must describe the same networks": lambda d: reseal(d, **{"wide.n_inputs": torch.tensor([F])}),
     r"networks: n_inputs must be 10, one per column": lambda d: reseal(d, **{"networks.n_inputs": torch.arange(4) + 8}),
     r"networks: widths must be 1 to 8": lambda d: reseal(d, **{"networks.widths": torch.full((4, 3), 9)}),
     r"networks: activations must be 0 to 5": lambda d: reseal(d, **{"networks.activations": torch.full((4, 3), 6)}),
-    r"networks: mask must hold no edge": lambda d: reseal(d, **{"networks.mask": torch.ones(4, 25, 19).bool()}),
-    r"networks: weight must be finite, and 0 where": lambda d: reseal(d, **{"networks.weight": torch.ones(4, 25, 19)}),
+    r"networks: mask must hold no edge": lambda d: reseal(
+        d,
+        **{
+            "networks.edges": torch.full((-(-4 * 25 * 19 // 8),), 255, dtype=torch.uint8),
+            "networks.weight": torch.ones(4 * 25 * 19),
+        },
+    ),
+    r"networks: weight must be finite, and 0 where": lambda d: reseal(
+        d, **{"networks.weight": torch.full_like(load_file(d / "networks.safetensors")["networks.weight"], torch.nan)}
+    ),
 }
 
 

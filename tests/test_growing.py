@@ -12,7 +12,7 @@ from netformer.growing.trees import CUTS, DEPTH, PENALTY, RATE, Boosting, Trees,
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks, _check_stack, constant_network
 
-LAYOUT = Layout(3, 2, 16)
+LAYOUT = Layout(3, 2, 32)
 
 
 def stairs(rows=200, seed=0, noise=0.1):
@@ -118,15 +118,15 @@ def test_fits_do_not_affect_one_another():
         assert np.abs(alone.answers[0] - together.answers[fit]).max() < 1e-12
 
 
-@pytest.mark.parametrize("layout", [LAYOUT, Layout(3, 3, 40), Layout(3, 2, 64)])
+@pytest.mark.parametrize("layout", [LAYOUT, Layout(3, 3, 70), Layout(3, 2, 100)])
 def test_step_networks_answer_as_the_trees(layout):
     z, y = stairs()
     trees = boosted(z, y, count=7).trees(0)
     networks = step_networks(trees, layout)
     _check_stack("wide", networks, 3)
     assert networks.layout == layout
-    assert len(networks) == -(-7 // (layout.max_width // 16))
-    assert step_units(networks) == 7 * 16
+    assert len(networks) == -(-7 // (layout.max_width // 2**DEPTH))
+    assert step_units(networks) == 7 * 2**DEPTH
     # In single precision too, on rows that are not at a threshold; new rows as well as those fitted.
     new = np.random.default_rng(1).normal(size=(500, 3))
     for rows in (z, new):
@@ -146,7 +146,7 @@ def test_beside_mixes_by_the_share(share):
     expected = (1 - share) * 0.5 * z[:, 0] + share * trees.predict(z)
     assert np.abs(mean_of(both, z) - expected).max() < 1e-6
     assert np.array_equal(wide.weight, before)
-    assert step_units(both) == 5 * 16
+    assert step_units(both) == 5 * 2**DEPTH
     assert step_units(wide) == 0
 
 

@@ -1,6 +1,7 @@
 """Bundle: a population as one folder without pickles.
 
-networks.safetensors   the stacks (weights, edges, shapes), expected R2, intervals, maps of inputs, units of the target
+networks.safetensors   the stacks (shapes, a bit per place where an edge may be, the weights of those that are), expected R2,
+                       intervals, maps of inputs, units of the target
 networks.json          format, columns and inputs of the reading, `about`, and the SHA-256 of the other file
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -32,7 +34,7 @@ from netformer.tables.inputs import PERIODS, Input
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import Target
 
-FORMAT = 6  # 6: classes
+FORMAT = 7  # 6: classes; 7: weights of edges alone
 _SHOWN = 200  # characters of a value that is wrong
 _JSON, _TENSORS = "networks.json", "networks.safetensors"
 GROUPS = "groups.json"  # of a folder that holds a network per group (`exports.groups`)
@@ -44,7 +46,7 @@ _PARTS_OF = {  # of an input, by kind of its column
     "category": ("level", "rank", "mean", "count"),
 }
 _READING = {"table", "inputs", "target", "given", "left_out", "notes", "classes"}
-_PARTS = {"n_inputs": np.int64, "widths": np.int64, "activations": np.int64, "mask": np.bool_}
+_PARTS = {"n_inputs": 1, "widths": 2, "activations": 2}  # of specs, whole numbers in as many dimensions
 
 
 def write_folder(
@@ -68,8 +70,7 @@ def write_folder(
     }
     for name, stack in (("networks", networks), ("wide", wide)):
         if stack is not None:
-            tensors[f"{name}.weight"] = stack.weight
-            tensors |= {f"{name}.{part}": getattr(stack.specs, part) for part in _PARTS}
+            tensors |= _packed(name, stack)
     if intervals is not None:
         tensors["intervals.output"] = _several(np.asarray(intervals.output.transpose(0, 1)))
         tensors["intervals.table"] = _several(np.concatenate([intervals.bounds, intervals.scores], 1))
@@ -84,6 +85,14 @@ def write_folder(
         partial.mkdir()
         (partial / _TENSORS).write_bytes(data)
         (partial / _JSON).write_text(text + "\n", encoding="utf-8")
+
+
+def _packed(name: str, stack: Networks) -> dict[str, np.ndarray]:
+    """A stack as tensors: most of its places hold no edge."""
+    mask, weight = (np.asarray(part) for part in (stack.specs.mask, stack.weight))
+    parts = {part: np.asarray(getattr(stack.specs, part)) for part in _PARTS}
+    parts |= {"shape": np.array(mask.shape[1:]), "edges": np.packbits(mask), "weight": weight[mask]}
+    return {f"{name}.{part}": value for part, value in parts.items()}
 
 
 def _several(parts: np.ndarray) -> np.ndarray:
@@ -283,16 +292,23 @@ def _intervals_of(tensors: Mapping[str, np.ndarray], count: int) -> Intervals | 
 
 
 def _stack_of(tensors: Mapping[str, np.ndarray], name: str, n_outputs: int) -> Networks:
-    dims = {"n_inputs": 1, "widths": 2, "activations": 2, "mask": 3}
-    parts = {part: _tensor(tensors, f"{name}.{part}", dtype, dims[part]) for part, dtype in _PARTS.items()}
-    weight = tensors.get(f"{name}.weight")
-    dtype = np.float64 if weight is not None and weight.dtype == np.float64 else np.float32
-    weight = _tensor(tensors, f"{name}.weight", dtype, 3)
-    specs = (parts["n_inputs"], parts["widths"], parts["activations"], parts["mask"])
-    if len({len(part) for part in (*specs, weight)}) != 1 or specs[1].shape != specs[2].shape:
-        raise InputError(f"{name}: all parts must describe the same networks, found {[tuple(p.shape) for p in specs]}")
-    if specs[3].shape != weight.shape:
-        raise InputError(
-            f"{name}: weight must have the shape of mask {tuple(specs[3].shape)}, found {tuple(weight.shape)}"
-        )
-    return Networks(Specs(*specs, n_outputs), weight)
+    """The stack of `_packed`. What is allocated is bounded by what the file holds: eight places for a byte."""
+    inputs, widths, codes = (_tensor(tensors, f"{name}.{part}", np.int64, dims) for part, dims in _PARTS.items())
+    if len({len(inputs), len(widths), len(codes)}) != 1 or widths.shape != codes.shape:
+        found = [tuple(part.shape) for part in (inputs, widths, codes)]
+        raise InputError(f"{name}: all parts must describe the same networks, found {found}")
+    shape = (len(inputs), *_tensor(tensors, f"{name}.shape", np.int64, 1).tolist())
+    bits = _tensor(tensors, f"{name}.edges", np.uint8, 1).numpy()
+    places = math.prod(shape)
+    if len(shape) != 3 or min(shape) < 1 or len(bits) != -(-places // 8):
+        raise InputError(f"{name}: edges must have a bit for each of {shape} places, found {8 * len(bits)} bits")
+    mask = np.unpackbits(bits, count=places).astype(bool).reshape(shape)
+    given = tensors.get(f"{name}.weight")
+    dtype = np.float64 if given is not None and given.dtype == np.float64 else np.float32
+    values = _tensor(tensors, f"{name}.weight", dtype, 1).numpy()
+    if len(values) != mask.sum():
+        raise InputError(f"{name}: weight must have a number for each of {mask.sum()} edges, found {len(values)}")
+    weight = np.zeros(shape, dtype)
+    weight[mask] = values
+    specs = Specs(inputs, widths, codes, xp.from_numpy(mask), n_outputs)
+    return Networks(specs, xp.from_numpy(weight))

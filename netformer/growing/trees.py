@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-TREES, DEPTH, RATE = 60, 4, 0.15
+TREES, DEPTH, RATE = 60, 5, 0.2
 CUTS = 32  # thresholds of an input that a tree chooses among
 SOME, MOST_ROWS = 0.8, 1024  # of the rows a tree is grown on: their share, and how many at most
 PENALTY = 1.0  # rows of residual 0 that a leaf counts beside its own
