@@ -1,5 +1,6 @@
 """Ten kills at random moments; `make faults` sends 200, to every stage."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.slow
-def test_ten_kills_are_survived():
-    command = [sys.executable, str(ROOT / "tests" / "kills.py"), "--kills", "10", "--few"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "10 of 10 kills survived" in done.stdout
+def test_ten_kills_are_survived_and_a_report_is_gone_on_with(tmp_path):
+    report = tmp_path / "kills.jsonl"
+    for kills in (4, 10):
+        command = [sys.executable, "tests/kills.py", "--kills", str(kills), "--few", "--report", str(report)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=900)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{kills} of {kills} kills survived" in done.stdout
+        assert [json.loads(line)["number"] for line in report.read_text().splitlines()] == list(range(kills))
 
 
 def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(tmp_path):
