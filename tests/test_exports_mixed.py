@@ -16,7 +16,7 @@ import torch
 from mixed import as_text, by_name, cells, later_rows, mixed, networks_for, rows_of
 from readers import answers_of_json, answers_of_onnx, compiled, imported, program
 
-from netformer import export
+from netformer import NetFormerRegressor, export
 from netformer.errors import InputError
 from netformer.sources.formats import SCHEMA
 from netformer.sources.literals import level_names
@@ -252,3 +252,24 @@ def test_levels_are_constants_of_c():
     every = [name for some in names.values() for name in some]
     assert len(set(every)) == len(every)
     assert all(len(name) <= 63 and name.isidentifier() and name.isascii() for name in every)
+
+
+@pytest.mark.parametrize("format", sorted(set(READERS) - {"program"}))
+def test_a_value_between_two_of_a_grid_is_on_the_same_side_of_a_threshold_in_every_format(tmp_path, format):
+    """Even numbers, tenths and every second day are fitted: thresholds in their middle would stand at odd ones."""
+    rng = np.random.default_rng(0)
+    number, tenth, day = 2 * rng.integers(0, [[30], [30], [90]], (3, 400))
+    y = 3.0 * (number > 29) - 2.0 * (day > 80) * (tenth > 21) + (tenth > 45) + 0.1 * rng.normal(size=400)
+
+    kind = np.where(number % 3 == 0, "a", "b")
+
+    def table(more):
+        days = pd.Timestamp("2024-01-01") + pd.to_timedelta(day + more, "D")
+        return pd.DataFrame({"number": number + more, "tenth": (tenth + more) / 10, "day": days, "kind": kind})
+
+    population = NetFormerRegressor().fit(table(0), y).network_
+    assert population.about["steps"]["share"] > 0.5
+    suffix, answers = READERS[format]
+    export(population, "wide", tmp_path / f"net.{suffix}", format)
+    difference = np.abs(answers(tmp_path / f"net.{suffix}", population, table(1)) - population.predict(table(1)))
+    assert difference.max() < 1e-5 * population.reading.targets[0].scale

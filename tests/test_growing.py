@@ -8,7 +8,7 @@ from netformer.arrays import functions as xp
 from netformer.growing import trees as module
 from netformer.growing.beside import beside, enlarged, intervals_beside, step_networks, step_units
 from netformer.growing.mixing import LEAST_ROWS, grow
-from netformer.growing.trees import CUTS, DEPTH, PENALTY, RATE, Boosting, Trees, thresholds
+from netformer.growing.trees import BETWEEN, CUTS, DEPTH, PENALTY, RATE, Boosting, Trees, thresholds
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks, _check_stack, constant_network
 
@@ -50,7 +50,8 @@ def test_thresholds_lie_between_a_value_and_the_next():
     z = np.array([[3.0, 1.0, 1.0, 2.0], [5.0, 5.0, 5.0, 5.0]])
     inputs, cuts = thresholds(z)
     assert inputs.tolist() == [0]
-    assert cuts.tolist() == [[1.5, 1.5, 2.5, 2.5]]
+    first, last = 1 + np.float32(BETWEEN), 2 + np.float32(BETWEEN)
+    np.testing.assert_allclose(cuts, [[first, first, last, last]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -21,6 +21,7 @@ TREES, DEPTH, RATE = 60, 5, 0.2
 CUTS = 32  # thresholds of an input that a tree chooses among
 SOME, MOST_ROWS = 0.8, 1024  # of the rows a tree is grown on: their share, and how many at most
 PENALTY = 1.0  # rows of residual 0 that a leaf counts beside its own
+BETWEEN = 0.381966  # of the way from a value to the next, where thresholds lie: no new value of a grid is there
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,15 +114,18 @@ class Boosting:
 def thresholds(
     z: Float[np.ndarray, "inputs rows"],
 ) -> tuple[Int[np.ndarray, " varying"], Float[np.ndarray, "varying rows"]]:
-    """The inputs that vary, and for each rank of such an input the threshold above the value there: the middle between
-    this value and the next one, as float32 has it; that below the largest value, where the value there is the largest
-    one."""
+    """The inputs that vary, and for each rank of such an input the threshold above the value there: `BETWEEN` this
+    value and the next one, as float32 has it; where it is the largest, the one below it.
+
+    In the middle of two whole numbers or dates there may be a third one, which would lie above or below the threshold
+    as rounding has it, in every exported format anew.
+    """
     ordered = np.sort(z, 1)
     inputs = np.flatnonzero(ordered[:, 0] < ordered[:, -1])
     cuts = np.empty((len(inputs), z.shape[1]))
     for own, values in zip(cuts, ordered[inputs], strict=True):
         last = np.flatnonzero(np.diff(values) > 0)  # the last row of each value but the largest
-        middle = ((values[last] + values[last + 1]) / 2).astype(np.float32)
-        own[: last[-1] + 1] = np.repeat(middle, np.diff(last, prepend=-1))
-        own[last[-1] + 1 :] = middle[-1]
+        above = ((1 - BETWEEN) * values[last] + BETWEEN * values[last + 1]).astype(np.float32)
+        own[: last[-1] + 1] = np.repeat(above, np.diff(last, prepend=-1))
+        own[last[-1] + 1 :] = above[-1]
     return inputs, cuts
