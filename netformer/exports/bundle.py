@@ -1,6 +1,6 @@
 """Bundle: a population as one folder without pickles.
 
-networks.safetensors   the stacks (shapes, a bit per place of an edge, the weights of those that are there), expected R2,
+networks.safetensors   the stacks (shapes, a bit per place of an edge, the weights of those there are), expected R2,
                        intervals, maps of inputs, units of the target
 networks.json          format, columns and inputs of the reading, `about`, and the SHA-256 of the other file
 """
