@@ -169,7 +169,7 @@ def generate(
     if intake.classes and max_loss is not None:
         raise InputError(f"{table}: --max-loss is for a target of numbers, {target!r} has classes")
     numbers = NetFormerRegressor(*made, steps=steps, max_loss=max_loss)
-    estimator: Any = NetFormerClassifier(*made) if intake.classes else numbers
+    estimator: Any = NetFormerClassifier(*made, steps=steps) if intake.classes else numbers
     wanted.learners(bool(intake.classes))
     X, y = scores.features(intake, wanted), intake.target()
     with talk.progress(f"writing {n} networks for {len(y)} rows and {X.shape[1]} columns") as say:

@@ -28,6 +28,8 @@ from netformer.exports.population import Population
 from netformer.generation.calibration import along_eigenvectors
 from netformer.generation.delivery import split_evenly, written_for
 from netformer.generation.generator import NetFormer
+from netformer.growing.beside import beside, step_units
+from netformer.growing.mixing import grow_classes
 from netformer.model.class_head import log_loss, logistic, times
 from netformer.model.prompt import FREE, Prompt
 from netformer.networks.stack import Networks, concatenate, constant_network, spread, with_outputs
@@ -43,6 +45,8 @@ MOST_WORK = 8e8  # rows times columns times outputs of all problems solved at on
 LEAST_WEIGHT = 1e-3  # of a penalty that is solved on all rows
 FOLD_ROWS = 2048  # that choose among penalties, at most
 SOLVED_ROWS = 65_536  # that the output layer is solved on, at most
+MOST_GROWN = 30  # outputs that trees are grown for
+GROWN_CELLS = 131_072  # rows times outputs that trees are grown on, at most
 LEAST_OF_ROW = 1e-6  # of the mean weight: what a row counts at least
 
 
@@ -60,12 +64,14 @@ def deliver_classes(
     refine_steps: int = 0,
     target: str = "y",
     min_frequency: int = MIN_FREQUENCY,
+    steps: bool = False,
 ) -> Population:
     """`n_samples` networks on all columns of a table whose target is a class, with a wide network.
 
     codes: the number of each row's class in `classes`, which hold labels; every class has at least 2 rows. weight: of
     the rows, in the output layer alone. The others: as in `delivery.deliver`. `about["log_loss"]`: of rows left out of
-    the output layer, a little low, since the hidden layers have seen every row.
+    the output layer, a little low, since the hidden layers have seen every row. steps: grow step units beside them in
+    the wide network where they help (`growing.mixing`); `about["steps"]`: as in `delivery.deliver`.
     """
     order = class_order(codes, len(classes))
     place = np.argsort(order)[codes]  # of each row's class in that order
@@ -85,10 +91,15 @@ def deliver_classes(
             model, reading, X, t, z, t, count, prompt=prompt, refine_steps=refine_steps, seed=own
         )
         written.append(networks)
-    x = xp.from_numpy(np.clip(z, -CUT, CUT)).float()
-    alone, wide, loss = solved(concatenate(written), x, place, len(classes), xp.from_numpy(weight))
-    back, about = np.argsort(order), {"groups": groups, "rows": len(codes), "log_loss": loss}
-    unknown = xp.full((len(wide),), xp.nan)
+    step = -(-len(z) // SOLVED_ROWS)
+    known, place, mass = np.clip(z[::step], -CUT, CUT), place[::step], weight[::step]
+    x = xp.from_numpy(known).float()
+    alone, wide, left = solved(concatenate(written), x, place, len(classes), xp.from_numpy(mass))
+    back, about = np.argsort(order), {"groups": groups, "rows": len(codes), "log_loss": left.loss}
+    if steps and k <= MOST_GROWN:
+        wide, said = _with_steps(wide, known, place, mass, left)
+        about |= said
+    unknown = xp.full((len(alone),), xp.nan)
     return Population(reading, relabelled(alone, back), unknown, relabelled(wide, back), about)
 
 
@@ -115,6 +126,41 @@ def directions(
     return (rows - rows.mean(1, keepdims=True)) / rows.std(1, keepdims=True)
 
 
+class LeftOut(NamedTuple):
+    """Rows left out of the output layer, some of those solved on. logits: of each, without it. loss: their mean."""
+
+    some: Int[np.ndarray, " some"]
+    logits: Float[np.ndarray, "some k"]
+    loss: float
+
+
+def _with_steps(
+    wide: Networks,
+    z: Float[np.ndarray, "rows inputs"],
+    codes: Int[np.ndarray, " rows"],
+    weight: Float[np.ndarray, " rows"],
+    left: LeftOut,
+) -> tuple[Networks, dict[str, Any]]:
+    """The wide network with step units grown beside it, if they help, and what there is to say of it. Equal rows of one
+    class count as one, so often, which is left out as a whole: trees grown on the others would know it."""
+    step = -(-len(z) * left.logits.shape[1] // GROWN_CELLS)
+    rows = np.union1d(np.arange(0, len(z), step), left.some)
+    keyed = np.column_stack([z, codes])[rows]
+    _, first, group = np.unique(keyed, axis=0, return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first))[group.ravel()]  # of each row among the different ones, in their order
+    mass, some = np.bincount(place, weight[rows]), place[np.searchsorted(rows, left.some)]
+    # a row that is there twice is looked at once
+    some, once = np.unique(some, return_index=True)
+    first = np.sort(first)
+    own, z = codes[rows][first], z[rows][first]
+    grown = grow_classes(z, own, mass / mass.mean(), stratified(own), some, left.logits[once])
+    if grown is None:
+        return wide, {}
+    both = beside(wide, [grown.trees], [grown.share])
+    loss = float(mass[some] @ grown.left / mass[some].sum())
+    return both, {"log_loss": loss, "steps": {"units": step_units(both), "share": grown.share}}
+
+
 class _Design(NamedTuple):
     """[x, hidden units] about its mean, each part in its prior scale, along the eigenvectors of its Gram matrix under
     the weights of the rows; of one network or of several alike."""
@@ -139,17 +185,15 @@ def solved(
     codes: Int[np.ndarray, " rows"],
     n_classes: int,
     weight: Float[Tensor, " rows"],
-) -> tuple[Networks, Networks, float]:
-    """The networks under output layers of their own, the wide network (its mean over the stack is the logits), and the
-    log loss of rows left out of that. x: standardised and cut. Of more than `SOLVED_ROWS` rows every second, third, ..
-    are read, for the networks alone of more than `FOLD_ROWS`."""
-    step = -(-len(x) // SOLVED_ROWS)
-    x, codes, weight = x[::step], codes[::step], weight[::step].double() / weight[::step].double().mean()
-    weight = weight.clamp(min=LEAST_OF_ROW)
+) -> tuple[Networks, Networks, LeftOut]:
+    """The networks under output layers of their own, the wide network (its mean over the stack is the logits), and what
+    is said of rows left out of that. x: standardised and cut. For the networks alone every second, third, .. of more
+    than `FOLD_ROWS` rows are read."""
+    weight = (weight.double() / weight.double().mean()).clamp(min=LEAST_OF_ROW)
     units = networks.specs.last_units
     hidden, target = networks.last_hidden(x.unsqueeze(0)), _target(codes, n_classes)
     design = _joint_design(xp.cat([x, hidden.permute(1, 0, 2)[:, units]], 1), x.shape[1], weight)
-    share, loss = _penalty_shares(design, target, codes, weight)
+    share, left = _penalty_shares(design, target, codes, weight)
     some = share > LEAST_WEIGHT
     each = logistic(design.rotated, design.size, target, weight.expand(int(some.sum()), -1), PENALTIES[some])
     part = (share[some] / share[some].sum()).view(-1, 1, 1)
@@ -159,7 +203,7 @@ def solved(
     own = _own_designs(x, hidden, units.sum(1), weight)
     penalty = xp.exp(share @ PENALTIES.log()).expand(len(networks))
     alone = own.outputs(*logistic(own.rotated, own.size, target, weight.expand(len(networks), -1), penalty))
-    return with_outputs(networks, units, alone), with_outputs(networks, units, spread(wide, units)), loss
+    return with_outputs(networks, units, alone), with_outputs(networks, units, spread(wide, units)), left
 
 
 def _joint_design(made: Float[Tensor, "rows slots"], inputs: int, weight: Float[Tensor, " rows"]) -> _Design:
@@ -185,21 +229,26 @@ def _own_designs(
 
 def _penalty_shares(
     design: _Design, target: Float[Tensor, "rows k"], codes: Int[np.ndarray, " rows"], weight: Float[Tensor, " rows"]
-) -> tuple[Float[Tensor, " penalties"], float]:
-    """The weight of each penalty, and the mean log loss of rows left out under them. Where there are so many outputs
+) -> tuple[Float[Tensor, " penalties"], LeftOut]:
+    """The weight of each penalty, and what is said of rows left out under them. Where there are so many outputs
     that it would take long (`MOST_WORK`), fewer folds are left out, and every second penalty is looked at."""
     step = -(-len(codes) // FOLD_ROWS)
     rotated, target, weight = (part[::step] for part in (design.rotated, target, weight))
     able = int(MOST_WORK / (rotated.numel() * target.shape[1]))
     folds, stride = min(FOLDS, max(1, able // len(PENALTIES))), 1 if able >= len(PENALTIES) else 2
     tried = PENALTIES[::stride]
-    fold = xp.from_numpy(stratified(codes[::step])) == xp.arange(folds).unsqueeze(1)
+    own = stratified(codes[::step])
+    fold = xp.from_numpy(own) == xp.arange(folds).unsqueeze(1)
     left = fold.repeat_interleave(len(tried), 0)
     weights, bias = logistic(rotated, design.size / step, target, ~left * weight, xp.cat([tried] * folds))
-    loss = xp.where(left, log_loss(times(rotated, weights) + bias, target), 0.0) @ weight
+    logits = times(rotated, weights) + bias
+    loss = xp.where(left, log_loss(logits, target), 0.0) @ weight
     total, share = loss.view(folds, -1).sum(0), xp.zeros_like(PENALTIES)
     share[::stride] = xp.softmax(-SHARP * FOLDS / folds * total, 0)
-    return share, float(share[::stride] @ total / (weight @ fold.any(0).double()))
+    some = np.flatnonzero(own < folds)
+    each = logits.numpy().reshape(folds, len(tried), *target.shape)[own[some], :, some]
+    said = np.tensordot(each, share[::stride].numpy(), (1, 0))
+    return share, LeftOut(some * step, said, float(share[::stride] @ total / (weight @ fold.any(0).double())))
 
 
 def stratified(codes: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:

@@ -39,8 +39,8 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
 
     Parameters
     ----------
-    refine_steps, n_samples, random_state, max_params, max_hidden_layers, activations, model, min_frequency : as in
-        `NetFormerRegressor`.
+    refine_steps, n_samples, random_state, max_params, max_hidden_layers, activations, model, min_frequency, steps : as
+        in `NetFormerRegressor`.
     class_weight : "balanced", dict of label to weight, or None, default None. How much the rows of a class count in the
         output layer: "balanced" in inverse proportion to their number. Probabilities are then those of a table in which
         classes are as frequent as their weights say.
@@ -67,6 +67,7 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
         model: str | Path | NetFormer | None = None,
         min_frequency: int = MIN_FREQUENCY,
         class_weight: str | Mapping[Any, float] | None = None,
+        steps: bool = True,
     ) -> None:
         self.refine_steps = refine_steps
         self.n_samples = n_samples
@@ -77,6 +78,7 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
         self.model = model
         self.min_frequency = min_frequency
         self.class_weight = class_weight
+        self.steps = steps
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetFormerClassifier:
         """X, sample_weight: as in `NetFormerRegressor.fit`. y: (rows,) labels: text, whole numbers, truth values; each
@@ -114,6 +116,7 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
             prompt=prompt,
             target="y" if name is None else str(name),
             min_frequency=at_least_one(self.min_frequency),
+            steps=self._steps(),
         )
         self._keep(population)
         self._say_gaps(stacklevel=3)

@@ -143,7 +143,7 @@ def _with_steps(wide: Networks, left: LeftOut) -> tuple[Networks, Intervals, dic
     ]
     if not any(grown):
         return wide, intervals_of(wide, left), {}
-    errors = [old if one is None else xp.from_numpy(one.error) for one, old in zip(grown, left.errors, strict=True)]
+    errors = [old if one is None else xp.from_numpy(one.left) for one, old in zip(grown, left.errors, strict=True)]
     intervals = intervals_of(wide, left, errors)
     shares = [0.0 if one is None else one.share for one in grown]
     both = beside(wide, [None if one is None else one.trees for one in grown], shares)

@@ -147,12 +147,6 @@ class NetFormerRegressor(RegressorMixin, Fitted):
         self.noise_ = noise_of(population, X, y)
         return self
 
-    def _steps(self) -> bool:
-        """`steps`. Raises InputError unless it is True or False."""
-        if not isinstance(self.steps, bool | np.bool_):
-            raise InputError(f"steps must be True or False, got {self.steps!r}")
-        return bool(self.steps)
-
     def _search(self, prompt: Prompt) -> Searching | None:
         """What searches: `search`, or the smallest network where `max_loss` asks for it. Raises InputError for what is
         none, and beside parameters that it does not read."""

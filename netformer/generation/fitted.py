@@ -101,6 +101,7 @@ class Fitted(BaseEstimator):
 
     network_: Population
     noise_: Any
+    steps: bool
 
     def _table(self, X: Any) -> Any:
         """Rows to predict, as the population reads them."""
@@ -179,6 +180,12 @@ class Fitted(BaseEstimator):
         n_samples, refine_steps = check_request(self.n_samples, self.refine_steps)
         return n_samples, refine_steps, Prompt(self.max_params, self.max_hidden_layers, self.activations)
 
+    def _steps(self) -> bool:
+        """`steps`. Raises InputError unless it is True or False."""
+        if not isinstance(self.steps, bool | np.bool_):
+            raise InputError(f"steps must be True or False, got {self.steps!r}")
+        return bool(self.steps)
+
     def to_bundle(self, columns: Sequence[str] | None = None, target: str | Sequence[str] | None = None) -> Population:
         """What was fitted, to save or export (`exports.export`). columns: other names for those in use, x0, x1, ... if
         an array was fitted; target: for the target, y or the name of the Series that was fitted; of several a name for
@@ -190,8 +197,8 @@ class Fitted(BaseEstimator):
         for name in ("refine_steps", "n_samples", "random_state", "max_params", "max_hidden_layers", "min_frequency"):
             value = parameters[name]
             parameters[name] = int(value) if isinstance(value, Integral) else None
-        if "steps" in parameters:
-            parameters["steps"] = bool(self.steps)
+        parameters["steps"] = bool(self.steps)
+        if "max_loss" in parameters:
             parameters["max_loss"] = None if self.max_loss is None else float(self.max_loss)
         if self.activations is not None:
             parameters["activations"] = [str(name) for name in self.activations]

@@ -23,17 +23,20 @@ from netformer.networks.stack import Networks, concatenate
 _STEP = ACTIVATIONS.index("step")
 
 
-def step_networks(trees: Trees, layout: Layout) -> Networks:
-    """Networks of step units whose sum answers as the trees do: as many trees in each as its width allows. The layout
-    must have two hidden layers and the width of a tree's leaves; its inputs are those of the trees."""
-    depth, leaves = trees.column.shape[1], trees.leaf.shape[1]
-    own = min(layout.max_width // leaves, len(trees.leaf))
-    parts = -(-len(trees.leaf) // own)
+def step_networks(trees: Trees, layout: Layout, first: int = 0) -> Networks:
+    """Networks of step units whose sum answers as the trees do, those in the outputs of the layout from `first` on: as
+    many trees in each as its width allows. The layout must have two hidden layers and the width of a tree's leaves; its
+    inputs are those of the trees."""
+    outputs, count, leaves = trees.leaf.shape
+    depth = trees.column.shape[1]
+    own = min(layout.max_width // leaves, count)
+    parts = -(-count // own)
     features, second = layout.max_features, layout.max_width
+    answers = layout.outputs.start + first + np.arange(outputs)
     weight = np.zeros((parts, layout.n_patches, layout.n_slots), np.float32)
     mask = np.zeros(weight.shape, bool)
     place = np.arange(leaves)[:, None] >> np.arange(depth)[::-1] & 1  # the answers of each leaf
-    for number, (column, cut, leaf) in enumerate(zip(trees.column, trees.cut, trees.leaf, strict=True)):
+    for number, (column, cut, leaf) in enumerate(zip(trees.column, trees.cut, trees.leaf.swapaxes(0, 1), strict=True)):
         part, at = divmod(number, own)
         asked = at * depth + np.arange(depth)
         weight[part, asked, 1 + column], weight[part, asked, 0] = 1.0, -cut
@@ -42,46 +45,38 @@ def step_networks(trees: Trees, layout: Layout) -> Networks:
         weight[part, met[:, None], slots], weight[part, met, 0] = 2 * place - 1, 0.5 - place.sum(1)
         mask[part, met[:, None], slots] = mask[part, met, 0] = True
         ends = 1 + features + at * leaves + np.arange(leaves)
-        weight[part, -1, ends], mask[part, -1, ends] = leaf, True
-    weight[0, -1, 0] = trees.bias
-    mask[:, -1, 0] = True
-    held = xp.tensor([own] * (parts - 1) + [len(trees.leaf) - own * (parts - 1)])
+        weight[part, answers[:, None], ends], mask[part, answers[:, None], ends] = leaf, True
+    weight[0, answers, 0] = trees.bias
+    mask[:, answers, 0] = True
+    held = xp.tensor([own] * (parts - 1) + [count - own * (parts - 1)])
     widths = xp.zeros(parts, layout.max_hidden_layers, dtype=xp.int64)
     widths[:, 0], widths[:, 1] = held * depth, held * leaves
     codes = xp.where(widths > 0, _STEP, 0)
-    specs = Specs(xp.full((parts,), features), widths, codes, xp.from_numpy(mask))
+    specs = Specs(xp.full((parts,), features), widths, codes, xp.from_numpy(mask), layout.n_outputs)
     return Networks(specs, xp.from_numpy(weight))
 
 
 def beside(wide: Networks, trees: Sequence[Trees | None], shares: Sequence[float]) -> Networks:
     """Networks whose mean is (1 - share) times that of `wide` plus share times the answer of the trees, in each output:
-    its networks, and behind them those of the trees. trees, shares: of each output, None and 0 where there are none."""
-    wide, leaves = wide.numpy(), max(one.leaf.shape[1] for one in trees if one is not None)
+    its networks, and behind them those of the trees. trees, shares: of one output after the other, or of as many as
+    trees answer; None and 0 where there are none."""
+    wide, leaves = wide.numpy(), max(one.leaf.shape[2] for one in trees if one is not None)
     layout = wide.layout
     layers, width = max(layout.max_hidden_layers, 2), max(layout.max_width, leaves)
-    layout = Layout(layout.max_features, layers, width)
+    layout = Layout(layout.max_features, layers, width, layout.n_outputs)
+    answered = [1 if one is None else len(one.bias) for one in trees]
+    first = np.cumsum([0, *answered]).tolist()
+    grown = [None if one is None else step_networks(one, layout, at) for one, at in zip(trees, first[:-1], strict=True)]
     written = enlarged(wide, layout)
-    grown = [None if one is None else step_networks(one, layout) for one in trees]
-    count, first = len(written) + sum(map(len, filter(None, grown))), layout.outputs.start
+    count = len(written) + sum(map(len, filter(None, grown)))
     parts = [written]
-    for k, (own, share) in enumerate(zip(grown, shares, strict=True)):
-        written.weight[:, first + k] *= (1 - share) * count / len(written)
+    for own, share, at, end in zip(grown, shares, first[:-1], first[1:], strict=True):
+        outputs = slice(layout.outputs.start + at, layout.outputs.start + end)
+        written.weight[:, outputs] *= (1 - share) * count / len(written)
         if own is not None:
-            own.weight[:, -1] *= share * count
-            parts.append(_at_output(own, k, len(trees)))
+            own.weight[:, outputs] *= share * count
+            parts.append(own)
     return concatenate(parts)
-
-
-def _at_output(networks: Networks, k: int, n_outputs: int) -> Networks:
-    """Networks with one output as those of several, whose others are 0."""
-    first, specs = networks.layout.outputs.start, networks.specs
-
-    def moved(stack: Tensor) -> Tensor:
-        ends = stack.new_zeros(len(stack), n_outputs, stack.shape[2])
-        ends[:, k] = stack[:, first]
-        return xp.cat([stack[:, :first], ends], 1)
-
-    return Networks(replace(specs, mask=moved(specs.mask), n_outputs=n_outputs), moved(networks.weight))
 
 
 def enlarged(networks: Networks, layout: Layout) -> Networks:

@@ -3,7 +3,8 @@
 An oblivious tree of depth d asks the same d questions, "is this input above that threshold?", of every row; the d
 answers are the number of a leaf, and the leaf holds the answer (Kohavi 1994; the trees of CatBoost, Prokhorenkova et
 al. 2018). Each tree is grown on what the trees before it leave over (gradient boosting of the squared error, Friedman
-2001) and takes `RATE` of it. A question is the one that leaves the least squared error, among `CUTS` thresholds of each
+2001) and takes `RATE` of it; of classes the trees before it leave over the indicator of a class minus its probability,
+and leaves divide by the largest curvature of the log loss (`ClassBoosting`). A question is the one that leaves the least squared error, among `CUTS` thresholds of each
 input whose ranks are shifted at random from tree to tree, on a random part of the rows (Friedman 2002).
 
 The search is a matrix product: weights and residuals by leaf, times who is above which threshold, for all fits at once.
@@ -16,68 +17,82 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import expit, softmax
 
 TREES, DEPTH, RATE = 60, 5, 0.2
 CUTS = 32  # thresholds of an input that a tree chooses among
 SOME, MOST_ROWS = 0.8, 1024  # of the rows a tree is grown on: their share, and how many at most
 PENALTY = 1.0  # rows of residual 0 that a leaf counts beside its own
+CURVATURE, CLASS_PENALTY = 0.25, 2.0  # of a logistic function at most, and what a leaf counts of it beside its rows
+LEAST_SHARE = 1e-3  # of a class among the rows, as boosting starts
 BETWEEN = 0.381966  # of the way from a value to the next, where thresholds lie: no new value of a grid is there
 
 
 @dataclass(frozen=True, eq=False)
 class Trees:
-    """Boosted oblivious trees: the answer to a row is `bias` plus one leaf of each tree.
+    """Boosted oblivious trees: the answer to a row is `bias` plus one leaf of each tree, in each output.
 
     column, cut: the questions of each tree, "is input `column` above `cut`?". leaf: of the 2^depth leaves of each, by
     the answers as digits of a binary number, the first question the highest one.
     """
 
-    bias: float
+    bias: Float[np.ndarray, " outputs"]
     column: Int[np.ndarray, "trees depth"]
     cut: Float[np.ndarray, "trees depth"]
-    leaf: Float[np.ndarray, "trees leaves"]
+    leaf: Float[np.ndarray, "outputs trees leaves"]
 
-    def predict(self, z: Float[np.ndarray, "rows inputs"]) -> Float[np.ndarray, " rows"]:
+    def predict(self, z: Float[np.ndarray, "rows inputs"]) -> Float[np.ndarray, "outputs rows"]:
         """The answer to each row."""
-        answers = np.full(len(z), self.bias)
+        answers = np.repeat(self.bias[:, None], len(z), 1)
         place = 2 ** np.arange(self.column.shape[1])[::-1]
-        for column, cut, leaf in zip(self.column, self.cut, self.leaf, strict=True):
-            answers += leaf[(z[:, column] > cut) @ place]
+        for column, cut, leaf in zip(self.column, self.cut, self.leaf.swapaxes(0, 1), strict=True):
+            answers += leaf[:, (z[:, column] > cut) @ place]
         return answers
 
 
 class Boosting:
-    """Boosting of the same rows under several sets of weights, a tree at a time.
+    """Boosting of the same rows under several sets of weights, a tree at a time, whose leaves answer all outputs.
 
-    z: (rows, inputs). y: (rows,). mass: (fits, rows), how much each row counts in each fit, 0 for a row left out.
-    `answers`: (fits, rows), what each fit says of every row so far.
+    z: (rows, inputs). y: (outputs, rows). mass: (fits, rows), how much each row counts in each fit, 0 for a row left
+    out. `answers`: (outputs, fits, rows), what each fit says of every row so far. The loss is the squared error.
     """
+
+    rate, penalty = RATE, PENALTY
 
     def __init__(
         self,
         z: Float[np.ndarray, "rows inputs"],
-        y: Float[np.ndarray, " rows"],
+        y: Float[np.ndarray, "outputs rows"],
         mass: Float[np.ndarray, "fits rows"],
         rng: np.random.Generator,
     ) -> None:
-        self.z, self.mass, self.rng = np.ascontiguousarray(z.T), mass, rng
-        self.bias = mass @ y / mass.sum(1)
-        self.answers = np.repeat(self.bias[:, None], len(y), 1)
-        self.residual = (y - self.answers) * mass
+        self.z, self.y, self.mass, self.rng = np.ascontiguousarray(z.T), y, mass, rng
+        self.bias = self._start(np.stack([mass @ own / mass.sum(1) for own in y]))
+        self.answers = np.repeat(self.bias[:, :, None], len(z), 2)
+        self.residual = self._left_over()
         self.inputs, self.cuts = thresholds(self.z)
         self.grown: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
+    def _start(self, mean: Float[np.ndarray, "outputs fits"]) -> Float[np.ndarray, "outputs fits"]:
+        """The answer without a tree."""
+        return mean
+
+    def _left_over(self, step: Float[np.ndarray, "outputs fits rows"] | None = None) -> np.ndarray:
+        """The slope of the loss downhill in every answer times the mass of the row, after a step of the answers."""
+        return (self.y[:, None] - self.answers) * self.mass if step is None else self.residual - step * self.mass
+
     def grow(self, count: int = 1) -> None:
         """So many trees more, to every fit."""
+        fits, leaves = len(self.mass), 2**DEPTH
         for _ in range(count):
             column, cut, leaf = self._questions()
-            fits, leaves = len(self.mass), 2**DEPTH
             flat = (np.arange(fits)[:, None] * leaves + leaf).ravel()
-            total = np.bincount(flat, self.residual.ravel(), fits * leaves)
-            value = (RATE * total / (np.bincount(flat, self.mass.ravel(), fits * leaves) + PENALTY)).reshape(fits, -1)
-            step = np.take_along_axis(value, leaf, 1)
+            held = np.bincount(flat, self.mass.ravel(), fits * leaves) + self.penalty
+            total = np.stack([np.bincount(flat, own.ravel(), fits * leaves) for own in self.residual])
+            value = (self.rate * total / held).reshape(-1, fits, leaves)
+            step = value[:, np.arange(fits)[:, None], leaf]
             self.answers += step
-            self.residual -= step * self.mass
+            self.residual = self._left_over(step)
             self.grown.append((column, cut, value))
 
     def _questions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -90,15 +105,15 @@ class Boosting:
         column = np.repeat(self.inputs, CUTS)
         above = (self.z[self.inputs][:, None, some] > cuts.reshape(-1, CUTS, 1)).reshape(len(cuts), -1)
         above = above.astype(np.float32).T
-        weights = np.stack([self.mass[:, some], self.residual[:, some]]).astype(np.float32)
+        weights = np.concatenate([self.mass[None, :, some], self.residual[:, :, some]]).astype(np.float32)
         leaf, chosen = np.zeros((fits, rows), np.int64), []
         at, places = np.arange(fits)[:, None], np.arange(len(some))
         for level in range(DEPTH):
-            by_leaf = np.zeros((2, fits, 2**level, len(some)), np.float32)
+            by_leaf = np.zeros((len(weights), fits, 2**level, len(some)), np.float32)
             by_leaf[:, at, leaf[:, some], places] = weights
-            right = (by_leaf.reshape(-1, len(some)) @ above).reshape(2, fits, 2**level, -1)
+            right = (by_leaf.reshape(-1, len(some)) @ above).reshape(len(weights), fits, 2**level, -1)
             left = by_leaf.sum(3, keepdims=True) - right
-            gain = right[1] ** 2 / (right[0] + PENALTY) + left[1] ** 2 / (left[0] + PENALTY)
+            gain = (right[1:] ** 2).sum(0) / (right[0] + self.penalty) + (left[1:] ** 2).sum(0) / (left[0] + self.penalty)
             best = gain.sum(1).argmax(1)
             leaf = 2 * leaf + (self.z[column[best]] > cuts[best, None])
             chosen.append(best)
@@ -107,8 +122,27 @@ class Boosting:
 
     def trees(self, fit: int) -> Trees:
         """What was grown in one fit."""
-        column, cut, leaf = (np.stack([tree[part][fit] for tree in self.grown]) for part in range(3))
-        return Trees(float(self.bias[fit]), column, cut, leaf)
+        column, cut = (np.stack([tree[part][fit] for tree in self.grown]) for part in range(2))
+        return Trees(self.bias[:, fit], column, cut, np.stack([tree[2][:, fit] for tree in self.grown], 1))
+
+
+class ClassBoosting(Boosting):
+    """Boosting of the log loss. y: 1 for the class of a row, of two classes one output, for the second. `answers` are
+    logits, whose softmax the probabilities are, of one output its logistic function.
+
+    A leaf is a step along the slope over `CURVATURE`, the largest one of a logistic function, not over that at the
+    answers (Newton's, Friedman 2001, algorithm 5): the weights of rows by leaf are then the same for all outputs.
+    """
+
+    rate, penalty = RATE / CURVATURE, CLASS_PENALTY / CURVATURE
+
+    def _start(self, mean: Float[np.ndarray, "outputs fits"]) -> Float[np.ndarray, "outputs fits"]:
+        share = mean.clip(LEAST_SHARE, 1 - LEAST_SHARE)
+        return np.log(share / (1 - share)) if len(mean) == 1 else np.log(share)
+
+    def _left_over(self, step: Float[np.ndarray, "outputs fits rows"] | None = None) -> np.ndarray:
+        said = expit(self.answers) if len(self.answers) == 1 else softmax(self.answers, 0)
+        return (self.y[:, None] - said) * self.mass
 
 
 def thresholds(
