@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+import pandas as pd
 from mixed import drawn_for, later_rows, rows_of
 
 from netformer.exports.classes import n_outputs_of
@@ -35,6 +36,18 @@ LABELS = {
     "bools": (False, True),
 }
 LABELS = {name: tuple(sorted(labels)) for name, labels in LABELS.items()}
+
+
+def jumping(rows=400, seed=0):
+    """A table of numbers, dates and levels, and the number of each row's class, 0 to 2, which jumps."""
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(size=(rows, 3))
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.floor(365 * z[:, 1]), "D")
+    table = pd.DataFrame({"size": z[:, 0], "sold": days, "kind": rng.choice(["a", "b", "c"], rows), "width": z[:, 2]})
+    table.loc[rng.random(rows) < 0.1, "width"] = np.nan
+    high, late, odd = z[:, 0] > 0.45, z[:, 1] > 0.6, (table["kind"] == "b").to_numpy()
+    codes = np.where(high ^ late, 1 + (odd & (z[:, 0] > 0.2)), 0)
+    return table, np.where(rng.random(rows) < 0.05, rng.integers(0, 3, rows), codes)
 
 
 @cache

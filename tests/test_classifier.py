@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from classes import jumping
 from scipy.optimize import minimize
 from sklearn.datasets import load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
@@ -20,6 +21,7 @@ from test_estimator import CHECKS, ROOT
 
 from netformer import InputError, NetFormerClassifier, NetFormerRegressor, Population
 from netformer.arrays import functions as xp
+from netformer.generation import classes as module
 from netformer.generation.classes import directions, relabelled, stratified
 from netformer.model.class_head import logistic
 from netformer.networks.specs import Layout, draw_specs
@@ -77,6 +79,71 @@ def test_other_names_of_classes_permute_the_columns_of_the_answer_and_nothing_el
     np.testing.assert_allclose(fitted.decision_function(new), other.decision_function(new)[:, place], atol=1e-12)
     two, owt = (NetFormerClassifier(**SMALL).fit(X, labels) for labels in (y == 1, y != 1))
     np.testing.assert_array_equal(two.decision_function(new), -owt.decision_function(new))
+
+
+def test_step_units_are_grown_where_classes_jump_and_follow_the_names_of_classes():
+    table, codes = jumping()
+    new, known = jumping(1000, seed=1)
+    plain, found = (NetFormerClassifier(**SMALL, steps=steps).fit(table, codes) for steps in (False, True))
+    said = found.network_.about["steps"]
+    assert said["share"] > 0.5
+    assert said["units"] == 1920
+    assert "steps" not in plain.network_.about
+    losses = [log_loss(known, model.predict_proba(new)) for model in (plain, found)]
+    assert losses[1] < 0.8 * losses[0]
+    assert losses[1] == pytest.approx(found.network_.about["log_loss"], abs=0.1)
+    place = np.array([2, 0, 1])
+    turned = NetFormerClassifier(**SMALL).fit(table, place[codes])
+    np.testing.assert_allclose(
+        found.decision_function(new), turned.decision_function(new)[:, place], rtol=1e-12, atol=1e-12
+    )
+    two, owt = (NetFormerClassifier(**SMALL).fit(table, labels) for labels in (codes == 1, codes != 1))
+    assert two.network_.about["steps"]["share"] > 0.5
+    np.testing.assert_array_equal(two.decision_function(new), -owt.decision_function(new))
+
+
+def test_rows_that_stand_twice_do_not_make_trees_look_good():
+    """A copy of each row among those that trees are grown on would say that trees know it."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(150, 5)), rng.integers(0, 2, 150)
+    for times in (1, 4):
+        model = NetFormerClassifier(**SMALL).fit(X, y, sample_weight=np.full(150, times))
+        assert "steps" not in model.network_.about
+
+
+def test_weights_of_classes_hold_for_step_units():
+    table, codes = jumping()
+    weighted = NetFormerClassifier(**SMALL, class_weight={0: 1.0, 1: 1.0, 2: 8.0}).fit(table, codes)
+    plain = NetFormerClassifier(**SMALL).fit(table, codes)
+    assert weighted.network_.about["steps"]["share"] > 0.5
+    new = jumping(1000, seed=1)[0]
+    assert weighted.predict_proba(new)[:, 2].mean() > 1.2 * plain.predict_proba(new)[:, 2].mean()
+    with pytest.raises(InputError, match="steps must be True or False, got 'no'"):
+        NetFormerClassifier().set_params(steps="no").fit(table, codes)
+
+
+def test_classes_that_do_not_jump_grow_no_step_unit(fitted):
+    assert "steps" not in fitted.network_.about
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4))
+    y = X @ [1.0, 2.0, 0.0, -1.0] + rng.logistic(size=300) > 0
+    assert "steps" not in NetFormerClassifier(**SMALL).fit(X, y).network_.about
+
+
+def test_of_many_rows_and_classes_fewer_rows_are_grown_on(monkeypatch):
+    """What bounds the time: rows times classes, and the number of classes."""
+    table, codes = jumping()
+    seen = []
+    monkeypatch.setattr(module, "grow_classes", lambda z, *more: seen.append(len(z)))
+    monkeypatch.setattr(module, "GROWN_CELLS", 300)
+    NetFormerClassifier(**SMALL).fit(table, codes)
+    assert seen == [400], "rows that trees are judged on stay"
+    monkeypatch.setattr(module, "FOLD_ROWS", 100)
+    NetFormerClassifier(**SMALL).fit(table, codes)
+    assert seen[1:] == [100]
+    monkeypatch.setattr(module, "MOST_GROWN", 2)
+    NetFormerClassifier(**SMALL).fit(table, codes)
+    assert len(seen) == 2
 
 
 def test_the_order_of_rows_changes_nothing_and_that_of_columns_only_what_rounding_makes_of_it(wine, fitted):

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from classes import LABELS, of_classes
+from classes import LABELS, jumping, of_classes
 from mixed import as_text, cells, later_rows, mixed, rows_of
 from readers import classes_of_json, imported, library, program
 
@@ -203,15 +203,22 @@ def test_classes_that_are_as_probable_are_the_first(tmp_path, format, name):
     assert set(found[0]) == {population.classes[0]}
 
 
-@pytest.fixture(scope="module", params=["two texts", "texts"])
+@pytest.fixture(scope="module", params=["two texts", "texts", "two that jump", "three that jump"])
 def fitted(request, tmp_path_factory):
-    """A classifier as people fit, save and load one: its folder, what it says of new rows, and these."""
+    """A classifier as people fit, save and load one, with step units where classes jump: its folder, and new rows."""
+    folder = tmp_path_factory.mktemp("fitted") / "folder"
+    if request.param not in LABELS:
+        table, codes = jumping()
+        labels = np.array(["no", "yes", "perhaps"] if request.param.startswith("three") else ["no", "yes", "yes"])
+        classifier = NetFormerClassifier(n_samples=2, random_state=0).fit(table, labels[codes])
+        assert classifier.network_.about["steps"]["share"] > 0.5
+        classifier.save(folder)
+        return classifier, folder, jumping(120, seed=1)[0]
     labels = [label for label in LABELS[request.param] if label != ""][-4:]
     table, y = rows_of(300)
     codes = np.digitize(y, np.quantile(y, np.arange(1, len(labels)) / len(labels)))
     target = pd.Series([labels[k] for k in codes], name="sort, or kind")
     classifier = NetFormerClassifier(n_samples=2, random_state=0).fit(table, target)
-    folder = tmp_path_factory.mktemp("fitted") / "folder"
     classifier.save(folder)
     return classifier, folder, later_rows(120)
 

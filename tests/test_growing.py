@@ -5,10 +5,11 @@ import pytest
 
 from netformer import NetFormerRegressor
 from netformer.arrays import functions as xp
+from netformer.exports.classes import log_loss
 from netformer.growing import trees as module
 from netformer.growing.beside import beside, enlarged, intervals_beside, step_networks, step_units
-from netformer.growing.mixing import LEAST_ROWS, grow
-from netformer.growing.trees import BETWEEN, CUTS, DEPTH, PENALTY, RATE, Boosting, Trees, thresholds
+from netformer.growing.mixing import FOLDS, LEAST_ROWS, grow, grow_classes
+from netformer.growing.trees import BETWEEN, CUTS, DEPTH, PENALTY, RATE, Boosting, ClassBoosting, Trees, thresholds
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks, _check_stack, constant_network
 
@@ -182,6 +183,94 @@ def test_trees_get_the_share_that_rows_left_out_say():
     noise = np.random.default_rng(3).normal(size=(20, 300))
     kept = [grow(z, own, one, every, left_out(z, own, 1)) for own in noise]
     assert sum(one is not None for one in kept) <= 4, "trees fit noise on rows they know"
+
+
+def classes_of(z, y, cuts, seed=4):
+    """Classes by a score that jumps, a tenth of them drawn anew."""
+    rng = np.random.default_rng(seed)
+    codes = np.digitize(y, np.quantile(y, cuts))
+    return np.where(rng.random(len(y)) < 0.1, rng.integers(0, len(cuts) + 1, len(y)), codes)
+
+
+def shares_of(codes):
+    """Logits that say how frequent classes are, and nothing else."""
+    share = np.bincount(codes) / len(codes)
+    logits = np.log(share[1:] / share[0]) if len(share) == 2 else np.log(share)
+    return np.tile(logits, (len(codes), 1))
+
+
+def class_boosted(z, codes, mass=None, count=30):
+    outputs = 1 if codes.max() == 1 else codes.max() + 1
+    target = (codes == np.arange(outputs)[:, None] + (outputs == 1)).astype(float)
+    mass = np.ones((1, len(codes))) if mass is None else mass
+    boosting = ClassBoosting(z, target, mass, np.random.default_rng(0))
+    boosting.grow(count)
+    return boosting
+
+
+@pytest.mark.parametrize("cuts", [[0.5], [0.3, 0.7]])
+def test_trees_of_classes_go_down_the_log_loss(cuts):
+    """A tree is a step along the slope, which finite differences confirm; thirty take most of the loss off."""
+    z, y = stairs(300)
+    codes = classes_of(z, y, cuts)
+    boosting = class_boosted(z, codes, count=3)
+    answers, size = boosting.answers[:, 0].T, 1e-5
+    for k in range(answers.shape[1]):
+        there, back = (log_loss(answers + sign * size * np.eye(answers.shape[1])[k], codes) for sign in (1, -1))
+        np.testing.assert_allclose(boosting.residual[k, 0], (back - there) / (2 * size), atol=1e-8)
+    losses = [log_loss(class_boosted(z, codes, count=n).answers[:, 0].T, codes).mean() for n in (1, 5, 30)]
+    assert losses[0] > losses[1] > losses[2]
+    assert losses[2] < 0.6 * log_loss(shares_of(codes), codes).mean()
+
+
+def test_a_row_left_out_changes_no_tree_of_classes():
+    z, y = stairs(300)
+    codes = classes_of(z, y, [0.3, 0.7])
+    mass = np.ones((1, len(y)))
+    mass[0, :40] = 0.0
+    other = np.where(np.arange(len(y)) < 40, (codes + 1) % 3, codes)
+    first, second = (class_boosted(z, own, mass).trees(0) for own in (codes, other))
+    assert np.array_equal(first.leaf, second.leaf)
+    assert np.array_equal(first.cut, second.cut)
+
+
+def test_other_numbers_of_classes_permute_the_outputs_of_trees():
+    z, y = stairs(300)
+    codes, place = classes_of(z, y, [0.3, 0.7]), np.array([2, 0, 1])
+    one, turned = class_boosted(z, codes).trees(0), class_boosted(z, place[codes]).trees(0)
+    assert np.array_equal(one.cut, turned.cut)
+    np.testing.assert_allclose(one.predict(z), turned.predict(z)[place], atol=1e-9)
+
+
+def test_step_networks_answer_in_every_output_as_trees_of_classes():
+    z, y = stairs(300)
+    trees = class_boosted(z, classes_of(z, y, [0.3, 0.7]), count=7).trees(0)
+    wide = constant_network(3, 3)
+    wide.specs.mask[:, wide.layout.outputs, 1] = True
+    wide.weight[:, wide.layout.outputs, 1] = xp.from_numpy(np.array([0.5, -1.0, 2.0], np.float32))
+    both = beside(wide, [trees], [0.4])
+    _check_stack("wide", both, 3)
+    expected = 0.6 * z[:, :1] * [0.5, -1.0, 2.0] + 0.4 * trees.predict(z).T
+    exact = Networks(both.specs, both.weight.double())
+    found = exact.outputs(exact.last_hidden(xp.from_numpy(z)[None]), xp.from_numpy(z)[None]).mean(0)
+    assert np.abs(np.asarray(found) - expected).max() < 1e-5
+    assert step_units(both) == 7 * 2**DEPTH
+
+
+def test_trees_of_classes_are_kept_where_labels_jump_alone():
+    z, y = stairs(300)
+    rng, every, one = np.random.default_rng(0), np.arange(300), np.ones(300)
+    fold = rng.permutation(300) % FOLDS
+    codes = classes_of(z, y, [0.3, 0.7])
+    logits = shares_of(codes)
+    grown = grow_classes(z, codes, one, fold, every, logits)
+    assert grown.share > 0.7
+    assert grown.left.mean() < 0.7 * log_loss(logits, codes).mean()
+    noise = [rng.integers(0, 2, 300) for _ in range(20)]
+    kept = [grow_classes(z, own, one, fold, every, shares_of(own)) for own in noise]
+    assert sum(own is not None for own in kept) <= 2, "trees fit noise on rows they know"
+    straight = (rng.random(300) < 1 / (1 + np.exp(-3 * z[:, 0]))).astype(int)
+    assert grow_classes(z, straight, one, fold, every, 3 * z[:, :1]) is None, "the truth is written already"
 
 
 def test_few_rows_grow_nothing():

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from chromium import PARTS, narrow_and_named, opened, pressed, reached, settled, typed, typed_row, wrong_with
-from classes import LABELS, of_classes
+from classes import LABELS, jumping, of_classes
 from mixed import positions
 from readers import data_of, in_node
 
+from netformer import NetFormerClassifier
 from netformer.errors import InputError
 from netformer.exports.formula import typical_row
 from netformer.sources.web import web_page
@@ -57,6 +58,17 @@ def test_contributions_are_those_of_explain_for_every_class(name):
         np.testing.assert_allclose([one["values"] for one in found], values[:, :, k], rtol=0, atol=1e-9)
         sums = [one["base"] + sum(one["values"]) for one in found]
         np.testing.assert_allclose(sums, logits_of(population, rows)[:, k], rtol=0, atol=1e-9)
+
+
+def test_the_page_of_classes_that_jump_answers_and_explains_as_python_does():
+    table, codes = jumping()
+    population = NetFormerClassifier(n_samples=2, random_state=0).fit(table, codes).network_
+    assert population.about["steps"]["share"] > 0.5
+    rows = jumping(20, seed=1)[0]
+    (found,) = in_node("rows.map(row => net.answer(row.map(cell)))", [page_of(population)], positions(population, rows))
+    np.testing.assert_allclose([one["probabilities"] for one in found], population.predict_proba(rows), atol=1e-6)
+    said = population.explain(rows[:5])
+    np.testing.assert_allclose(said.base_values + said.values.sum(1), population.decision_function(rows[:5]), atol=1e-6)
 
 
 def test_nothing_in_a_label_is_code():

@@ -25,7 +25,7 @@ CLEAR = 1.5  # standard errors that what trees take off the loss must be
 FIRST = 15  # trees after which growing stops where they do not help
 SHARES = np.linspace(0.0, 1.0, 11)  # tried of classes
 
-# The answers of trees to rows, (outputs, some): their share, what it takes off the loss of each row, and the `Grown.left`
+# Of answers of trees, (outputs, some): their share, what that takes off the loss of each row, and `Grown.left`
 Weighing = Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]]
 
 

@@ -2,10 +2,10 @@
 
 An oblivious tree of depth d asks the same d questions, "is this input above that threshold?", of every row; the d
 answers are the number of a leaf, and the leaf holds the answer (Kohavi 1994; the trees of CatBoost, Prokhorenkova et
-al. 2018). Each tree is grown on what the trees before it leave over (gradient boosting of the squared error, Friedman
-2001) and takes `RATE` of it; of classes the trees before it leave over the indicator of a class minus its probability,
-and leaves divide by the largest curvature of the log loss (`ClassBoosting`). A question is the one that leaves the least squared error, among `CUTS` thresholds of each
-input whose ranks are shifted at random from tree to tree, on a random part of the rows (Friedman 2002).
+al. 2018). Each tree is grown on what the trees before it leave over (gradient boosting, Friedman 2001): of the squared
+error the rest of the target, of classes the indicator of a class minus its probability. It takes `RATE` of it. A
+question is the one that leaves the least squared error, over all classes, among `CUTS` thresholds of each input whose
+ranks are shifted at random from tree to tree, on a random part of the rows (Friedman 2002).
 
 The search is a matrix product: weights and residuals by leaf, times who is above which threshold, for all fits at once.
 Fits that differ in their rows alone cost little more than one: so every row gets an answer of trees grown without it.
@@ -113,7 +113,7 @@ class Boosting:
             by_leaf[:, at, leaf[:, some], places] = weights
             right = (by_leaf.reshape(-1, len(some)) @ above).reshape(len(weights), fits, 2**level, -1)
             left = by_leaf.sum(3, keepdims=True) - right
-            gain = (right[1:] ** 2).sum(0) / (right[0] + self.penalty) + (left[1:] ** 2).sum(0) / (left[0] + self.penalty)
+            gain = sum((own[1:] ** 2).sum(0) / (own[0] + self.penalty) for own in (right, left))
             best = gain.sum(1).argmax(1)
             leaf = 2 * leaf + (self.z[column[best]] > cuts[best, None])
             chosen.append(best)
