@@ -24,6 +24,8 @@ from netformer.artifacts import write_json
 from netformer.benchmark.class_tables import ClassTable, class_tables
 from netformer.benchmark.learners import CLASS_METHODS, Answer
 from netformer.benchmark.standing import (
+    OURS,
+    STEPS,
     Answers,
     WithRandomUnits,
     class_sets,
@@ -35,6 +37,7 @@ from netformer.benchmark.standing import (
     true_answers,
 )
 from netformer.files import replacing
+from netformer.generation.classifier import NetFormerClassifier
 from netformer.report.charts import Axis, Points, plane
 from netformer.report.svg import Drawing, save
 from netformer.tasks.classes import class_tasks
@@ -45,8 +48,7 @@ FOLDER, BUILD = Path("reports/classes"), Path("build/classes")
 SEED, MAX_ROWS, SPLITS = 0, 1000, 5
 DRAWN = {"class_test": 75, "class_heldout_family": 50}
 SIZES: dict[str, Any] = {"max_features": 16, "min_rows": 40, "max_rows": 1000}
-OURS = "wide_16"  # what the estimator predicts with: 16 networks merged
-SHOWN = (("logistic", "cross", 5), ("rf", "square", 2), ("catboost", "triangle", 1), (OURS, "diamond", 0))
+SHOWN = (("logistic", "cross", 5), ("rf", "square", 2), ("catboost", "triangle", 1), (STEPS, "diamond", 0))
 
 
 def drawn_table(task: ClassTask) -> ClassTable:
@@ -106,7 +108,7 @@ def picture(losses: pd.DataFrame) -> Drawing:
     """Log loss of each real table over that of the majority, a line per table, sorted by ours. losses: a column per
     row."""
     shares = losses.div(losses["majority"], axis=0)
-    order = shares.sort_values(OURS if OURS in shares else "logistic", ascending=False)
+    order = shares.sort_values(STEPS if STEPS in shares else "logistic", ascending=False)
     parts = [
         Points([(value, float(i)) for i, value in enumerate(order[row])], shape, colour, row)
         for row, shape, colour in SHOWN
@@ -131,8 +133,10 @@ HEADS = {OURS: WithRandomUnits.predict_proba, "single": single, "random_wide": r
 
 
 def ours(table: ClassTable) -> Answers:
-    """The package's classifier, and random units in the place of those it writes."""
-    return own_answers(table, partial(WithRandomUnits, random_state=0), HEADS, n_workers())
+    """The package's classifier as networks are written, with random units in their place, and with step units."""
+    written = own_answers(table, partial(WithRandomUnits, random_state=0, steps=False), HEADS, n_workers())
+    steps = {STEPS: NetFormerClassifier.predict_proba}
+    return {**own_answers(table, partial(NetFormerClassifier, random_state=0), steps, n_workers()), **written}
 
 
 def main(repository: Path = Path()) -> None:
@@ -157,7 +161,7 @@ def write(folder: Path, tables: list[ClassTable], considered: pd.DataFrame, answ
     facts = [(t.name, class_sets(t)[0], len(t.y), t.X.shape[1], len(t.labels), t.target) for t in tables]
     named = pd.DataFrame(facts, columns=["table", "set", "n_rows", "n_columns", "n_classes", "target"])
     named.join(losses, on="table").round(4).to_csv(folder / "tables.csv", index=False)
-    write_json(class_summary(tables, answers, [OURS, "single"]), folder / "metrics.json")
+    write_json(class_summary(tables, answers, [STEPS, OURS, "single"]), folder / "metrics.json")
     real = [table.name for table in tables if table.true is None]
     save(picture(losses.loc[real]), folder / "tables.svg")
 

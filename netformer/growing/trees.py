@@ -5,7 +5,8 @@ answers are the number of a leaf, and the leaf holds the answer (Kohavi 1994; th
 al. 2018). Each tree is grown on what the trees before it leave over (gradient boosting, Friedman 2001): of the squared
 error the rest of the target, of classes the indicator of a class minus its probability. It takes `RATE` of it. A
 question is the one that leaves the least squared error, over all classes, among `CUTS` thresholds of each input whose
-ranks are shifted at random from tree to tree, on a random part of the rows (Friedman 2002).
+ranks are shifted at random from tree to tree, on a random part of the rows (Friedman 2002); of many classes, over
+random sums of them (Iosipoi and Vakhrushev 2022).
 
 The search is a matrix product: weights and residuals by leaf, times who is above which threshold, for all fits at once.
 Fits that differ in their rows alone cost little more than one: so every row gets an answer of trees grown without it.
@@ -25,6 +26,7 @@ SOME, MOST_ROWS = 0.8, 1024  # of the rows a tree is grown on: their share, and 
 PENALTY = 1.0  # rows of residual 0 that a leaf counts beside its own
 CURVATURE, CLASS_PENALTY = 0.25, 2.0  # of a logistic function at most, and what a leaf counts of it beside its rows
 LEAST_SHARE = 1e-3  # of a class among the rows, as boosting starts
+MOST_SEEN = 10  # outputs that questions are chosen by: of more as many random sums
 BETWEEN = 0.381966  # of the way from a value to the next, where thresholds lie: no new value of a grid is there
 
 
@@ -105,7 +107,10 @@ class Boosting:
         column = np.repeat(self.inputs, CUTS)
         above = (self.z[self.inputs][:, None, some] > cuts.reshape(-1, CUTS, 1)).reshape(len(cuts), -1)
         above = above.astype(np.float32).T
-        weights = np.concatenate([self.mass[None, :, some], self.residual[:, :, some]]).astype(np.float32)
+        seen = self.residual[:, :, some]
+        if len(seen) > MOST_SEEN:
+            seen = np.tensordot(self.rng.normal(size=(MOST_SEEN, len(seen))), seen, 1)
+        weights = np.concatenate([self.mass[None, :, some], seen]).astype(np.float32)
         leaf, chosen = np.zeros((fits, rows), np.int64), []
         at, places = np.arange(fits)[:, None], np.arange(len(some))
         for level in range(DEPTH):
