@@ -47,7 +47,8 @@ CLASS_SCORES = {  # in words
     "calibration_pooled": "calibration error",
 }
 CLASS_ROWS = {
-    "wide_16": "`NetFormerClassifier()`: 16 networks merged into one",
+    "wide_16": "`NetFormerClassifier(steps=False)`: 16 networks merged into one",
+    "wide_16_steps": "`wide_16` with step units grown beside it where they help: `NetFormerClassifier()` as it is",
     "single": "one of these networks alone",
     "floor": "the true probabilities, where they are known",
     "majority": "how often each class occurs among the rows fitted",
