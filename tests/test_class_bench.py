@@ -259,7 +259,7 @@ def test_random_units_take_the_place_of_those_written_and_nothing_else_differs()
     x = fitted.random_.read(table.X)
     first = np.random.default_rng(0).standard_normal((int(last.max()), 1 + x.shape[1]))
     expected = np.tanh(x @ first[:, 1:].T / x.shape[1] ** 0.5 + first[:, 0])
-    hidden = made.last_hidden(torch.from_numpy(x).float().unsqueeze(0))[0]
+    hidden = made.tensors().last_hidden(torch.from_numpy(x).float().unsqueeze(0))[0]
     np.testing.assert_allclose(hidden[:, : last[0, 0]], expected[:, : last[0, 0]], atol=1e-5)
     p = fitted.random_.predict_proba(table.X[test], "wide")
     assert (
