@@ -120,7 +120,7 @@ def test_a_gpu_without_memory_is_one_line(monkeypatch):
 
 def test_the_target_for_a_gpu_trains_the_teacher_for_some_minutes():
     """tests/test_teaching.py runs what it calls."""
-    command = ["make", "--dry-run", "--old-file=.venv/done", "pretrain-gpu"]
+    command = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/done", "pretrain-gpu"]
     lines = [
         subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for words in ([], ["M=3", "ACCELERATOR=auto"])
