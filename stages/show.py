@@ -219,7 +219,7 @@ def class_page(classes: dict) -> list[str]:
     ]
     for name, scores in classes.items():
         parts += [f"Means over {scores['n_tasks']} tables: {SETS[name]}.", class_means(scores)]
-    return [*parts, class_head_to_head(classes, "wide_16")]
+    return [*parts, class_head_to_head(classes, "wide_16_steps")]
 
 
 def page(pretrained: dict, pipeline: dict, mixed: dict, classes: dict | None = None) -> str:

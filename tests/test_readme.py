@@ -72,10 +72,12 @@ def test_the_page_holds_every_row_set_rating_and_definition(report, mixed):
 
 
 def test_the_page_says_of_classes_that_less_log_loss_is_ahead(report, mixed):
-    losses = {"wide_16": 0.5, "logistic": 0.53, "rf": 0.51, "wide_16_minus_logistic": -0.03}
-    losses |= {"wide_16_minus_logistic_se": 0.01, "wide_16_wins_logistic": 0.8}
-    losses |= {"wide_16_minus_rf": -0.01, "wide_16_minus_rf_se": 0.02, "wide_16_wins_rf": 0.5}
-    rest = {score: {"wide_16": 0.9, "logistic": 0.8, "rf": 0.7} for score in show.CLASS_SCORES if score != "log_loss"}
+    losses = {"wide_16_steps": 0.5, "logistic": 0.53, "rf": 0.51, "wide_16_steps_minus_logistic": -0.03}
+    losses |= {"wide_16_steps_minus_logistic_se": 0.01, "wide_16_steps_wins_logistic": 0.8}
+    losses |= {"wide_16_steps_minus_rf": -0.01, "wide_16_steps_minus_rf_se": 0.02, "wide_16_steps_wins_rf": 0.5}
+    rest = {
+        score: {"wide_16_steps": 0.9, "logistic": 0.8, "rf": 0.7} for score in show.CLASS_SCORES if score != "log_loss"
+    }
     page = show.page(report, report, mixed, {"real_tables": {"n_tasks": 79, "log_loss": losses, **rest}})
     assert "Means over 79 tables: real tables.\n" in page
     assert f"| `logistic` | 0.530 | 0.800 | 0.800 | 0.800 | 0.800 | {show.CLASS_ROWS['logistic']} |" in page
