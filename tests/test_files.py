@@ -294,7 +294,7 @@ def test_excel(frame, tmp_path):
     raw = read_raw(path)
     pd.testing.assert_frame_equal(raw.frame, dated, check_dtype=False)
     assert raw.frame.dtypes[["size", "n", "y", "day"]].map(lambda dtype: dtype.kind).tolist() == ["f", "i", "f", "M"]
-    assert raw.notes == [f"{path}: read the first of 2 sheets, 'rooms'; save another one as a file to read it"]
+    assert raw.notes == [f"{path}: read sheet 'rooms', number 1 of 2; others: 'more', --sheet names one"]
     frame[["size", "y"]].to_excel(path, index=False, header=False)
     bare = read_raw(path, header=False)
     np.testing.assert_allclose(bare.frame[["x0", "x1"]], frame[["size", "y"]], rtol=1e-12)

@@ -29,6 +29,7 @@ from netformer.cli.arguments import (
     Refine,
     Seed,
     Separator,
+    Sheet,
     TablePath,
     Target,
     TaskKind,
@@ -122,6 +123,7 @@ def generate(
     header: Header = True,
     encoding: Encoding = None,
     sep: Separator = None,
+    sheet: Sheet = None,
     min_frequency: MinFrequency = 2,
     by: By = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the networks.")] = None,
@@ -151,7 +153,7 @@ def generate(
     wanted = scores.Wanted(groups, times, in_order, test, beside)
     writer = netformer_of(model, "--refine" if refine else "")
     made = (refine, n, seed, max_params, max_hidden_layers, allowed, writer, min_frequency)
-    reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep}
+    reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep, "sheet": sheet}
     taken = {"columns": columns, "drop": drop, "min_frequency": min_frequency, "task": task} | reads
     if by is not None:
         from netformer.cli.by import generate_by
@@ -260,6 +262,7 @@ def predict(
     header: Header = True,
     encoding: Encoding = None,
     sep: Separator = None,
+    sheet: Sheet = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -281,13 +284,13 @@ def predict(
         raise InputError(f"{nets}: networks by group are wide ones, got --which {which}")
     if interval is not None:
         if bundle.classes:
-            raise InputError(
-                f"--interval is of numbers; {bundle.target!r} has classes, whose probabilities are written"
-            )
+            way_out = "has classes, whose probabilities are written"
+            raise InputError(f"--interval is of numbers; {bundle.target!r} {way_out}")
         ends_of(interval)
         if chosen != "wide":
             raise InputError(f"--interval is of the wide network alone, got --which {which}")
-    X, y, notes = match(table, (grouped or bundle).reading, header=header, encoding=encoding, separator=sep)
+    reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep, "sheet": sheet}
+    X, y, notes = match(table, (grouped or bundle).reading, **reads)
     with in_file(table), noted(notes, table):
         answer = answers_of(bundle, X, chosen, grouped)
     with in_file(table), noted([], table):

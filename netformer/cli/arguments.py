@@ -22,6 +22,7 @@ Drop = Annotated[str | None, typer.Option(help="Leave these columns out, such as
 Header = Annotated[bool, typer.Option("--header/--no-header", help="Text has column names; else they are x0, x1, ..")]
 Encoding = Annotated[str | None, typer.Option(help="Of text; else UTF-8, or what its byte order mark says.")]
 Separator = Annotated[str | None, typer.Option("--sep", help="Between columns of text, tab for a tab; else found out.")]
+Sheet = Annotated[str | None, typer.Option(help="Of Excel: name or number; else the first that holds a table.")]
 Format = StrEnum("Format", ["onnx", "onnx32", "torch", "sklearn", "json", "c", "numpy", "html"])
 Refine = Annotated[int, typer.Option(help="Gradient steps for each network after it is written.")]
 Count = Annotated[int, typer.Option("--n", "-n", help="Networks to write.")]

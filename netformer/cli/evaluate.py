@@ -25,6 +25,7 @@ from netformer.cli.arguments import (
     Refine,
     Seed,
     Separator,
+    Sheet,
     Target,
     TaskKind,
     TaskOf,
@@ -52,6 +53,7 @@ def evaluate(
     header: Header = True,
     encoding: Encoding = None,
     sep: Separator = None,
+    sheet: Sheet = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -66,7 +68,7 @@ def evaluate(
     talk, writer = Talk(json, quiet), netformer_of(model, "--refine" if refine else "")
     check_request(n, refine)
     wanted = scores.Wanted(groups, times, in_order, test, beside)
-    reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep}
+    reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep, "sheet": sheet}
     common: dict[str, Any] = {"columns": columns, "drop": drop, "keep": wanted.columns, "task": task} | reads
     intakes = [(path, take_in(path, target, **common)) for path in tables]
     for _, intake in intakes:

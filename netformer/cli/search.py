@@ -20,6 +20,7 @@ from netformer.cli.arguments import (
     Quiet,
     Seed,
     Separator,
+    Sheet,
     TablePath,
     Target,
 )
@@ -55,6 +56,7 @@ def search(
     header: Header = True,
     encoding: Encoding = None,
     sep: Separator = None,
+    sheet: Sheet = None,
     min_frequency: MinFrequency = 2,
     resume: Annotated[Path | None, typer.Option(help="Folder that keeps every generation, to go on from.")] = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the networks of the front.")] = None,
@@ -91,6 +93,7 @@ def search(
         header=header,
         encoding=encoding,
         separator=sep,
+        sheet=sheet,
         min_frequency=min_frequency,
     )
     if intake.classes:

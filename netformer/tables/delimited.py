@@ -76,7 +76,7 @@ def read_delimited(
 
     Cells are numbers where all of a column are. Text with another separator than a comma may have a decimal comma.
     Leading lines that start with # and blank ones are skipped; the last of them is the header where a row of numbers
-    with as many cells follows.
+    with as many cells follows. So are lines of a title above the header (`header_at`).
 
     Raises InputError for text that is empty, a header twice, a row longer than the header, a quotation mark that is
     not closed, text that is not UTF-8.
@@ -84,10 +84,15 @@ def read_delimited(
     name, (start, n_lines, skipped, said) = source.name, _leading(source)
     sample, whole = _sample(source, start)
     sep = _given(separator or said) or _sniff(sample, whole, usual)
-    text = _Text(source, start, n_lines, sep)
     rows = _records(sample, sep, whole)
     if not rows:
         raise _empty(name)
+    title, n_titles = rows[0], header_at(rows) if header else 0
+    if n_titles:
+        start, n_lines = _behind(source, start, n_lines, sample, sep, n_titles)
+        sample, whole = _sample(source, start)
+        rows = _records(sample, sep, whole)
+    text = _Text(source, start, n_lines, sep)
     decimal = "," if sep != "," and _decimal_comma(rows, source, sep) else "."
     spaced = sep == " " or any(cell.startswith(" ") for cell in rows[0][1:])
     first = [cell.strip() for cell in rows[0]] if spaced else rows[0]
@@ -98,6 +103,8 @@ def read_delimited(
         notes.append(f"{name}: line {skipped[-1][0]} starts with # and was read as the header")
     elif skipped:
         notes.append(f"{name}: skipped {len(skipped)} leading line{'s' * (len(skipped) > 1)} starting with #")
+    if n_titles:
+        notes.append(skipped_titles(name, n_titles, title))
     if names is None:
         notes += check_header(first, name, decimal)
     n_bytes = len(source.head) if source.file is None else source.file.stat().st_size
@@ -109,6 +116,23 @@ def read_delimited(
         size = " and ".join(f"{n} {w}{'s' * (n != 1)}" for n, w in zip(frame.shape, ("row", "column"), strict=True))
         notes.insert(0, f"{name}: read {size}, separated by {_shown(sep)}{mark}")
     return frame, notes + _short(text, frame, names is None)
+
+
+def header_at(rows: Sequence[Sequence[str]]) -> int:
+    """The number of the row that names the columns: 0, or that of the first row below lines of a title. These fill one
+    cell, or at most half of as many as the fullest row; what is below them must hold names, unique and no numbers."""
+    filled = [sum(bool(cell.strip()) for cell in row) for row in rows]
+    few = max(1, max(filled, default=0) // 2)
+    at = next((i for i, n in enumerate(filled) if n > few), 0)
+    names = [cell.strip() for cell in rows[at] if cell.strip()] if at else []
+    return at if len(set(names)) == len(names) and not any(map(_is_number, names)) else 0
+
+
+def skipped_titles(name: str, count: int, title: Sequence[str]) -> str:
+    """The note on rows above the header, the first of which is `title`."""
+    first = next((cell.strip() for cell in title if cell.strip()), "")
+    what = f"the row {first!r}" if count == 1 else f"{count} rows, the first {first!r},"
+    return f"{name}: skipped {what} above the header"
 
 
 def check_header(names: Sequence[str], name: str, decimal: str = ".") -> list[str]:
@@ -172,6 +196,17 @@ def _sample(source: Source, start: int) -> tuple[str, bool]:
         raise not_utf8(source) from None
 
 
+def _behind(source: Source, start: int, n_lines: int, sample: str, sep: str, rows: int) -> tuple[int, int]:
+    """Where the text begins behind its first rows, and the number of lines before it."""
+    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=sep, skipinitialspace=sep == " ")
+    while rows:
+        row = next(reader)
+        rows -= len(row) > 1 or bool(row and row[0].strip())
+    for _ in range(reader.line_num):
+        start = _line_end(source.head if start < len(source.head) else source.data, start)
+    return start, n_lines + reader.line_num
+
+
 def _given(separator: str) -> str:
     """The character that a user names, none where none is. Raises InputError for what cannot separate cells."""
     sep = NAMED.get(separator, separator)
@@ -195,6 +230,7 @@ def _sniff(sample: str, whole: bool, usual: str) -> str:
     best, best_score = usual, (0.0, -1.0)
     for sep in dict.fromkeys((usual, *SEPARATORS)):
         rows = _records(sample, sep, whole)
+        rows = rows[header_at(rows) :]
         if not rows or len(rows[0]) < 2:
             continue
         body = rows[1:] or rows

@@ -8,13 +8,9 @@ where, and what would be allowed.
 from __future__ import annotations
 
 import difflib
-import io
 import json
 import re
 import sys
-import warnings
-import zipfile
-import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +21,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from netformer.errors import InputError
-from netformer.tables.delimited import check_header, read_delimited
+from netformer.tables.delimited import read_delimited
 from netformer.tables.encodings import (
     MOST_BYTES,
     Source,
@@ -33,9 +29,9 @@ from netformer.tables.encodings import (
     not_utf8,
     require_bytes,
     require_cells,
-    require_sheets_fit,
     unpacked,
 )
+from netformer.tables.sheets import read_excel
 
 TEXT = {".csv": ",", ".tsv": "\t", ".txt": ","}  # and the separator that is usual in it
 JSON = (".json", ".jsonl", ".ndjson")
@@ -44,20 +40,14 @@ EXCEL = ".xlsx"
 READS = f"{', '.join([*TEXT, *JSON])} (also .gz), {', '.join([*ARROW, EXCEL])}"
 STDIN = "-"
 _MAGIC = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"PK\x03\x04": EXCEL}
-# openpyxl raises what the first line that meets a damaged part does.
-_BY_OPENPYXL = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    ArithmeticError,
-    SyntaxError,
-    AssertionError,
-)
 _HEAD = 1 << 20  # bytes read to find out what a file is
 _GZIP = b"\x1f\x8b"
-_BLANK = 100  # first rows of a sheet in which its header must be
+TOTALS = re.compile(
+    r"\s*(grand |sub)?(totals?|sum|average|mean|summe|gesamt(summe)?|insgesamt|mittelwert|durchschnitt|somme"
+    r"|total général|moyenne|suma|promedio|media|totale|somma|totaal)\s*:?\s*",
+    re.IGNORECASE,
+)
+_MOST_TOTALS = 3  # last rows
 MIN_ROWS = 10  # below it the row split leaves one or two rows to choose or to report on
 
 
@@ -100,14 +90,23 @@ def read_table(path: str | Path, target: str) -> tuple[pd.DataFrame, Float[np.nd
 
 
 def read_raw(
-    path: str | Path, *, header: bool = True, encoding: str | None = None, separator: str | None = None
+    path: str | Path,
+    *,
+    header: bool = True,
+    encoding: str | None = None,
+    separator: str | None = None,
+    sheet: str | None = None,
 ) -> RawTable:
     """A table file as it stands: cells are numbers where all of a column are, otherwise text, or what the format has.
 
     path: by its suffix delimited text, JSON (a list of objects; .jsonl, .ndjson: an object per line), Parquet, Arrow
     or Excel, text and JSON also compressed (.gz); `-` for standard input, whose format its first bytes say.
     header: False for text or Excel without column names: they are x0, x1, .. encoding: of text, None for UTF-8 or what
-    a byte order mark says. separator: see `read_delimited`, which says what is assumed of text.
+    a byte order mark says. separator: see `read_delimited`, which says what is assumed of text. sheet: of Excel, see
+    `sheets.read_excel`.
+
+    Of text and Excel lines of a title above the header are skipped, and last rows that begin with a word for a total or
+    a mean (`TOTALS`), which stands nowhere else in its column, are left out, each with a note.
 
     A first column without a name, in which pandas and R write row names, and nameless columns without values are left
     out, with a note; other nameless columns are called as by pandas, `Unnamed: 3`.
@@ -119,10 +118,12 @@ def read_raw(
     name, notes = source.name, list[str]()
     if suffix not in TEXT and (separator is not None or (suffix != EXCEL and not header)):
         raise InputError(f"{name}: separator and no header are said of text, not of {suffix}; leave them out")
+    if suffix != EXCEL and sheet is not None:
+        raise InputError(f"{name}: a sheet is said of {EXCEL}, not of {suffix}; leave it out")
     if suffix in ARROW or suffix == EXCEL:
         if encoding is not None:
             raise InputError(f"{name}: an encoding is said of text, not of {suffix}; leave it out")
-        frame, notes = _read_excel(source, header) if suffix == EXCEL else (_read_arrow(source, suffix), [])
+        frame, notes = read_excel(source, header, sheet) if suffix == EXCEL else (_read_arrow(source, suffix), [])
     else:
         source, notes = as_utf8(source, encoding)
         if suffix in TEXT:
@@ -131,7 +132,11 @@ def read_raw(
         else:
             frame = _read_json(source, suffix)
     frame, more = _without_nameless(frame, name)
-    return RawTable(frame, notes + more)
+    notes += more
+    if suffix in TEXT or suffix == EXCEL:
+        frame, more = _without_totals(frame, name)
+        notes += more
+    return RawTable(frame, notes)
 
 
 def _load(path: Path) -> tuple[Source, str]:
@@ -253,49 +258,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _read_excel(source: Source, header: bool) -> tuple[pd.DataFrame, list[str]]:
-    """The first sheet of an Excel file, and a note where there are others."""
-    name, notes = source.name, []
-    try:
-        require_sheets_fit(source)
-        with warnings.catch_warnings(), pd.ExcelFile(io.BytesIO(source.data), engine="openpyxl") as book:
-            warnings.simplefilter("ignore", UserWarning)  # openpyxl on what it leaves out: styles, extensions
-            sheets = [str(sheet) for sheet in book.sheet_names]
-            as_text = pd.read_excel(book, header=None, dtype=object, keep_default_na=False, nrows=_BLANK)
-            filled = (as_text.astype(str) != "").any(axis=1).to_numpy()
-            if not filled.any():
-                raise InputError(
-                    f"{name}: a table needs a header and rows, the first rows of sheet {sheets[0]!r} are empty"
-                )
-            start = int(filled.argmax())
-            frame = pd.read_excel(book, header=None, skiprows=start + header)
-    except ImportError:
-        raise InputError(f"{name}: .xlsx needs openpyxl; pip install openpyxl, or save the sheet as .csv") from None
-    except InputError:
-        raise
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        OSError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        *_BY_OPENPYXL,
-    ) as error:
-        raise InputError(f"{name}: not a readable xlsx table: {' '.join(str(error).split())}") from None
-    if len(sheets) > 1:
-        notes.append(
-            f"{name}: read the first of {len(sheets)} sheets, {sheets[0]!r}; save another one as a file to read it"
-        )
-    names = [str(cell).strip() for cell in as_text.iloc[start]]
-    if header:
-        notes += check_header(names, name)
-    names += [""] * (frame.shape[1] - len(names))  # rows below that are longer
-    frame = frame.reindex(columns=range(len(names)))  # without rows there are no columns
-    frame.columns = [(cell or f"Unnamed: {i}") if header else f"x{i}" for i, cell in enumerate(names)]
-    return frame, notes
-
-
 def _without_nameless(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:
     """Without row names and empty columns that have no name, and a note on these and on other nameless columns."""
     frame = frame.set_axis([str(c) if str(c).strip() else f"Unnamed: {i}" for i, c in enumerate(frame.columns)], axis=1)
@@ -311,6 +273,21 @@ def _without_nameless(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, lis
     if named:
         notes.append(f"{name}: columns without a name are called {', '.join(map(repr, named))}")
     return frame.drop(columns=[*index, *empty]), notes
+
+
+def _without_totals(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Without last rows that sum up those above, and a note on them."""
+    notes = []
+    for _ in range(_MOST_TOTALS):
+        filled = frame.iloc[-1:].dropna(axis=1)
+        if len(frame) < 2 or filled.empty:
+            break
+        column, cell = filled.columns[0], filled.iloc[0, 0]
+        if not TOTALS.fullmatch(str(cell)) or (frame[column] == cell).sum() > 1:
+            break
+        notes.append(f"{name}: left out the last row, {str(cell).strip()!r}, which sums up those above")
+        frame = frame.iloc[:-1].infer_objects()  # a column in which it alone was text holds numbers now
+    return frame, notes
 
 
 def _require_unique(names: list[str], name: str) -> None:

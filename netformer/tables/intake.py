@@ -83,6 +83,7 @@ def take_in(
     header: bool = True,
     encoding: str | None = None,
     separator: str | None = None,
+    sheet: str | None = None,
     min_frequency: int = MIN_FREQUENCY,
     task: str = AUTO,
 ) -> Intake:
@@ -90,14 +91,15 @@ def take_in(
     between them, of which a row needs every one. columns: names, with commas between them, of those to use, None for
     all; drop: of those not to; keep: of those to have beside the features, used or not. task: see `labels.task_of`.
 
-    header, encoding, separator: see `read_raw`. min_frequency: as in `reading.read`. A target without a value
+    header, encoding, separator, sheet: see `read_raw`. min_frequency: as in `reading.read`. A target without a value
     drops its row. Raises FileNotFoundError, and InputError with one line that says what would be allowed.
     """
     path = Path(path)
-    raw = read_raw(path, header=header, encoding=encoding, separator=separator)
+    raw = read_raw(path, header=header, encoding=encoding, separator=separator, sheet=sheet)
     table, notes = raw.frame, list(raw.notes)
     if target not in table.columns and table.shape[1] == 1:
-        raise InputError(f"{path}: found one column only, {table.columns[0]!r}; name what separates columns by --sep")
+        way_out = "name what separates columns by --sep, or the sheet by --sheet"
+        raise InputError(f"{path}: found one column only, {table.columns[0]!r}; {way_out}")
     targets = _named(target, table)
     for name in (*targets, *keep):
         require_column(table, name, path)
@@ -176,17 +178,17 @@ def match(
     header: bool = True,
     encoding: str | None = None,
     separator: str | None = None,
+    sheet: str | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray | None, list[str]]:
     """The features of the table at `path` as networks that carry `reading` take them, its target if it has one, and
     notes: of `read_raw`, on columns that are ignored, on cells of columns of numbers that hold none and stood for no
     gap in the table that was fitted. A few such cells are gaps here. The target is numbers, gaps nan, or numbers of
     classes, -1 for a gap and for a label that was not fitted; of several targets (rows, targets).
 
-    header, encoding, separator: see `read_raw`. Raises FileNotFoundError, and InputError naming columns that are
-    missing.
+    header, encoding, separator, sheet: see `read_raw`. Raises FileNotFoundError, InputError naming missing columns.
     """
     path = Path(path)
-    raw = read_raw(path, header=header, encoding=encoding, separator=separator)
+    raw = read_raw(path, header=header, encoding=encoding, separator=separator, sheet=sheet)
     table, notes = raw.frame, list(raw.notes)
     if table.empty:
         raise InputError(f"{path}: a table needs at least one row, found only the header; add rows to predict")
