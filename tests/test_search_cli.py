@@ -65,11 +65,3 @@ def test_it_goes_on_with_the_same_result(folder, tmp_path):
 )
 def test_bad_input_is_one_line(folder, options, message):
     assert message in refused("search", folder / "t.csv", *RUN, *options)
-
-
-def test_classes_are_refused(folder, tmp_path):
-    table = pd.read_csv(folder / "t.csv").assign(price=["low", "high"] * 60)
-    table.to_csv(tmp_path / "classes.csv", index=False)
-    assert "a search is for a target of numbers, 'price' has classes" in refused(
-        "search", tmp_path / "classes.csv", *RUN
-    )

@@ -76,10 +76,9 @@ def search(
 
     from netformer.cli.by import rows_to_train_on
     from netformer.cli.describe import structure
-    from netformer.evaluation.comparison import plain_r2
     from netformer.generation.fitted import netformer_of
     from netformer.search.objectives import chosen
-    from netformer.search.table import search_table
+    from netformer.search.table import search_classes, search_table
     from netformer.tables.intake import in_file, on_reading, take_in
 
     names = [name for name in objectives.replace(" ", "").split(",") if name]
@@ -96,39 +95,40 @@ def search(
         sheet=sheet,
         min_frequency=min_frequency,
     )
-    if intake.classes:
-        raise InputError(f"{table}: a search is for a target of numbers, {target!r} has classes")
     if len(intake.targets) > 1:
         raise InputError(f"{table}: a search is for one target, found {len(intake.targets)} in {target!r}; name one")
-    X, y = intake.X, intake.target()
+    X, y, classes = intake.X, intake.y, intake.classes
     train = rows_to_train_on(len(y), seed) if score else np.ones(len(y), bool)
+    if classes and (rare := np.bincount(y[train], minlength=len(classes)) < 1).any():
+        rarest = classes[int(rare.argmax())]
+        raise InputError(f"{table}: no row of class {rarest!r} is left to search on; give --no-score or another --seed")
     limits = {"max_params": max_params, "max_columns": max_columns, "max_bytes": max_bytes}
     notes = list(intake.notes)
     with in_file(table), noted(notes, table), talk.progress(f"searching networks for {train.sum()} rows") as say:
-        found, front = search_table(
-            writer,
-            X[train],
-            y[train],
-            names,
-            target=target,
-            min_frequency=min_frequency,
-            space=space,
-            algorithm=algorithm,
-            evaluations=evaluations,
-            population=population,
-            constraints={name: value for name, value in limits.items() if value is not None},
-            seed=seed,
-            folder=resume,
-            workers=os.cpu_count() or 1,
-            progress=lambda done, total: say(f"{done} of {total} networks scored"),
-        )
+        how: dict[str, Any] = {
+            "target": target,
+            "min_frequency": min_frequency,
+            "space": space,
+            "algorithm": algorithm,
+            "evaluations": evaluations,
+            "population": population,
+            "constraints": {name: value for name, value in limits.items() if value is not None},
+            "seed": seed,
+            "folder": resume,
+            "workers": os.cpu_count() or 1,
+            "progress": lambda done, total: say(f"{done} of {total} networks scored"),
+        }
+        if classes:
+            found, front = search_classes(writer, X[train], y[train], classes, names, **how)
+        else:
+            found, front = search_table(writer, X[train], y[train], names, **how)
     front = replace(front, reading=front.reading.written(intake.columns))
     notes += on_reading(front.reading, table)
-    held, known = X[~train], y.to_numpy()[~train]
+    held, known = X[~train], y[~train]
     facts: list[dict[str, Any]] = [
         {"network": i}
         | dict(zip(found.names, values, strict=True))
-        | ({"r2": plain_r2(known, front.predict(held, i))} if score else {})
+        | (_scores(front, i, held, known) if score else {})
         | {"structure": structure(front.networks, i), "reads": _columns_read(front, i)}
         for i, values in enumerate(found.values[found.front].tolist())
     ]
@@ -144,10 +144,23 @@ def search(
     talk.show(
         _shown(facts, f"{target}: the front of {len(found.values)} networks"),
         f"hypervolume: {volume:.3f} of the box between the best and the worst values",
-        *([f"r2: on {len(held)} rows that no network has seen"] if score else []),
+        *([f"{', '.join(_scores(front, 0, held, known))}: on {len(held)} rows no network has seen"] if score else []),
         *(f"written: {path}" for path in (out, report) if path),
     )
     talk.finish({"table": str(table), "target": target, "front": facts, "hypervolume": volume, "notes": notes})
+
+
+def _scores(front: Population, which: int, held: Any, known: Any) -> dict[str, float]:
+    """R2 of a network on rows held back; of classes the log loss and the share of right answers. known: the target
+    there, of classes their numbers."""
+    from netformer.evaluation.comparison import plain_r2
+    from netformer.exports.classes import log_loss
+
+    if not front.classes:
+        return {"r2": plain_r2(known, front.predict(held, which))}
+    logits = front.outputs(front.read(held), which)
+    right = front.predict_proba(held, which).argmax(1) == known
+    return {"log_loss": float(log_loss(logits, known).mean()), "accuracy": float(right.mean())}
 
 
 def _columns_read(front: Population, index: int) -> list[str]:

@@ -16,7 +16,8 @@ same networks with outputs permuted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -35,7 +36,7 @@ from netformer.model.prompt import FREE, Prompt
 from netformer.networks.stack import Networks, concatenate, constant_network, spread, with_outputs
 from netformer.ridge import prior_scale
 from netformer.tables.columns import MIN_FREQUENCY
-from netformer.tables.reading import CUT, MOST_MEANS, read_classes
+from netformer.tables.reading import CUT, MOST_MEANS, Reading, read_classes
 from netformer.tasks.task import class_order
 
 PENALTIES = xp.logspace(-1, 2, 7)
@@ -79,10 +80,7 @@ def deliver_classes(
     reading, z = read_classes(X, shown[:MOST_MEANS], classes, target=target, min_frequency=min_frequency)
     k = n_outputs_of(len(classes))
     if not z.any():
-        nothing, least = constant_network(z.shape[1], k), LEAST_OF_ROW * weight.sum()
-        share = np.log(np.bincount(codes, weight).clip(least) / weight.sum())
-        nothing.weight[:, nothing.layout.outputs, 0] = xp.from_numpy(share if k > 1 else share[1:] - share[0])
-        return Population(reading, nothing, xp.full((1,), xp.nan), nothing, {"groups": 1, "rows": len(codes)})
+        return _nothing(reading, codes, weight)
     model, written = load(), []
     targets = shown if len(shown) <= n_samples else np.concatenate([directions(z, place, n_samples), shown])[:n_samples]
     for number, (t, count) in enumerate(zip(targets, split_evenly(n_samples, len(targets)), strict=True)):
@@ -101,6 +99,60 @@ def deliver_classes(
         about |= said
     unknown = xp.full((len(alone),), xp.nan)
     return Population(reading, relabelled(alone, back), unknown, relabelled(wide, back), about)
+
+
+@runtime_checkable
+class ClassSearching(Protocol):
+    """What searches networks for a table with classes, such as `netformer.search.table.Search`."""
+
+    def class_front(
+        self,
+        model: NetFormer,
+        X: Any,
+        codes: Int[np.ndarray, " rows"],
+        classes: tuple[Any, ...],
+        *,
+        weight: Float[np.ndarray, " rows"],
+        target: str,
+        min_frequency: int,
+        seed: int,
+    ) -> Population:
+        """Networks for a table; `about["search"]["chosen"]` says which of them is to answer, `about["log_loss"]` its
+        log loss on rows left out of the output layer. Arguments: see `deliver_classes`."""
+
+
+def deliver_classes_found(
+    X: Any,
+    codes: Int[np.ndarray, " rows"],
+    classes: tuple[Any, ...],
+    load: Callable[[], NetFormer],
+    search: ClassSearching,
+    *,
+    weight: Float[np.ndarray, " rows"],
+    seed: int,
+    target: str = "y",
+    min_frequency: int = MIN_FREQUENCY,
+) -> Population:
+    """The front of a search; the network that it chose is the wide one, with its answers as they are. Arguments: see
+    `deliver_classes`. Raises InputError as the search does."""
+    shown = indicators(np.argsort(class_order(codes, len(classes)))[codes], len(classes))
+    reading, z = read_classes(X, shown[:MOST_MEANS], classes, target=target, min_frequency=min_frequency)
+    if not z.any():
+        return _nothing(reading, codes, weight)
+    how: dict[str, Any] = {"weight": weight, "target": target, "min_frequency": min_frequency, "seed": seed}
+    front = search.class_front(load(), X, codes, classes, **how)
+    networks = front.networks.numpy()
+    about = front.about | {"groups": 1, "rows": len(codes)}
+    return replace(front, networks=networks, wide=networks[[front.about["search"]["chosen"]]], about=about)
+
+
+def _nothing(reading: Reading, codes: Int[np.ndarray, " rows"], weight: Float[np.ndarray, " rows"]) -> Population:
+    """One network that answers how frequent the classes are, where no column varies."""
+    k = reading.n_outputs
+    nothing, least = constant_network(len(reading.inputs), k), LEAST_OF_ROW * weight.sum()
+    share = np.log(np.bincount(codes, weight).clip(least) / weight.sum())
+    nothing.weight[:, nothing.layout.outputs, 0] = xp.from_numpy(share if k > 1 else share[1:] - share[0])
+    return Population(reading, nothing, xp.full((1,), xp.nan), nothing, {"groups": 1, "rows": len(codes)})
 
 
 def indicators(codes: Int[np.ndarray, " rows"], n_classes: int) -> Float[np.ndarray, "k rows"]:

@@ -23,6 +23,7 @@ from netformer.tables.labels import check_classes
 
 if TYPE_CHECKING:
     from netformer.exports.population import Population
+    from netformer.generation.classes import ClassSearching
     from netformer.generation.generator import NetFormer
 
 SHOWN = 5  # labels in an error
@@ -44,12 +45,17 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
     class_weight : "balanced", dict of label to weight, or None, default None. How much the rows of a class count in the
         output layer: "balanced" in inverse proportion to their number. Probabilities are then those of a table in which
         classes are as frequent as their weights say.
+    search : netformer.search.table.Search or None, default None. Instead of merging networks, search one: the network
+        of least log loss on rows left out of its output layer, of those that keep the constraints of the search, is the
+        answer, as it is (`search.classes`). Bounds are then those of the search; `n_samples` and `steps` are not read.
 
     Attributes
     ----------
     classes_ : labels, sorted.
-    networks_ : Population of the networks written, before merging, each with an output layer of its own.
-    network_ : Population, the same with the wide network that `predict` runs. Where no column varies, it answers how
+    networks_ : Population of the networks written, before merging, each with an output layer of its own; of a search
+        its front, in order of the first objective.
+    network_ : Population, the same with the wide network that `predict` runs, of a search number
+        `network_.about["search"]["chosen"]` of the front. Where no column varies, it answers how
         frequent the classes are. `network_.about["log_loss"]`: of rows left out of the output layer, a little low.
     columns_ : DataFrame, a row per column of the table: what it was read as, its inputs, what was left out and why.
     feature_importances_ : one number per column, sum 1, from the network alone; see `Fitted`.
@@ -68,6 +74,7 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
         min_frequency: int = MIN_FREQUENCY,
         class_weight: str | Mapping[Any, float] | None = None,
         steps: bool = True,
+        search: ClassSearching | None = None,
     ) -> None:
         self.refine_steps = refine_steps
         self.n_samples = n_samples
@@ -79,15 +86,17 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
         self.min_frequency = min_frequency
         self.class_weight = class_weight
         self.steps = steps
+        self.search = search
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetFormerClassifier:
         """X, sample_weight: as in `NetFormerRegressor.fit`. y: (rows,) labels: text, whole numbers, truth values; each
         class at least `labels.LEAST_ROWS` rows. Raises InputError, one line, for gaps, labels of several types, numbers
         that look like a target of regression, one class, a class of one row, and as `NetFormerRegressor.fit` does.
         """
-        from netformer.generation.classes import deliver_classes
+        from netformer.generation.classes import deliver_classes, deliver_classes_found
 
         n_samples, refine_steps, prompt = self._request()
+        search = self._searched("class_front")
         name = getattr(y, "name", None)  # of a Series
         labels = labels_checked(y)
         if is_frame(X):
@@ -104,20 +113,25 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
             X, codes = X[order], codes[order]
         weight = weights_of(self.class_weight, classes, codes)
         self.classes_ = classes
-        population = deliver_classes(
-            X,
-            codes,
-            tuple(classes.tolist()),
-            lambda: netformer_of(self.model, "refine_steps" if refine_steps else ""),
-            weight=weight,
-            n_samples=n_samples,
-            refine_steps=refine_steps,
-            seed=seed_of(self.random_state),
-            prompt=prompt,
-            target="y" if name is None else str(name),
-            min_frequency=at_least_one(self.min_frequency),
-            steps=self._steps(),
-        )
+        named = tuple(classes.tolist())
+        how: dict[str, Any] = {"weight": weight, "target": "y" if name is None else str(name)}
+        how |= {"seed": seed_of(self.random_state), "min_frequency": at_least_one(self.min_frequency)}
+        if search is not None:
+            population = deliver_classes_found(
+                X, codes, named, lambda: netformer_of(self.model, "a search"), search, **how
+            )
+        else:
+            population = deliver_classes(
+                X,
+                codes,
+                named,
+                lambda: netformer_of(self.model, "refine_steps" if refine_steps else ""),
+                n_samples=n_samples,
+                refine_steps=refine_steps,
+                prompt=prompt,
+                steps=self._steps(),
+                **how,
+            )
         self._keep(population)
         self._say_gaps(stacklevel=3)
         return self

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from netformer.model.prompt import Prompt
 
 LARGEST = 1e300  # of a target: answers and their errors stay finite, also where they are a million times its scale
-OF_WRITTEN = ("refine_steps", "max_params", "max_hidden_layers", "activations")  # parameters that a search has not
 
 
 class NetFormerRegressor(RegressorMixin, Fitted):
@@ -156,14 +155,7 @@ class NetFormerRegressor(RegressorMixin, Fitted):
             if self.search is not None or self.refine_steps:
                 raise InputError("max_loss chooses one network by itself; leave search and refine_steps out")
             return Smallest(self.max_loss, prompt)
-        if self.search is None:
-            return None
-        if isinstance(self.search, type) or not callable(getattr(self.search, "front", None)):
-            raise InputError(f"search must be None or a netformer.search.table.Search, got {self.search!r}")
-        given = [name for name in OF_WRITTEN if getattr(self, name) not in (None, 0)]
-        if given:
-            raise InputError(f"{given[0]} is not for a search; bounds are its constraints, such as max_params")
-        return self.search
+        return self._searched("front")
 
     def _checked(self, X: Any, y: Any) -> tuple[Any, Float[np.ndarray, "rows ..."]]:
         """X as it is read, and y as float64: a DataFrame stays one, all else is an array of numbers, gaps nan."""

@@ -39,6 +39,7 @@ NUMBERS: dict[str, Any] = {
     "ensure_all_finite": "allow-nan",
 }  # arrays, as scikit-learn checks them
 
+OF_WRITTEN = ("refine_steps", "max_params", "max_hidden_layers", "activations")  # parameters that a search has not
 MOST_REPEATS = 10  # times the rows of a table that it may grow by whole weights
 
 
@@ -102,6 +103,7 @@ class Fitted(BaseEstimator):
     network_: Population
     noise_: Any
     steps: bool
+    search: Any
 
     def _table(self, X: Any) -> Any:
         """Rows to predict, as the population reads them."""
@@ -179,6 +181,18 @@ class Fitted(BaseEstimator):
 
         n_samples, refine_steps = check_request(self.n_samples, self.refine_steps)
         return n_samples, refine_steps, Prompt(self.max_params, self.max_hidden_layers, self.activations)
+
+    def _searched(self, front: str) -> Any:
+        """`search`, whose method of that name is asked for. Raises InputError for what has none, and beside parameters
+        that it does not read."""
+        if self.search is None:
+            return None
+        if isinstance(self.search, type) or not callable(getattr(self.search, front, None)):
+            raise InputError(f"search must be None or a netformer.search.table.Search, got {self.search!r}")
+        given = [name for name in OF_WRITTEN if getattr(self, name) not in (None, 0)]
+        if given:
+            raise InputError(f"{given[0]} is not for a search; bounds are its constraints, such as max_params")
+        return self.search
 
     def _steps(self) -> bool:
         """`steps`. Raises InputError unless it is True or False."""

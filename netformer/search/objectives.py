@@ -7,7 +7,7 @@ canonical coordinates, output layers solved, and `task` the `SearchTask`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -31,9 +31,9 @@ WORST = 10.0  # of an error that is not finite
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """name: as in tables. values: None for the leave-one-out error, which is known before. log: a decade counts as much
-    as the next in the hypervolume. limits: ends of its scale there, best and worst; None: the best and worst of the
-    first generation."""
+    """name: as in tables. values: None for the error of rows left out, which is known before. log: a decade counts as
+    much as the next in the hypervolume. limits: ends of its scale there, best and worst; None: the best and worst of
+    the first generation."""
 
     name: str
     values: Values | None
@@ -59,21 +59,24 @@ def multiply_adds(networks: Networks, task: SearchTask) -> Int[Tensor, " n"]:
     specs, n = networks.specs, task.n_inputs
     before = torch.cat([torch.full_like(specs.widths[:, :1], n), specs.widths[:, :-1]], 1)
     last = specs.widths.gather(1, specs.depth.unsqueeze(1) - 1).squeeze(1)
-    return (before * specs.widths).sum(1) + last + specs.skip * n
+    return (before * specs.widths).sum(1) + specs.n_outputs * (last + specs.skip * n)
 
 
 def c_bytes(networks: Networks, task: SearchTask) -> Int[Tensor, " n"]:
-    """Bytes of the weights in the C file, as floats: its layers are dense, each unit and the output with a bias."""
-    return BYTES * (multiply_adds(networks, task) + networks.specs.widths.sum(1) + 1)
+    """Bytes of the weights in the C file, as floats: its layers are dense, each unit and each output with a bias."""
+    return BYTES * (multiply_adds(networks, task) + networks.specs.widths.sum(1) + networks.specs.n_outputs)
 
 
 def robustness(networks: Networks, task: SearchTask) -> Float[Tensor, " n"]:
     """How far answers move with noise of `NOISE` on every input: the mean square of it over the variance of y, on the
-    first `NOISY_ROWS` train rows, the same noise for all networks."""
+    first `NOISY_ROWS` train rows, the same noise for all networks. Of classes the answers are probabilities."""
     x = task.rows.train_only().x[:, :NOISY_ROWS]
     drawn = torch.from_numpy(np.random.default_rng(0).standard_normal(tuple(x.shape))).to(x.dtype)
     used = (task.column >= 0).to(x.dtype)
-    moved = networks.predict(x + NOISE * drawn * used) - networks.predict(x)
+    noisy = x + NOISE * drawn * used
+    if task.head is not None:
+        return task.head.moved(networks, x, noisy)
+    moved = networks.predict(noisy) - networks.predict(x)
     return moved.square().mean(1)
 
 
@@ -119,21 +122,22 @@ OBJECTIVES: Mapping[str, Objective] = {
 
 
 def smallest(task: SearchTask) -> Networks:
-    """A network of one unit that reads one input, without biases: no candidate is smaller."""
-    layout = task.model.layout
+    """A network of one unit that reads one input, of numbers without biases: no candidate is smaller."""
+    layout = replace(task.model.layout, n_outputs=task.n_outputs)
     widths = torch.zeros(1, layout.max_hidden_layers, dtype=torch.long)
     widths[0, 0] = 1
     no = torch.zeros(1, dtype=torch.bool)
     mask = slots(layout, torch.tensor([1]), widths, no, no)
-    return Networks(Specs(task.rows.n_features, widths, 0 * widths, mask), mask.float())
+    mask[:, layout.outputs, 0] = task.head is not None  # classes have a share without any input
+    return Networks(Specs(task.rows.n_features, widths, 0 * widths, mask, task.n_outputs), mask.float())
 
 
 def _largest(task: SearchTask) -> Networks:
-    layout, yes = task.model.layout, torch.ones(1, dtype=torch.bool)
+    layout, yes = replace(task.model.layout, n_outputs=task.n_outputs), torch.ones(1, dtype=torch.bool)
     widths = torch.full((1, layout.max_hidden_layers), layout.max_width)
     n_inputs = task.rows.n_features
     mask = slots(layout, n_inputs, widths, yes, yes)
-    return Networks(Specs(n_inputs, widths, 0 * widths, mask), mask.float())
+    return Networks(Specs(n_inputs, widths, 0 * widths, mask, task.n_outputs), mask.float())
 
 
 def chosen(wanted: Sequence[str | Values | Objective]) -> tuple[Objective, ...]:

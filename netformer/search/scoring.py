@@ -24,7 +24,7 @@ CHUNK, CHUNK_ROWS = 64, 32_768  # networks solved together: at most, and times t
 @dataclass(frozen=True, eq=False)
 class Scored:
     """Candidates in canonical coordinates, output layers solved, and what each objective says of them. error: mean
-    squared error by leave-one-out over the variance of y; one minus it is `expected_r2`."""
+    squared error by leave-one-out over the variance of y; one minus it is `expected_r2`. With a `head` as it says."""
 
     networks: Networks
     error: Float[Tensor, " n"]
@@ -61,7 +61,9 @@ def score(
 
 def solved(networks: Networks, task: SearchTask) -> tuple[Networks, Float[Tensor, " n"]]:
     """Networks with the output layer that a delivered one has (`head.weigh_heads`), and their leave-one-out error: the
-    mean square over the variance of y."""
+    mean square over the variance of y; where the task has a `head` of its own, with that one."""
+    if task.head is not None:
+        return task.head.solved(networks)
     every = torch.zeros(len(networks), dtype=torch.int64)
     found, r2 = weigh_heads(networks, task.rows.train_only()[every], task.penalties[every])
     return found, 1 - r2
