@@ -1,5 +1,7 @@
 """Zoo engine: the stack trains as torch.nn and torch.optim train one network at a time."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,23 @@ def test_networks_never_meet_and_threads_do_not_matter(tasks, monkeypatch):
     garbage[0] = 1e30 * specs.mask[0]
     other = train_networks(Networks(specs, garbage), tasks, at, **options)
     assert torch.equal(other.weight[1:], whole.weight[1:])
+
+
+def test_the_first_steps_of_a_longer_training_are_those_of_a_shorter_one_at_its_rates(tasks):
+    """Rates of 0 leave weights where they are, so that a long training ends where it was after 20 steps."""
+    specs, at = draw(12, tasks)
+    initial = initialize(specs, torch.arange(12))
+    options = {"batch_size": 16, "weight_decay": 0.1}
+    rate = partial(learning_rate, steps=60, peak=0.05)
+    whole = train_networks(initial, tasks, at, steps=60, lr=0.05, evaluations=6, **options)
+    same = train_networks(initial, tasks, at, steps=60, lr=rate, evaluations=6, **options)
+    begun = train_networks(initial, tasks, at, steps=20, lr=rate, evaluations=2, **options)
+    held = train_networks(
+        initial, tasks, at, steps=60, lr=lambda step: rate(step) if step < 20 else 0.0, evaluations=6, **options
+    )
+    assert torch.equal(same.weight, whole.weight)
+    assert torch.equal(begun.weight, held.weight)
+    assert not torch.equal(begun.weight, whole.weight)
 
 
 def test_inputs_are_left_alone_and_missing_edges_stay_zero(tasks):

@@ -64,7 +64,7 @@ def train_networks(
     task_index: Int[Tensor, " n"],
     *,
     steps: int,
-    lr: float,
+    lr: float | Callable[[int], float],
     batch_size: int = 64,
     weight_decay: float = 0.0,
     evaluations: int = 10,
@@ -75,11 +75,12 @@ def train_networks(
 ) -> Networks:
     """Train every network on its task; network i reads task `task_index[i]`.
 
-    steps: Adam steps. lr: peak learning rate. weight_decay: decoupled (AdamW). evaluations: how often the valid rows
-    are looked at; the best weights seen there are kept (the initial ones included). loss: "squared error" of networks
-    with one output, or "log loss" where y is the number of a class: 0 or 1 for one output, the logit of class 1; 0 to
-    K - 1 for K outputs, logits under softmax. workers: threads, None: one a core. They change the speed, not the
-    result, and so does a Dask cluster (`netformer.workers`), which gets `_PIECE` networks per call.
+    steps: Adam steps. lr: peak learning rate of `schedule.learning_rate`, or the rate of every step, from 0 on: so the
+    first steps of a longer training are repeated. weight_decay: decoupled (AdamW). evaluations: how often the valid
+    rows are looked at; the best weights seen there are kept (the initial ones included). loss: "squared error" of
+    networks with one output, or "log loss" where y is the number of a class: 0 or 1 for one output, the logit of class
+    1; 0 to K - 1 for K outputs, logits under softmax. workers: threads, None: one a core. They change the speed, not
+    the result, and so does a Dask cluster (`netformer.workers`), which gets `_PIECE` networks per call.
 
     Raises InputError for a task without train or without valid rows: nothing says then which weights are best; and for
     a loss that fits neither the outputs nor the targets, and for units that have no slope (`specs.WRITTEN` have one).
@@ -113,7 +114,8 @@ def train_networks(
     read_order = torch.where(tasks.rows == TRAIN, 0, torch.where(tasks.rows == VALID, 1, 2))
     order = torch.argsort(read_order, dim=1, stable=True)
     weight = initial.weight[specs.mask].numpy().copy()
-    rates = [kernel.adam_rates(step, learning_rate(step, steps, lr), weight_decay) for step in range(steps)]
+    rate = lr if callable(lr) else partial(learning_rate, steps=steps, peak=lr)
+    rates = [kernel.adam_rates(step, rate(step), weight_decay) for step in range(steps)]
     every = max(1, steps // max(1, evaluations))
     arguments: tuple[Any, ...] = (
         task_index.contiguous().numpy(),
