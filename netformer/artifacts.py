@@ -75,7 +75,7 @@ NETWORKS = pa.schema(
     ]
 )
 _ARRAYS = {"X": np.float32, "y": np.float32, "row_split": np.int8}
-_STACK = ("n_inputs", "widths", "activations", "mask", "weights")  # of NETWORKS, which `networks_of` reads
+STACK = ("n_inputs", "widths", "activations", "mask", "weights")  # of NETWORKS, which `networks_of` reads
 _FIRST = 5  # layers in a message
 _SHOWN = 200  # characters of what was found
 MAY_BE_MISSING = ("ceiling",)  # a task whose noiseless function is not known
@@ -263,7 +263,7 @@ def networks_of(table: pa.Table, layout: Layout) -> Networks:
 
     Raises InputError as `conform` does, and for a table of another layout or with networks that the layout has not.
     """
-    table = conform(table, pa.schema([NETWORKS.field(name) for name in _STACK]), "networks")
+    table = conform(table, pa.schema([NETWORKS.field(name) for name in STACK]), "networks")
     n, layers, index = table.num_rows, layout.max_hidden_layers, {name: code for code, name in enumerate(ACTIVATIONS)}
     shape = (n, layout.n_patches, layout.n_slots)
     every = [table[name].combine_chunks() for name in ("mask", "weights")]

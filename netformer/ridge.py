@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float
 from netformer.arrays.functions import logspace
 from netformer.arrays.namespace import Tensor, alike, namespace
 
-PENALTIES = logspace(-3, 3, 13)
+PENALTIES = logspace(-3, 3, 13)  # that every fit is made under
+TRUST = 40.0  # a unit of R2 by leave-one-out multiplies the weight of a fit by exp(TRUST)
 PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
 
 
@@ -43,18 +44,8 @@ def leave_one_out(
     return namespace(y).where(train.unsqueeze(2), left, 0.0).square().sum(1)
 
 
-def _squares(y: Float[Tensor, "t rows"], train: Bool[Tensor, "t rows"]) -> Float[Tensor, "t 1"]:
-    """Sum of squares of y about its mean over the train rows."""
-    keep = train.to(y.dtype)
-    mean = (y * keep).sum(1, keepdim=True) / keep.sum(1, keepdim=True).clamp(min=1)
-    return ((y - mean).square() * keep).sum(1, keepdim=True).clamp(min=1e-12)
-
-
-TRUST = 40.0
-
-
 def trust(error: Float[Tensor, "*n candidates"]) -> Float[Tensor, "*n candidates"]:
-    """Weights of several fits of the same rows, adding up to 1: a unit of R2 by leave-one-out is worth exp(TRUST).
+    """Weights of several fits of the same rows, adding up to 1: the softmax of -TRUST * error.
 
     error: sums of squared leave-one-out errors over the sum of squares about the mean.
     """

@@ -104,7 +104,7 @@ class Zoo(ParamsSection):
 
     @property
     def optimizer(self) -> dict:
-        """Arguments of `zoo.train_networks`."""
+        """Arguments of `zoo.build.train_networks`."""
         return self.model_dump(include={"steps", "lr", "batch_size", "weight_decay"})
 
 

@@ -325,5 +325,5 @@ def test_transform_errors():
         fitted(np.full((1, 37), np.nan))
     with pytest.raises(ValueError, match=r"^MetaFeatureTransform.fit needs at least one task, got 0$"):
         MetaFeatureTransform.fit(np.zeros((0, 37)))
-    with pytest.raises(ValueError, match=r"^stored meta-feature names must be those of netformer.metafeatures.NAMES"):
+    with pytest.raises(ValueError, match=r"^stored meta-features must be netformer.tasks.metafeatures.NAMES"):
         MetaFeatureTransform.from_dict({**fitted.to_dict(), "names": list(NAMES[::-1])})

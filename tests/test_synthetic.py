@@ -6,6 +6,7 @@ import torch
 from sklearn.datasets import make_friedman1, make_friedman2, make_friedman3
 from sklearn.linear_model import LinearRegression
 
+from netformer.errors import InputError
 from netformer.options import TaskPrior
 from netformer.tasks import families
 from netformer.tasks.families import FAMILIES, draw_friedman, draw_tasks
@@ -119,6 +120,11 @@ def test_stream_batches_are_canonical_and_hold_context_and_queries_only():
     train_y = batch.y[:, : int(context[0])]
     torch.testing.assert_close(train_y.mean(1), torch.zeros(12), rtol=0, atol=1e-5)
     torch.testing.assert_close(train_y.std(1, correction=0), torch.ones(12), rtol=1e-4, atol=1e-4)
+
+
+def test_friedman_needs_the_features_it_reads():
+    with pytest.raises(InputError, match=r"^max_features must be at least 5, which the Friedman family reads, got 4$"):
+        draw_friedman(3, 50, max_features=4, generator=seeded(0))
 
 
 def test_friedman_targets_are_sklearns_formulas(monkeypatch):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -129,11 +128,6 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Any:
 def repeat_interleave(x: Any, repeats: Any, dim: int) -> Any:
     """As torch's."""
     return x.repeat_interleave(repeats, dim)
-
-
-def cartesian_prod(*parts: Any) -> Any:
-    """As torch's, one row for each choice."""
-    return _wrapped(np.array(list(product(*(part.tolist() for part in parts))), dtype=np.int64))
 
 
 def diag_embed(x: Any) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor
 from netformer.networks.convert import SKLEARN_NAMES
 from netformer.networks.specs import ACTIVATIONS, activate, slots
 from netformer.networks.stack import Networks
-from netformer.ridge import _squares, leave_one_out, ridge_path, trust
+from netformer.ridge import leave_one_out, ridge_path, trust
 from netformer.tasks.scores import r2
 from netformer.tasks.task import PAD, TEST, TRAIN, VALID
 from netformer.tasks.view import TaskStack
@@ -52,7 +52,7 @@ def random_head(
     """One hidden layer of random weights, with the output solved by ridge on [1, x, h] (without x: no skip).
 
     Weights are N(0, 1) / sqrt(features of the task), biases N(0, 1); one draw serves all tasks, so a task's result does
-    not depend on its stack. The fits under `PENALTIES` are averaged as those of written networks are, by `head.trust`
+    not depend on its stack. The fits under `PENALTIES` are averaged as those of written networks are, by `ridge.trust`
     of their leave-one-out errors on train rows; the intercept is free. units: hidden units, the same for all tasks or
     one number per task. chunk: tasks solved together.
     """
@@ -72,6 +72,13 @@ def random_head(
         weight = trust(leave_one_out(predicted, leverage, y, part.train) / _squares(y, part.train))
         parts.append((predicted * weight.unsqueeze(1)).sum(2))
     return torch.cat(parts)
+
+
+def _squares(y: Float[Tensor, "t rows"], train: Bool[Tensor, "t rows"]) -> Float[Tensor, "t 1"]:
+    """Sum of squares of y about its mean over the train rows."""
+    keep = train.to(y.dtype)
+    mean = (y * keep).sum(1, keepdim=True) / keep.sum(1, keepdim=True).clamp(min=1)
+    return ((y - mean).square() * keep).sum(1, keepdim=True).clamp(min=1e-12)
 
 
 def _pick(predicted: Float[Tensor, "t rows penalties"], error: Float[Tensor, "t penalties"]) -> Float[Tensor, "t rows"]:

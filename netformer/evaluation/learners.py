@@ -129,7 +129,7 @@ def reference_scores(
 ) -> pd.DataFrame:
     """The long table (task_id, row, test_r2, fit_seconds, predict_seconds): a row for each learner and task.
 
-    test_r2 is that of `tasks.r2`, floored at -1. The seconds are wall time: never the output of a stage.
+    test_r2 is that of `tasks.scores.r2`, floored at -1. The seconds are wall time: never the output of a stage.
     """
     parts = []
     for done, name in enumerate(REFERENCES, 1):

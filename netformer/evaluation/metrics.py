@@ -34,7 +34,7 @@ def penultimate_cosine(
     Units that do not exist are zeros, so the narrower network is padded. Where both networks are silent the cosine
     is 1, where one is, 0. x, keep: rows for each network, or one set of rows (m = 1) for all.
     """
-    h = [(net.hidden(x)[-1] * _last_units(net.specs).unsqueeze(1)).double() for net in (a, b)]
+    h = [(net.hidden(x)[-1] * net.specs.last_units.unsqueeze(1)).double() for net in (a, b)]
     norms = [v.norm(dim=2) for v in h]
     product = norms[0] * norms[1]
     cosine = (h[0] * h[1]).sum(2) / torch.where(product > 0, product, 1.0)
@@ -58,16 +58,16 @@ def layer_mean(networks: Networks) -> Float[Tensor, "patches slots"]:
     return mean
 
 
-def weight_r2(original: Networks, decoded: Networks, scale_mean: Float[Tensor, "patches slots"]) -> Float[Tensor, " n"]:
+def weight_r2(original: Networks, decoded: Networks, zoo_mean: Float[Tensor, "patches slots"]) -> Float[Tensor, " n"]:
     """1 - SSE / SSE of the zoo mean, over the edges both networks have (as in `edge_scores`); nan without a common one.
 
-    scale_mean: what the zoo's mean predicts for each weight, `layer_mean(zoo)`.
+    zoo_mean: what the zoo's mean predicts for each weight, `layer_mean(zoo)`.
     """
     kinds = [_types(net.specs) for net in (original, decoded)]
     common = (kinds[0] == kinds[1]) & (kinds[0] > 0)
     w = _place(original.specs, original.weight)
     guess = _place(decoded.specs, decoded.weight)
-    null = _place(original.specs, scale_mean.expand(len(original), -1, -1))
+    null = _place(original.specs, zoo_mean.expand(len(original), -1, -1))
     error = torch.where(common, w - guess, 0.0).square().sum(1)
     total = torch.where(common, w - null, 0.0).square().sum(1)
     return torch.where(common.any(1), 1 - error / total.clamp(min=1e-12), torch.nan)
@@ -142,11 +142,6 @@ def validity(
         kept = keep if len(keep) == 1 else keep[valid]
         valid[valid.clone()] = (torch.isfinite(networks[valid].answers(rows)).all(2) | ~kept).all(1)
     return valid
-
-
-def _last_units(specs: Specs) -> Bool[Tensor, "n width"]:
-    """Units of the last hidden layer that exist."""
-    return specs.unit_mask[torch.arange(len(specs)), (specs.depth - 1).clamp(min=0)]
 
 
 def _cells(specs: Specs) -> Int[Tensor, "n edges"]:

@@ -22,13 +22,15 @@ from netformer.options import ModelOptions
 from netformer.tables.inputs import KINDS
 from netformer.tasks.view import CUT, TaskStack
 
-LAYOUT = ("max_features", "max_hidden_layers", "max_width")
-RIDGE, RIDGE_PER_ROW = 0.02, 2.0  # as in `task_encoder`, with what follows
-LOG_ROWS_SCALE, LOG_ROWS_SHIFT = 3.0, 1.5
-LOGVAR_LOW, LOGVAR_HIGH = -10.0, 4.0  # `latent`
-PENALTY_LOW, PENALTY_HIGH = -12.0, 6.0  # `decoder`
-EPS, POOL_EPS = 1e-5, 1e-6  # of a layer norm, of a pooled variance
 Weights = dict[str, np.ndarray]
+# The modules in torch read these here too, so that both forward passes have the same ones.
+LAYOUT = ("max_features", "max_hidden_layers", "max_width")  # as stored; what is written has one output
+RIDGE, RIDGE_PER_ROW = 0.02, 2.0  # the ridge fit on m rows has the penalty RIDGE + RIDGE_PER_ROW / m
+LOG_ROWS_SCALE, LOG_ROWS_SHIFT = 3.0, 1.5  # the number m of rows is read as log(m) / 3 - 1.5
+POOL_EPS = 1e-6  # added to a variance over rows
+LOGVAR_LOW, LOGVAR_HIGH = -10.0, 4.0  # of a latent number
+PENALTY_LOW, PENALTY_HIGH = -12.0, 6.0  # of the logarithm of a ridge penalty
+EPS = 1e-5  # of a layer norm, as torch has it
 
 
 def shapes_of(

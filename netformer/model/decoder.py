@@ -7,11 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from netformer.model.arrays import PENALTY_HIGH, PENALTY_LOW
 from netformer.model.grammar import Structure
 from netformer.model.layers import mlp, transformer
 from netformer.networks.specs import N_TYPES, Layout, Specs, patch_types
-
-PENALTY_LOW, PENALTY_HIGH = -12.0, 6.0  # of the logarithm of a ridge penalty
 
 
 class StructureDecoder(nn.Module):

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from netformer.model.arrays import LOGVAR_HIGH, LOGVAR_LOW
 from netformer.model.layers import mlp, squash, transformer
 from netformer.networks.specs import N_TYPES, Layout, Specs, patch_numbers, patch_types
 
-LOGVAR_LOW, LOGVAR_HIGH = -10.0, 4.0
 POOLED = 16  # numbers per patch that the latents of the whole network are read from
 CUT_WEIGHT, SQUASH_GAIN = 8.0, 2.0  # a weight w is read as clamp(w, -8, 8) and asinh(2 w)
 LOGVAR_START = -4.0  # added to the log-variance: less noise than signal from the first step on

@@ -1,8 +1,8 @@
 """Orientation: the order of columns, and the sign of columns and target, in which one network reads a task.
 
-The canonical view of a task (`tasks`) is one of many in which the same function can be written. Networks written for
-several of them make different errors, as ensembles over permuted features do (TabPFN, Hollmann et al. 2023), at no cost
-to each: an orientation is undone in the weights, bit for bit, so every network still reads the canonical columns.
+The canonical view of a task (`tasks.view`) is one of many in which the same function can be written. Networks written
+for several of them make different errors, as ensembles over permuted features do (TabPFN, Hollmann et al. 2023), at no
+cost to each: an orientation is undone in the weights, bit for bit, so every network still reads the canonical columns.
 """
 
 from __future__ import annotations

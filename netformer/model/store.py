@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 
 from netformer.errors import InputError, need
 from netformer.files import replacing
-from netformer.model.arrays import ArrayModel, shapes_of
+from netformer.model.arrays import LAYOUT, ArrayModel, shapes_of
 from netformer.tasks.metafeatures import MetaFeatureTransform
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _SHOWN = 3  # names in a line
 _LARGEST = 1 << 16  # number in a config: widths, and what they are counted in
 _DEEPEST = 100  # layers of a transformer
 _BESIDE = 1 << 20  # numbers that are made on the way and not kept
-_SHAPE = ("max_features", "max_hidden_layers", "max_width", "n_metafeatures")
+_SHAPE = (*LAYOUT, "n_metafeatures")  # at least 1
 _DEPTHS = ("n_encoder_layers", "n_structure_layers", "rounds", "max_hidden_layers")
 
 

@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from netformer.arrays.devices import on_cpu
+from netformer.model.arrays import LOG_ROWS_SCALE, LOG_ROWS_SHIFT, POOL_EPS, RIDGE, RIDGE_PER_ROW
 from netformer.model.layers import Norm, mlp, squash
 from netformer.tables.inputs import KINDS
 from netformer.tasks.view import CUT, TaskStack
-
-RIDGE, RIDGE_PER_ROW = 0.02, 2.0  # the ridge fit on m rows has the penalty RIDGE + RIDGE_PER_ROW / m
-LOG_ROWS_SCALE, LOG_ROWS_SHIFT = 3.0, 1.5  # the number m of rows is read as log(m) / 3 - 1.5
 
 
 class TaskEncoder(nn.Module):
@@ -118,14 +116,14 @@ def _pool(rows: Float[Tensor, "t rows d"], keep: Float[Tensor, "t rows 1"]) -> F
     across, count = keep.transpose(1, 2), keep.sum(1, keepdim=True).clamp(min=1)
     mean = (across @ rows / count).to(rows.dtype)
     variance = across @ (rows - mean).square() / count
-    return torch.cat([mean, (variance + 1e-6).sqrt().to(rows.dtype)], 2).squeeze(1)
+    return torch.cat([mean, (variance + POOL_EPS).sqrt().to(rows.dtype)], 2).squeeze(1)
 
 
 class ConditionEncoder(nn.Module):
     """What networks are written for: a channel for the rows of a task, one for its meta-features.
 
-    condition: which channels exist (`vae.CONDITIONS`). Each has a learned null embedding for "not given". rows: options
-    of `TaskEncoder`.
+    condition: which channels exist (`options.CONDITIONS`). Each has a learned null embedding for "not given". rows:
+    options of `TaskEncoder`.
     """
 
     def __init__(

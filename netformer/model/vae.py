@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from netformer.model.arrays import LAYOUT
 from netformer.model.decoder import Penalties, StructureDecoder, Writer
 from netformer.model.grammar import Structure
 from netformer.model.latent import Encoder, Gaussian, LatentPrior
@@ -30,8 +31,6 @@ from netformer.networks.specs import Layout, Specs
 from netformer.networks.stack import Networks
 from netformer.options import ModelOptions
 from netformer.tasks.view import TaskStack
-
-_SHAPE = ("max_features", "max_hidden_layers", "max_width")  # of the layout, as stored; what is written has one output
 
 
 class TransformerVAE(nn.Module):
@@ -75,13 +74,13 @@ class TransformerVAE(nn.Module):
     @classmethod
     def from_arguments(cls, **arguments: Any) -> TransformerVAE:
         """A model of the given `arguments`; options that are not named are those of params.yaml."""
-        layout = Layout(*(arguments.pop(name) for name in _SHAPE))
+        layout = Layout(*(arguments.pop(name) for name in LAYOUT))
         return cls(layout, arguments.pop("n_metafeatures"), ModelOptions(**arguments))
 
     @property
     def arguments(self) -> dict[str, Any]:
         """Layout, number of meta-features and options, as they are stored beside the weights."""
-        shape = {name: getattr(self.layout, name) for name in _SHAPE}
+        shape = {name: getattr(self.layout, name) for name in LAYOUT}
         return {**shape, "n_metafeatures": self.n_metafeatures, **asdict(self.options)}
 
     @property

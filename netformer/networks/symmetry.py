@@ -16,7 +16,7 @@ The representative, decided layer by layer from incoming weights alone:
     sign          the incoming weight of largest magnitude (the bias not counted) is positive
     order         by the index of that strongest parent, then by that weight, largest first; padding last
 
-Inputs are ordered by importance and positively correlated with y (see tasks), so that first units read first inputs
+Inputs are ordered by importance and positively correlated with y (`tasks.view`), so that first units read first inputs
 with positive weights. Exact ties (such as ReLU or step units with a single edge, scaled to norm 1) have no fixed order;
 identity and GELU units are only permuted. A step unit keeps its answer on all rows but those where a is 0, or is so
 after rounding. No edge appears or disappears, a zero weight stays an edge. The function is that of all outputs, in

@@ -38,13 +38,16 @@ def model_card(report: dict, trainings: list[dict], params: dict) -> str:
     return f"""# NetFormer: the weights of the package
 
 A transformer that writes small regression networks for a table it has never seen: at most {layers} hidden layers of
-{zoo["max_width"]} units, {inputs} inputs, one output. `NetFormer.load()` and `NetFormerRegressor` use it. MIT licence.
+{zoo["max_width"]} units, {inputs} inputs, one output. `NetFormer.load()`, `NetFormerRegressor` and
+`NetFormerClassifier` use it. MIT licence.
 
 **Use it for** tables of {train["min_rows"]} to {train["max_rows"]} rows with up to {inputs} columns (numbers, dates,
-categories, gaps) and one numeric target, when you want a small network at once, or one that runs as a single C file.
+categories, gaps) and a target of numbers or classes, when you want a small network at once, or one that runs as a
+single C file. Classes are answered by `NetFormerClassifier`, which has networks written for one class against the rest
+and fits one output layer on the hidden units of all; the weights themselves have seen targets of numbers alone.
 
-**Do not use it for** classes, free text, or far larger tables: these are better served by training. Of more than
-{inputs} inputs `generate` reads those most correlated with the target; the estimator reads them in several parts.
+**Do not use it for** free text, images, or far larger tables: these are better served by training. Of more than
+{inputs} inputs `generate` reads those most correlated with the target; the estimators read them in several parts.
 
 **Data.** Random tasks alone; no real table was used for training, and nothing was selected by scores on real tables.
 A zoo of {report["zoo"]["n_networks"]:.0f} trained networks, and a stream of fresh tasks (section `download.prior` of

@@ -28,7 +28,7 @@ class Target:
 
 
 def squash(r: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """r / sqrt(1 + (r / SQUASH)^2), of any r, endless too."""
+    """r / sqrt(1 + (r / SQUASH)^2), of any r, infinite too."""
     r = np.clip(r, -FARTHEST, FARTHEST)
     return r / np.sqrt(1 + np.square(r / SQUASH))
 

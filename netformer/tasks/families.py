@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from netformer.errors import InputError
 from netformer.networks.specs import sigmoid
 from netformer.options import TablePrior, TaskPrior
 from netformer.tasks.observation import (
@@ -159,6 +160,7 @@ DIRECT = {
     "composition": _composition,
 }
 FAMILIES = (*DIRECT, "graph")
+FRIEDMAN_FEATURES = (5, 4, 4)  # that Friedman 1, 2 and 3 read
 DEFAULT, NUMBERS = TaskPrior(), TablePrior()
 
 
@@ -201,7 +203,12 @@ def draw_tasks(
     tables: TablePrior = NUMBERS,
     generator: Generator,
 ) -> DrawnTasks:
-    """n random tasks of `rows` rows. Those in order of time have their rows in it."""
+    """n random tasks of `rows` rows, each with `prior.min_features` to `max_features` columns.
+
+    families: of which the function of each task is drawn, with equal chance. prior: what columns and target look like.
+    tables: what columns hold beside numbers. Rows have no order, but in tasks in order of time (`tables.time_share`),
+    where they stand in it.
+    """
     g = generator
     n_features = torch.randint(min(prior.min_features, max_features), max_features + 1, (n,), generator=g)
     used = torch.arange(max_features) < n_features.unsqueeze(1)
@@ -237,7 +244,11 @@ def draw_tasks(
 
 
 def draw_friedman(n: int, rows: int, *, max_features: int, generator: Generator) -> DrawnTasks:
-    """Friedman 1, 2 and 3 in turn: random feature order, extra irrelevant features, noise as in `draw`."""
+    """Friedman 1, 2 and 3 in turn: random feature order, extra irrelevant features, noise as by
+    default (`TaskPrior`). Raises InputError for `max_features` below the 5 that Friedman 1 reads."""
+    if max_features < FRIEDMAN_FEATURES[0]:
+        least = FRIEDMAN_FEATURES[0]
+        raise InputError(f"max_features must be at least {least}, which the Friedman family reads, got {max_features}")
     g = generator
     u = torch.rand(n, rows, max_features, generator=g)
     clean, family = torch.zeros(n, rows), []
@@ -256,8 +267,7 @@ def draw_friedman(n: int, rows: int, *, max_features: int, generator: Generator)
             u[index, :, :4] = a
             inner = a[:, 1] * a[:, 2] - 1 / (a[:, 1] * a[:, 3])
             clean[index] = torch.sqrt(a[:, 0] ** 2 + inner**2) if kind == 2 else torch.atan(inner / a[:, 0])
-        least = 5 if kind == 1 else 4
-        n_features[index] = torch.randint(least, max_features + 1, (), generator=g)
+        n_features[index] = torch.randint(FRIEDMAN_FEATURES[kind - 1], max_features + 1, (), generator=g)
         order = torch.randperm(int(n_features[index]), generator=g)
         u[index, :, : len(order)] = u[index][:, order]
         u[index, :, len(order) :] = 0

@@ -72,7 +72,7 @@ def get_meta_features(parameters: Any, target: Any) -> MetaFeatures:
 
     parameters: array or DataFrame of numbers, (rows, features). target: numbers, (rows,). Deterministic, leaves numpy's
     global generator as it was, and warns of nothing. Values differ from pymfe's own by rounding alone, at most 1e-6 of
-    their scale (`netformer.measures`). About 4 ms for 300 x 10, of which pymfe takes 400.
+    their scale (`tasks.measures`). About 4 ms for 300 x 10, of which pymfe takes 400.
 
     Raises InputError when the table is empty, not numeric or not finite, the lengths differ, or pymfe is missing.
     """
@@ -105,7 +105,7 @@ def limit_table(
     max_features: int,
 ) -> tuple[Float[np.ndarray, "kept_rows kept"], Float[np.ndarray, " kept_rows"]]:
     """The first `max_rows` rows and, of more features than `max_features`, those with the largest |correlation with y|
-    on these rows (as in `tasks.canonicalize_tasks`), in the order of the table. A small table comes back unchanged."""
+    on these rows (as in `view.canonicalize_tasks`), in the order of the table. A small table comes back unchanged."""
     for name, limit in (("max_rows", max_rows), ("max_features", max_features)):
         if limit < 1:
             raise InputError(f"{name} must be >= 1, got {limit}")
@@ -158,7 +158,7 @@ def _describe(tables: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> list[Meta
 
 
 def _numbers(data: Any, name: str, ndim: int) -> np.ndarray:
-    """`data` as a finite float64 array of `ndim` axes, or a ValueError that says what is wrong with `name`."""
+    """`data` as a finite float64 array of `ndim` axes. Raises InputError that says what is wrong with `name`."""
     if hasattr(data, "dtypes"):  # pandas: mixed or nullable columns become dtype object if converted in one go
         import pandas as pd
 
@@ -250,7 +250,7 @@ class MetaFeatureTransform:
     def from_dict(cls, state: dict[str, Any]) -> MetaFeatureTransform:
         """What `to_dict` gave. Raises InputError for features of another version and numbers that `fit` cannot give."""
         if tuple(state["names"]) != NAMES:
-            raise InputError("stored meta-feature names must be those of netformer.metafeatures.NAMES, in that order")
+            raise InputError("stored meta-features must be netformer.tasks.metafeatures.NAMES, in that order")
         mean, scale = (np.array(state[name], dtype=np.float64) for name in ("mean", "scale"))
         if not (mean.shape == scale.shape == (len(NAMES),) and np.isfinite(mean).all() and np.isfinite(scale).all()):
             raise InputError(f"stored mean and scale must be {len(NAMES)} finite numbers each")

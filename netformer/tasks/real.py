@@ -37,19 +37,17 @@ from netformer.workers import one_thread
 
 MIN_ROWS, MIN_FEATURES, MIN_LEVELS = 40, 2, 10
 MAX_MISSING, MAX_SPEARMAN, MAX_LINEAR_R2, MAX_OVERLAP = 0.2, 0.98, 0.99, 0.9
-Counted = tuple[np.ndarray, np.ndarray]
 MAX_IDENTITY_ROWS = 2000  # the search for identities looks at evenly spaced rows of a longer table
 IDENTIFIER = re.compile(
     r"id|(sch|dist|int|county|study)id|\w*code|\w*fips|nr|case|state|county|city|puma|msa|district|school|team|country"
 )
-REPORT = ["name", "kept", "raw_rows", "raw_columns", "n_rows", "n_features", "target", "time_series"]
-
-
-REPORT += ["removed", "reason"]
-
-
 TIME = re.compile(r"t|tsq|tcu|time|date|year(?!s)\w*|(month|mnth)\w*|qrt|quarter")
 DERIVED = re.compile(r"\w+(sq|cu|_\d+)")
+REPORT = [
+    *("name", "kept", "raw_rows", "raw_columns", "n_rows", "n_features", "target", "time_series"),
+    *("removed", "reason"),
+]
+Counted = tuple[np.ndarray, np.ndarray]  # of `counted`: distinct values, how often each occurs
 
 
 @dataclass

@@ -37,6 +37,7 @@ CLIP = 1.0  # the norm of the gradient is at most that
 WARMUP_SHARE, WARMUP_STEPS = 0.1, 100  # of the learning rate: the shorter of the two
 BETAS = (0.9, 0.98)  # of AdamW
 NARROWEST, WIDEST = 16, 1024  # matrices between them are orthogonalised: wider ones cost most and gain least (`LOG.md`)
+LAYERS = (nn.Linear, nn.MultiheadAttention, nn.Embedding, nn.LayerNorm)  # see `_by_module`
 
 
 class LossCurve:
@@ -156,9 +157,6 @@ def train(
 def _kernels(device: torch.device) -> AbstractContextManager[Any]:
     """Attention by formula on the CPU, where flash attention is slow backward on a few dozen tokens."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-
-
-LAYERS = (nn.Linear, nn.MultiheadAttention, nn.Embedding, nn.LayerNorm)
 
 
 def _by_module(model: nn.Module) -> list[tuple[nn.Module, nn.Parameter]]:

@@ -31,7 +31,7 @@ from netformer.zoo.schedule import learning_rate
 Progress = Callable[[int, int], None]
 _PIECE = 512  # networks a call on a cluster: seconds of work, a few MB
 _CHUNK = 64  # networks a thread takes at once: changes the speed, not the result
-LOSSES = ("squared error", "log loss")
+SQUARED_ERROR, LOG_LOSS = LOSSES = ("squared error", "log loss")
 
 
 def _hash_uniform(keys: Int[np.ndarray, " n"], count: int) -> Float[np.ndarray, "n count"]:
@@ -69,7 +69,7 @@ def train_networks(
     weight_decay: float = 0.0,
     evaluations: int = 10,
     seed: int = 0,
-    loss: str = LOSSES[0],
+    loss: str = SQUARED_ERROR,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Networks:
@@ -132,7 +132,7 @@ def train_networks(
         torch.stack([_draws(step, batch_size, seed) for step in range(steps)]).numpy(),
         np.array(rates, np.float32),
         np.array([(step + 1) % every == 0 or step + 1 == steps for step in range(steps)]),
-        layout.n_outputs if loss == LOSSES[1] else 0,
+        layout.n_outputs if loss == LOG_LOSS else 0,
     )
     parts = [np.arange(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
     done = 0
@@ -152,9 +152,9 @@ def _check_loss(loss: str, n_outputs: int, tasks: TaskStack) -> None:
     """Raises InputError for an unknown loss, and for outputs or targets of another one."""
     if loss not in LOSSES:
         raise InputError(f"loss must be {' or '.join(map(repr, LOSSES))}, got {loss!r}")
-    if loss == LOSSES[0] and n_outputs > 1:
+    if loss == SQUARED_ERROR and n_outputs > 1:
         raise InputError(f"squared error must have networks of one output, got {n_outputs}; train them by log loss")
-    if loss == LOSSES[1]:
+    if loss == LOG_LOSS:
         y, most = tasks.y[(tasks.rows == TRAIN) | (tasks.rows == VALID)], max(1, n_outputs - 1)
         wrong = y[(y != y.round()) | (y < 0) | (y > most)]
         if len(wrong):

@@ -20,7 +20,7 @@ from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks
 from netformer.tasks.task import TEST, TRAIN, VALID, ClassTask
 from netformer.tasks.view import TaskStack, stack_class_tasks
-from netformer.zoo.build import LOSSES, TrainedZoo, build_zoo
+from netformer.zoo.build import LOG_LOSS, TrainedZoo, build_zoo
 
 LEAST_PROBABILITY = 1e-6  # of a class, by how often it occurs
 
@@ -61,7 +61,7 @@ def build_class_zoo(
         zoo, found = build_zoo(
             stack,
             layout=replace(layout, n_outputs=k),
-            optimizer=optimizer | {"loss": LOSSES[1]},
+            optimizer=optimizer | {"loss": LOG_LOSS},
             score=class_r2,
             **options,
         )

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from netformer.artifacts import NETWORKS, conform, networks_of, r2_of
+from netformer.artifacts import NETWORKS, STACK, conform, networks_of, r2_of
 from netformer.errors import InputError
 from netformer.networks.specs import Layout, Specs, slots
 from netformer.networks.stack import Networks
@@ -26,7 +26,6 @@ from netformer.networks.token_tables import detokenize_networks, detokenize_sens
 from netformer.networks.tokens import Tokens
 from netformer.tasks.task import SPLITS
 
-_STACK = ("n_inputs", "widths", "activations", "mask", "weights")  # what `networks_of` reads
 _TOKENS = ("n_inputs", "widths", "activations", "parent", "vertex", "type", "weight")
 _NUMBERS = {"n_inputs": pa.int32(), "weight": pa.list_(pa.float32()), "sensitivity": pa.list_(pa.float32())}
 _OF_TOKENS = {
@@ -58,7 +57,7 @@ class Zoo:
         """The stack; row i of the table is network i. Raises InputError if its columns were not read, and for rows that
         are no networks."""
         if self.layout is None:
-            raise InputError(f"networks need the columns {', '.join(_STACK)}; load the zoo without columns=")
+            raise InputError(f"networks need the columns {', '.join(STACK)}; load the zoo without columns=")
         networks = networks_of(self.table, self.layout)
         if not _are_networks(networks.specs):
             raise InputError("networks must have no edge but those of their layers, and an edge into every unit")
@@ -144,7 +143,7 @@ def load_zoo(
         rules.append(pc.field("valid_r2") >= min_r2)
     names = list(NETWORKS.names if columns is None else columns)
     table = conform(_read(data, names, rules, path), pa.schema([NETWORKS.field(name) for name in names]), path)
-    if not set(_STACK) <= set(names):
+    if not set(STACK) <= set(names):
         return Zoo(table, None)
     return Zoo(table, layout or _layout_of(data, path))
 
@@ -245,7 +244,7 @@ def _layout_of(data: ds.Dataset, path: Path) -> Layout:
 
     (layers * width + 1) * (1 + features + width) slots can be several layouts; the masks tell them apart.
     """
-    stack = pa.schema([NETWORKS.field(name) for name in _STACK])
+    stack = pa.schema([NETWORKS.field(name) for name in STACK])
     try:
         head = conform(data.head(_LOOK_AT, columns=stack.names), stack, path)
     except (pa.ArrowException, OSError) as error:
