@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 
 # Packages that only some uses need, and the extra with each.
@@ -15,6 +15,11 @@ class InputError(ValueError):
 
     The command line and the stages print that line and exit with 2; any other exception keeps its traceback.
     """
+
+
+def first_few(parts: Sequence[str], most: int = 8) -> str:
+    """At most so many of them with commas between, and how many more, for a message: a, b and 3 more."""
+    return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")
 
 
 def require(options: object, names: Iterable[str], low: int | float, high: int | float = math.inf) -> None:

@@ -41,7 +41,7 @@ from netformer.cli.arguments import (
 from netformer.cli.console import CODES, OneLine, Talk, command_line, noted, options, plain, refuse_existing
 from netformer.cli.evaluate import evaluate, info
 from netformer.cli.search import search
-from netformer.errors import InputError, need
+from netformer.errors import InputError, first_few, need
 from netformer.files import replacing
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def predict(
     from netformer.cli.describe import answers_of, scored, with_ends
     from netformer.exports.bundle import is_groups
     from netformer.exports.intervals import ends_of
-    from netformer.tables.intake import in_file, match, names
+    from netformer.tables.intake import in_file, match
 
     grouped, talk = load_groups(nets) if is_groups(nets) else None, Talk(json, quiet)
     bundle = load_bundle(nets) if grouped is None else grouped.whole
@@ -299,7 +299,7 @@ def predict(
             answer = with_ends(answer, ends)
         outside = bundle.reading.outside(X)
     if outside:
-        beyond = names([f"{name!r} in {cells}" for name, cells in outside.items()])
+        beyond = first_few([f"{name!r} in {cells}" for name, cells in outside.items()])
         notes.append(f"{table}: outside of what was fitted, and read as its edge: {beyond} of {len(X)} rows")
     talk.notes(notes)
     between = "\t" if out.suffix.lower() == ".tsv" else ","

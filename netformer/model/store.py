@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError
 
-from netformer.errors import InputError, need
+from netformer.errors import InputError, first_few, need
 from netformer.files import replacing
 from netformer.model.arrays import LAYOUT, ArrayModel, shapes_of
 from netformer.tasks.metafeatures import MetaFeatureTransform
@@ -211,9 +211,9 @@ def _check_tensors(folder: Path, found: dict[str, Any], expected: dict[str, Any]
     that are not finite. found, expected: shape of each tensor and whether it holds floats."""
     wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     if wrong:
-        names = ", ".join(wrong[:_SHOWN]) + (f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
         raise InputError(
-            f"{folder / WEIGHTS}: tensors must be those of the model in {CONFIG}, other names or shapes: {names}"
+            f"{folder / WEIGHTS}: tensors must be those of the model in {CONFIG}, other names or shapes: "
+            f"{first_few(wrong, _SHOWN)}"
         )
     if not finite:
         raise InputError(f"{folder / WEIGHTS}: weights must be finite; copy it again or retrain the model")

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from netformer.errors import InputError
+from netformer.errors import InputError, first_few
 from netformer.tables.cells import DATE_FORMATS, GAPS, Cells, first_of, has_comma, read_dates, read_numbers, texts_of
 from netformer.tables.scaling import FLAT
 
@@ -160,9 +160,8 @@ def _nearest(name: str, among: Sequence[str]) -> str | None:
     return plain[near[0]] if near else None
 
 
-def _shown(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
+def _shown(names: Sequence[str]) -> str:
+    return first_few([repr(name) for name in names])
 
 
 def column_of(name: str, cells: Cells, min_frequency: int = MIN_FREQUENCY) -> tuple[Column, np.ndarray]:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from netformer.errors import InputError
+from netformer.errors import InputError, first_few
 from netformer.tables.cells import first_of, read_number, times_of
 from netformer.tables.columns import MIN_FREQUENCY, MOST_UNREADABLE, Column, column_of, finite, matched, stand_ins
 from netformer.tables.files import MIN_ROWS, read_raw, require_column
@@ -34,7 +34,6 @@ from netformer.tables.labels import (
 )
 from netformer.tables.reading import Reading
 
-SHOWN = 8  # names in a line
 MANY_COPIES = 0.05  # of the rows, from which on rows that stand more than once are said
 
 
@@ -123,7 +122,9 @@ def take_in(
     if not known.all():
         what = "" if classes else "finite "
         which = (
-            f"target {target!r}" if len(targets) == 1 else f"value of every target, {names(list(map(repr, targets)))}"
+            f"target {target!r}"
+            if len(targets) == 1
+            else f"value of every target, {first_few(list(map(repr, targets)))}"
         )
         notes.append(f"{path}: dropped {count(~known, 'row')} without a {what}{which}")
     if known.sum() < MIN_ROWS:
@@ -203,7 +204,7 @@ def match(
                 notes.append(f"{path}: column {column.name!r}: {first_of(cells, lost)} taken for a gap")
     ends = [one.name for one in reading.targets]
     if ignored := [name for name in extra if name not in ends]:
-        notes.append(f"{path}: ignored {names(list(map(repr, ignored)))}, not in the table that was fitted")
+        notes.append(f"{path}: ignored {first_few(list(map(repr, ignored)))}, not in the table that was fitted")
     y: np.ndarray | None = None
     if reading.target in table.columns and reading.classes:
         y = codes_in(table[reading.target], reading.classes)
@@ -231,18 +232,12 @@ def _known_numbers(table: pd.DataFrame, name: str) -> Float[np.ndarray, " rows"]
 
 def on_reading(reading: Reading, path: str | Path) -> list[str]:
     """Notes on how a table was read: what was left out and why, what was assumed, what looks wrong."""
-    left = names([f"{name!r} ({why})" for name, why in reading.left_out])
+    left = first_few([f"{name!r} ({why})" for name, why in reading.left_out])
     notes = [f"{path}: left out: {left}"] * bool(left)
     said = [column.note for column in reading.table if column.note not in ("", "ordered")]
     for note in dict.fromkeys(said):
-        notes.append(f"{path}: {note}: {names([repr(one.name) for one in reading.table if one.note == note])}")
+        notes.append(f"{path}: {note}: {first_few([repr(one.name) for one in reading.table if one.note == note])}")
     return notes + [f"{path}: {note}" for note in reading.notes]
-
-
-def names(shown: Sequence[str]) -> str:
-    """The first `SHOWN` of them, and how many more."""
-    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
-    return ", ".join(shown[:SHOWN]) + more
 
 
 def count(where: Bool[np.ndarray, " n"], noun: str) -> str:
@@ -270,7 +265,7 @@ def _chosen(X: pd.DataFrame, targets: Sequence[str], columns: str | None, drop: 
 def settled(X: pd.DataFrame, path: Path, min_frequency: int) -> tuple[pd.DataFrame, dict[str, Column]]:
     """The columns as they stand on every row, see the module, and what each was read as, by name.
 
-    path: named in errors. Raises InputError for an endless number.
+    path: named in errors. Raises InputError for an infinite number.
     """
     made: dict[str, Any] = {}
     read: dict[str, Column] = {}
@@ -323,7 +318,7 @@ def _on_classes(name: str, cells: pd.Series, classes: tuple[Label, ...], path: P
     what = f"{path}: target {name!r} is taken for {len(classes)} classes"
     if isinstance(classes[0], str) and not are_truth_values(cells):
         return [what]
-    return [f"{what}, {names(list(map(repr, classes)))}; if it is a number: --task regression"]
+    return [f"{what}, {first_few(list(map(repr, classes)))}; if it is a number: --task regression"]
 
 
 def _on_target(name: str, y: Float[np.ndarray, " rows"], path: Path) -> list[str]:
