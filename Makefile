@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain teach pretrain-gpu scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark mutants fuzz faults structure-card remotes object-check
+.PHONY: help test test-slow lint quick repro show bench docs pretrain teach pretrain-gpu scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark zoo-checkpoints mutants fuzz faults structure-card remotes object-check
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -131,6 +131,9 @@ search-comparison: .venv/done  ## hours, resumable: search against training, int
 
 zoo-benchmark: .venv/readers  ## ten minutes on a core: what readers tell of the zoo's networks, into reports/zoo_benchmark/; after make repro
 	$(PY) -m stages.zoo_benchmark
+
+zoo-checkpoints: .venv/done  ## two minutes: 3,000 networks of the zoo along their training, and what readers tell of it; after make repro
+	$(PY) -m stages.zoo_checkpoints
 
 .venv/readers: requirements-readers.txt .venv/done
 	$(PY) -m pip install -q --no-deps -r requirements-readers.txt

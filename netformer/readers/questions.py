@@ -115,11 +115,14 @@ class Benchmark:
             raise InputError(
                 f"{name}: a reader must answer with one finite number per network, {truth.shape}, got {predicted.shape}"
             )
-        if name in CLASSES:
-            return {"accuracy": float((predicted == truth).mean())}
-        error, spread = np.square(predicted - truth).mean(), truth.var()
-        tau = 0.0 if np.ptp(predicted) == 0 or spread == 0 else float(kendalltau(truth, predicted).statistic)
-        return {"r2": float(1 - error / max(spread, 1e-12)), "tau": tau}
+        return {"accuracy": float((predicted == truth).mean())} if name in CLASSES else score_of(truth, predicted)
+
+
+def score_of(truth: Float[np.ndarray, " k"], predicted: Float[np.ndarray, " k"]) -> dict[str, float]:
+    """r2 and Kendall's tau, 0 where either does not vary."""
+    error, spread = np.square(predicted - truth).mean(), truth.var()
+    tau = 0.0 if np.ptp(predicted) == 0 or spread == 0 else float(kendalltau(truth, predicted).statistic)
+    return {"r2": float(1 - error / max(spread, 1e-12)), "tau": tau}
 
 
 def load_benchmark(zoo: str | Path = "data/zoo.parquet", most: int | None = None) -> Benchmark:
