@@ -48,6 +48,7 @@ def parts_of(data: bytes) -> dict[str, bytes]:
 FILES = (
     "networks.json", "networks.safetensors", "groups.json", "groups.safetensors", "whole/networks.json",
     "whole/networks.safetensors", "config.json", "model.safetensors", "params.yaml",
+    "search.json", "generation_00000.npz",
 )  # fmt: skip
 
 
@@ -246,7 +247,7 @@ def damaged_folder(data: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.02:
         del parts[name]
         return case_of(parts)
-    how = {".json": damaged_json, ".yaml": damaged_yaml, ".safetensors": damaged_tensors}[Path(name).suffix]
+    how = {".json": damaged_json, ".yaml": damaged_yaml, ".npz": damaged_zip}.get(Path(name).suffix, damaged_tensors)
     parts[name] = how(parts[name], rng)
     if rng.random() < 0.9:
         for described, tensors in (("networks.json", "networks.safetensors"), ("groups.json", "groups.safetensors")):

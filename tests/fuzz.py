@@ -1,7 +1,8 @@
 """`make fuzz`: hostile input in great numbers, for every reader of tests/hostile.py or one of them.
 
-    python tests/fuzz.py --inputs 1000000 [--reader table.csv] [--first 0]
+    python tests/fuzz.py --inputs 1000000 [--reader table.csv] [--kept build/fuzz]
 
+Every reader gets its share, in pieces; a line per piece is kept, so that the same command goes on where it stopped.
 With atheris (`make fuzz` installs it) inputs that reach new lines of the package are damaged further; without it every
 input is a valid file damaged anew. What is not refused as it should be is kept once per place in the code, under
 tests/cases/READER/, where tests/test_hostile.py reads it from then on. Exit code 1 if there was any.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import random
 import shutil
 import signal
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -33,6 +36,7 @@ except ImportError:
 CASES = ROOT / "tests" / "cases"
 HANGS = 20  # seconds after which a reader is stopped
 LARGEST = 1 << 17  # bytes of an input that is damaged further
+PIECE = 20_000  # inputs of one process
 
 
 def place_of(error: BaseException) -> str:
@@ -68,9 +72,10 @@ def keep(name: str, data: bytes) -> Path:
     return path
 
 
-def fuzz(name: str, inputs: int, first: int, last: Path) -> int:
+def fuzz(name: str, inputs: int, first: int, last: Path, corpus: Path) -> int:
     """So many inputs for one reader; how many places were found. last: where the input at work is kept, for a parent
-    that sees this process die."""
+    that sees this process die. corpus: a folder for inputs that reached new lines, from which the next process goes
+    on; those are read again and not counted again."""
     warnings.simplefilter("ignore")
     package = atheris.instrument_imports(include=["netformer", "stages"]) if atheris else nullcontext()
     with package:
@@ -104,11 +109,10 @@ def fuzz(name: str, inputs: int, first: int, last: Path) -> int:
             read(hostile(reader, number))
         finish()
         return len(found)
+    corpus.mkdir(parents=True, exist_ok=True)
+    done = -sum(1 for _ in corpus.iterdir())
     for number, seed in enumerate(reader.seeds):
-        (folder / "corpus").mkdir(exist_ok=True)
-        (folder / "corpus" / str(number)).write_bytes(seed)
-
-    done = 0
+        (corpus / str(number)).write_bytes(seed)
 
     def one(data: bytes) -> None:
         nonlocal done
@@ -123,7 +127,7 @@ def fuzz(name: str, inputs: int, first: int, last: Path) -> int:
         return (reader.mutate(data, rng) if rng.random() < 0.7 else atheris.Mutate(data, most))[:most]
 
     settings = [f"-seed={first + 1}", f"-max_len={LARGEST}", "-verbosity=0", "-rss_limit_mb=8192", "-timeout=60"]
-    atheris.Setup([sys.argv[0], *settings, str(folder / "corpus")], one, custom_mutator=mutate)
+    atheris.Setup([sys.argv[0], *settings, str(corpus)], one, custom_mutator=mutate)
     atheris.Fuzz()
     return 0
 
@@ -137,27 +141,38 @@ def os_exit(found: int) -> None:
 
 
 def main() -> int:
-    """Each reader in a process of its own, so that none takes the others with it."""
+    """Pieces for each reader in turn, each in a process of its own, so that none takes the others with it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=1_000_000, help="of all readers together")
     parser.add_argument("--reader", help="only this one")
-    parser.add_argument("--first", type=int, default=0, help="number of the first input, or seed")
-    parser.add_argument("--last", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--kept", type=Path, default=ROOT / "build" / "fuzz", help="what goes on from run to run")
+    parser.add_argument("--piece", type=int, nargs=2, metavar=("INPUTS", "FIRST"), help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.last:
-        return min(fuzz(given.reader, given.inputs, given.first, given.last), 1)
+    last = given.kept / f"{given.reader}.last"
+    if given.piece:
+        return min(fuzz(given.reader, *given.piece, last, given.kept / given.reader), 1)
     from hostile import READERS  # not in a process that reads: there it is imported under atheris
 
-    names, failed = [given.reader] if given.reader else list(READERS), 0
-    for name in names:
-        last = Path(tempfile.gettempdir()) / f"fuzz-{name}-{given.first}"
-        share = max(1, given.inputs // len(names))
-        arguments = ["--reader", name, "--inputs", str(share), "--first", str(given.first), "--last", str(last)]
-        done = subprocess.run([sys.executable, __file__, *arguments], check=False, cwd=ROOT)
-        failed |= done.returncode != 0
+    names, report = [given.reader] if given.reader else list(READERS), given.kept / "pieces.jsonl"
+    given.kept.mkdir(parents=True, exist_ok=True)
+    pieces = [json.loads(line) for line in report.read_text().splitlines()] if report.exists() else []
+    done: Counter[str] = Counter()
+    for piece in pieces:
+        done[piece["reader"]] += piece["inputs"]
+    failed, share = any(piece["failed"] for piece in pieces), -(-given.inputs // len(names))
+    while (name := min(names, key=lambda one: done[one])) and done[name] < share:
+        inputs, last = min(PIECE, share - done[name]), given.kept / f"{name}.last"
+        command = [sys.executable, __file__, "--reader", name, "--kept", str(given.kept)]
+        command += ["--piece", str(inputs), str(done[name])]
+        code = subprocess.run(command, check=False, cwd=ROOT).returncode
+        failed |= code != 0
         if last.exists():
-            print(f"{name}: the process died ({done.returncode}) -> {keep(name, last.read_bytes())}", flush=True)
+            print(f"{name}: the process died ({code}) -> {keep(name, last.read_bytes())}", flush=True)
             last.unlink()
+        done[name] += inputs
+        with report.open("a") as file:
+            file.write(json.dumps({"reader": name, "inputs": inputs, "failed": code != 0}) + "\n")
+    print(f"{sum(done[name] for name in names)} inputs of {len(names)} readers, {'some' if failed else 'none'} found")
     return int(failed)
 
 

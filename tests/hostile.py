@@ -31,20 +31,28 @@ from damage import (
     damaged_zip,
     parts_of,
 )
-from hostile_files import write_artifacts, write_delivered
+from hostile_files import (
+    GENOMES,
+    OBJECTIVES,
+    SETTINGS,
+    write_artifacts,
+    write_delivered,
+    write_search,
+)
 
 from netformer.artifacts import read_tasks
 from netformer.errors import InputError
 from netformer.exports.groups import Groups
 from netformer.exports.population import Population
 from netformer.model.store import load_model
+from netformer.search.engine import _Store
 from netformer.tables.files import read_raw, read_table
 from netformer.zoo.load import load_tokens, load_zoo
 from stages.params import load_params
 
 READERS = (
     "table.csv", "table.tsv", "table.csv.gz", "table.json", "table.jsonl", "table.xlsx", "table.parquet", "table.arrow",
-    "tasks.parquet", "zoo.parquet", "tokens.parquet", "model", "params", "population", "groups",
+    "tasks.parquet", "zoo.parquet", "tokens.parquet", "model", "params", "population", "groups", "search",
 )  # fmt: skip
 HUNG = 1.0  # CPU seconds
 LONGEST = 6000  # characters of a message, beside what it quotes
@@ -109,6 +117,11 @@ def read_zoo(path: Path) -> None:
     _ = zoo.networks, zoo.r2, zoo.task_ids
 
 
+def read_search(path: Path) -> None:
+    """A generation that was kept."""
+    _Store(path, SETTINGS).read(0, GENOMES, OBJECTIVES)
+
+
 def read_population(path: Path) -> None:
     """A folder of networks; what is taken must answer."""
     population = Population.load(path)
@@ -170,11 +183,12 @@ def pipeline_readers(root: Path) -> list[Reader]:
 
 
 def delivered_readers(folder: Path) -> list[Reader]:
-    """Readers of delivered networks. folder: holds `nets` and `groups`, saved."""
-    nets, groups = (case_of_folder(folder / name) for name in ("nets", "groups"))
+    """Readers of what the library saves. folder: holds `nets`, `groups` and `search`."""
+    nets, groups, search = (case_of_folder(folder / name) for name in ("nets", "groups", "search"))
     return [
         Reader("population", read_population, (nets,), damaged_folder),
         Reader("groups", lambda path: void(Groups.load(path)), (groups,), damaged_folder),
+        Reader("search", read_search, (search,), damaged_folder),
     ]
 
 
@@ -182,6 +196,7 @@ def every_reader(folder: Path) -> list[Reader]:
     """All of the above, their valid files made in `folder`."""
     write_artifacts(folder / "root")
     write_delivered(folder / "delivered")
+    write_search(folder / "delivered" / "search")
     return [*table_readers(), *pipeline_readers(folder / "root"), *delivered_readers(folder / "delivered")]
 
 

@@ -15,12 +15,21 @@ from netformer.model.store import save_model
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Layout, draw_specs
 from netformer.networks.token_tables import tokenize_networks
+from netformer.search.engine import _Store
 from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
 from netformer.tasks.stream import synthetic_tasks
 from netformer.zoo.build import initialize
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYOUT = Layout(max_features=4, max_hidden_layers=2, max_width=4)
+SETTINGS = {
+    "task": "0" * 64,
+    "space": "both",
+    "objectives": ["error", "params"],
+    "seed": 0,
+    "constraints": {"max_params": 9},
+}
+GENOMES, OBJECTIVES = np.arange(12.0).reshape(3, 4), 2
 MODEL = {"d_model": 8, "d_condition": 8, "n_heads": 2, "d_writer": 8, "d_vertex": 2, "d_row": 8}
 
 
@@ -46,6 +55,12 @@ def write_artifacts(root: Path) -> None:
     values = np.random.default_rng(0).normal(size=(4, len(NAMES)))
     save_model(model, MetaFeatureTransform.fit(values), root / "models" / "netformer")
     shutil.copy(ROOT / "params.yaml", root)
+
+
+def write_search(folder: Path) -> None:
+    """A search of one generation that was kept."""
+    store = _Store(folder, SETTINGS)
+    store.write(0, GENOMES, np.ones((len(GENOMES), OBJECTIVES)))
 
 
 def write_delivered(folder: Path) -> None:

@@ -20,8 +20,8 @@ from netformer.networks.tokens import Tokens, detokenize, tokenize
 from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
 
 CASES = Path(__file__).parent / "cases"
-FILES = 140  # of each reader
-EDGES, READINGS, TRANSFORMS = 14_000, 1500, 2400
+FILES = 150  # of each reader
+EDGES, READINGS, TRANSFORMS = 14_000, 1500, 2100
 assert FILES * len(READERS) + EDGES + READINGS + TRANSFORMS == 20_000
 
 

@@ -72,9 +72,9 @@ SETTINGS = {
 }
 
 
-def made(root, setting, names, changes=()):
+def made(root, setting, names, changes=(), python=sys.executable):
     """SHA-256 of every file that these units write, and the decimal point, the encoding and the time zone."""
-    command = [sys.executable, "-c", RUN, str(root), json.dumps(dict(changes)), *names]
+    command = [python, "-c", RUN, str(root), json.dumps(dict(changes)), *names]
     own = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON", "OMP"))}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=own | setting, check=False)
     assert done.returncode == 0, done.stderr
@@ -128,3 +128,15 @@ def test_the_pipeline(tmp_path, plain, turkish, jumping, setting):
     found, _, encoding, *_ = made(tmp_path / "root", PLAIN | changes, STAGES)
     assert encoding == (ASCII if "PYTHONUTF8" in changes else "utf-8")
     assert found == plain
+
+
+PYTHONS = [path for path in os.environ.get("NETFORMER_PYTHONS", "").split(os.pathsep) if path]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PYTHONS, reason="NETFORMER_PYTHONS names no interpreter of an environment of requirements.txt")
+@pytest.mark.parametrize("python", PYTHONS)
+def test_another_version_of_python(tmp_path, plain, python):
+    delivered = ("generate", "export", "fit_many")
+    assert made(tmp_path / "root", PLAIN, STAGES, python=python)[0] == plain
+    assert made(tmp_path / "a", PLAIN, delivered, python=python)[0] == made(tmp_path / "b", PLAIN, delivered)[0]

@@ -7,6 +7,10 @@ without any network being written: the same seed asks for the same genomes. Its 
 from __future__ import annotations
 
 import json
+import math
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +30,8 @@ from netformer.search.scoring import Scored, score
 from netformer.search.spaces import Space
 
 SETTINGS = "search.json"
+_ZIP = (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, tokenize.TokenError, *_ZIP)  # what the header of an array raises
 PROBED = 3  # random candidates that objectives are tried on before the search
 
 
@@ -113,7 +119,7 @@ def search(
         asked = ask.ask()
         if len(asked) == 0:
             break
-        known = store.read(len(genomes), asked)
+        known = store.read(len(genomes), asked, len(every))
         here = score(where, asked, every, workers).values if known is None else known
         if known is None:
             store.write(len(genomes), asked, here)
@@ -157,6 +163,20 @@ def _settings(
     }
 
 
+def _array(packed: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> Float[np.ndarray, "n k"]:
+    """Finite numbers of a file of numpy. Raises ValueError for others, and of another shape before they are read."""
+    with packed.open(f"{name}.npy") as file:
+        np.lib.format.read_magic(file)
+        found, by_columns, kind = np.lib.format.read_array_header_1_0(file)
+        size = math.prod(shape) * kind.itemsize
+        if found != shape or kind != np.float64 or len(data := file.read(size + 1)) != size:
+            raise ValueError(f"{name} must be {shape} numbers")
+    made = np.frombuffer(data).reshape(shape, order="F" if by_columns else "C")
+    if not np.isfinite(made).all():
+        raise ValueError(f"{name} must be finite")
+    return made
+
+
 class _Store:
     """Generations in a folder, a file each; without one nothing is kept. Raises InputError for a folder of another
     search."""
@@ -175,7 +195,7 @@ class _Store:
                 part.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
         try:
             found = json.loads(path.read_text())
-        except (ValueError, OSError):
+        except (ValueError, OSError, RecursionError):
             raise InputError(f"{path}: is damaged; remove the folder and search again") from None
         if other := sorted(
             name for name in settings if not isinstance(found, dict) or found.get(name) != settings[name]
@@ -186,16 +206,19 @@ class _Store:
         assert self.folder is not None
         return self.folder / f"generation_{number:05d}.npz"
 
-    def read(self, number: int, asked: Float[np.ndarray, "n genes"]) -> Float[np.ndarray, "n objectives"] | None:
+    def read(
+        self, number: int, asked: Float[np.ndarray, "n genes"], objectives: int
+    ) -> Float[np.ndarray, "n objectives"] | None:
         """Values of a generation that was kept, or None."""
         if self.folder is None or not self._path(number).exists():
             return None
         try:
-            with np.load(self._path(number)) as kept:
-                genomes, values = kept["genomes"], kept["values"]
-        except (OSError, ValueError, KeyError, EOFError):
+            with zipfile.ZipFile(self._path(number)) as packed:
+                genomes = _array(packed, "genomes", asked.shape)
+                values = _array(packed, "values", (len(asked), objectives))
+        except _DAMAGED:
             raise InputError(f"{self._path(number)}: is damaged; remove the folder and search again") from None
-        if genomes.shape != asked.shape or not (genomes == asked).all():
+        if not (genomes == asked).all():
             raise InputError(
                 f"{self._path(number)}: other genomes than this search asks for (another version of pymoo or numpy, or "
                 f"another algorithm); choose another folder"
