@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from netformer.artifacts import write_class_tasks, write_tasks
+from netformer.files import replacing
 from netformer.tasks.classes import class_tasks
 from netformer.tasks.real import real_tasks
 from netformer.tasks.sources import fetch, tasks_from_folder, tasks_from_predecessor_csv
@@ -59,7 +60,8 @@ def main(root: Path = Path()) -> None:
     write_class_tasks(classes, root / "data" / "class_tasks.parquet")
     folder = root / "reports" / "download"
     folder.mkdir(parents=True, exist_ok=True)
-    report.to_csv(folder / "real_tables.csv", index=False)
+    with replacing(folder / "real_tables.csv") as part:
+        report.to_csv(part, index=False)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from netformer.evaluation.scores import (
     sampling_metrics,
     zoo_metrics,
 )
+from netformer.files import replacing
 from netformer.model.store import load_model
 from netformer.networks.token_tables import exact_share, tokenize_networks
 from netformer.report import pictures
@@ -74,7 +75,8 @@ def main(root: Path = Path()) -> None:
     losses = root / "reports" / "train" / "plots" / "metrics"
     evidence = pictures.Evidence(samples, held, latents, positions)
     pictures.write_all(folder, per_task, evidence, losses)
-    per_task.round(6).to_csv(folder / "per_task.csv", index=False)
+    with replacing(folder / "per_task.csv") as part:
+        per_task.round(6).to_csv(part, index=False)
     write_json(report, folder / "metrics.json")
     write_page(evaluation_report(report, per_task.round(6), evidence), folder / "report.html")
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from netformer.artifacts import read_parquet, read_tasks, write_json
 from netformer.evaluation.arms import positions_of_test
+from netformer.files import replacing
 from netformer.model.store import load_model
 from netformer.report.search_pictures import FRONTS, anytime, front
 from netformer.report.svg import save, sheet
@@ -50,8 +51,9 @@ def main(root: Path = Path()) -> None:
     curve, best = (pd.concat(parts, ignore_index=True).round(6) for parts in (curves, fronts))
     folder = root / "reports" / "search"
     folder.mkdir(parents=True, exist_ok=True)
-    curve.to_csv(folder / "curves.csv", index=False)
-    best.to_csv(folder / "fronts.csv", index=False)
+    for name, frame in (("curves.csv", curve), ("fronts.csv", best)):
+        with replacing(folder / name) as part:
+            frame.to_csv(part, index=False)
     write_json(summary(curve, best), folder / "metrics.json")
     save(anytime(quartiles(curve)), folder / "curves.svg")
     y, x = p.objectives[:2]
