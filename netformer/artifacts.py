@@ -190,17 +190,27 @@ def write_class_tasks(tasks: Sequence[ClassTask], path: Path) -> None:
 
 
 def read_class_tasks(path: Path) -> list[ClassTask]:
-    """What `write_class_tasks` wrote, in the order of the file. Raises InputError as `read_parquet` does."""
-    return [
-        ClassTask(
-            **{name: row[name] for name in ("task_id", "source", "family", "way", "split")},
-            X=np.asarray(row["X"], np.float32).reshape(row["n_rows"], row["n_features"]),
-            codes=np.asarray(row["codes"], np.int64),
-            probabilities=np.asarray(row["probabilities"], np.float32).reshape(row["n_rows"], row["n_classes"]),
-            row_split=np.asarray(row["row_split"], np.int8),
+    """What `write_class_tasks` wrote, in the order of the file. Raises InputError as `read_parquet` and `conform` do,
+    and for a row that is no task."""
+    table, tasks = conform(read_parquet(path), CLASS_TASKS, path), []
+    for number, row in enumerate(table.to_pylist()):
+        n, k, n_classes = row["n_rows"], row["n_features"], row["n_classes"]
+        kinds = {"X": np.float32, "codes": np.int64, "probabilities": np.float32, "row_split": np.int8}
+        x, codes, shares, split = (np.asarray(row[name], kind) for name, kind in kinds.items())
+        sizes = (x.size, codes.size, shares.size, split.size)
+        if min(n, k, n_classes - 1) < 1 or sizes != (n * k, n, n * n_classes, n):
+            found = f"{n} rows, {k} features, {n_classes} classes, and lists of {sizes}"
+            raise InputError(f"{path}: X, codes, probabilities and row_split must fit, found {found} in row {number}")
+        known = row["split"] in SPLITS and np.isin(split, range(len(SPLITS))).all()
+        known = known and ((codes >= 0) & (codes < n_classes)).all() and (shares >= 0).all()
+        if not known or not np.isfinite(x).all() or not np.isfinite(shares).all():
+            rule = f"X and probabilities must be finite, codes below n_classes, splits {', '.join(SPLITS)}"
+            raise InputError(f"{path}: {rule}; row {number} has others")
+        names = {name: row[name] for name in ("task_id", "source", "family", "way", "split")}
+        tasks.append(
+            ClassTask(**names, X=x.reshape(n, k), codes=codes, probabilities=shares.reshape(n, -1), row_split=split)
         )
-        for row in read_parquet(path).to_pylist()
-    ]
+    return tasks
 
 
 def naming_outputs(table: pa.Table, n_outputs: int) -> pa.Table:

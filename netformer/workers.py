@@ -6,6 +6,9 @@ torch and BLAS, alone in its process. (Another kind of processor may round sums 
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -70,6 +73,27 @@ def _reach(address: str) -> None:
     if not place.hostname or place.port is None:
         raise ValueError(f"host and port are needed, got {place.netloc!r}")
     socket.create_connection((place.hostname, place.port), timeout=_PATIENCE).close()
+
+
+@contextmanager
+def ending_workers() -> Iterator[None]:
+    """Within the block SIGTERM ends the worker processes of this one with it, at once; otherwise they wait for work for
+    5 minutes more. Outside the main thread, which alone gets signals, the block changes nothing."""
+
+    def end(number: int, _: Any) -> None:
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def on_cluster() -> bool:

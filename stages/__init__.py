@@ -33,11 +33,12 @@ def shared() -> Iterator[None]:
 
 
 def run(main: Callable[[Path], None]) -> None:
-    """Run a stage in the current folder, on one thread; bad input is one line on stderr and exit code 2."""
-    from netformer.workers import one_thread  # no dep of every stage: it decides no more than torch's threads
+    """Run a stage in the current folder, on one thread; bad input is one line on stderr and exit code 2. SIGTERM ends
+    it with its worker processes."""
+    from netformer.workers import ending_workers, one_thread  # no dep of every stage: they decide no more than threads
 
     try:
-        with one_thread():
+        with one_thread(), ending_workers():
             main(Path())
     except (InputError, OSError) as error:
         spec = sys.modules[main.__module__].__spec__  # under -m the module is called __main__

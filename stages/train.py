@@ -1,6 +1,7 @@
 """train: fit the transformer VAE on the tokens of the train tasks' networks and on a stream of fresh tasks."""
 
 import hashlib
+import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,9 +20,11 @@ from netformer.tasks.view import stack_tasks
 from netformer.training.batches import Corpus
 from netformer.training.loop import train
 from netformer.training.processes import launch, processes
+from netformer.zoo.load import conform_tokens
 from stages import Bar, run
 from stages.params import Params, load_params
 
+CURVES = Path("build/train")  # while it trains; whole ones go to reports/
 INPUTS = ("data/tasks.parquet", "data/tokens.parquet", "data/metafeatures.parquet")
 SECTIONS = {"download", "zoo", "metafeatures", "model", "train"}
 SHARING = {"devices", "nodes", "strategy", "accelerator"}
@@ -30,7 +33,7 @@ SHARING = {"devices", "nodes", "strategy", "accelerator"}
 def corpus_of(root: Path, params: Params) -> tuple[Corpus, MetaFeatureTransform]:
     """Networks, tasks and meta-features of the tasks whose split is train."""
     tasks = [t for t in read_tasks(root / INPUTS[0]) if t.split == "train"]
-    table = read_parquet(root / INPUTS[1])
+    table = conform_tokens(read_parquet(root / INPUTS[1]), INPUTS[1])
     rows = {task.task_id: row for row, task in enumerate(tasks)}
     table = table.filter(np.isin(table["task_id"].to_numpy(zero_copy_only=False), list(rows)))
     values = metafeature_values(read_parquet(root / INPUTS[2]), list(rows))
@@ -74,7 +77,7 @@ def fit(
     p, log = params.train, None
     with ExitStack() as stack:
         if fabric.is_global_zero:
-            live = stack.enter_context(Live(str(root / "reports" / "train"), dvcyaml=False, save_dvc_exp=False))
+            live = stack.enter_context(Live(str(root / CURVES), dvcyaml=False, save_dvc_exp=False))
             bar = Bar("train")
 
             def log(step: int, losses: dict[str, float]) -> None:
@@ -94,6 +97,10 @@ def fit(
             log=log,
         )
     if fabric.is_global_zero:
+        report = root / "reports" / "train"
+        shutil.rmtree(report, ignore_errors=True)
+        report.parent.mkdir(exist_ok=True)
+        shutil.move(root / CURVES, report)
         save_model(model, transform, root / "models" / "netformer")
     fabric.barrier()
 

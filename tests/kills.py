@@ -122,9 +122,9 @@ def started(name: str, root: Path, workers: int = 1) -> int:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         warnings.simplefilter("ignore")
-        from netformer.workers import one_thread
+        from netformer.workers import ending_workers, one_thread
 
-        with one_thread():
+        with one_thread(), ending_workers():
             unit(name)(root)
         code = 0
     except KeyboardInterrupt:

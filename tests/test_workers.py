@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +17,7 @@ from netformer.evaluation.baselines import mlp_lbfgs
 from netformer.networks.specs import Layout, draw_specs
 from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.view import stack_tasks
-from netformer.workers import cluster, map_parallel, on_cluster
+from netformer.workers import cluster, ending_workers, map_parallel, on_cluster
 from netformer.zoo.build import initialize, train_networks
 from stages import run
 
@@ -151,3 +154,50 @@ def test_a_killed_process_of_this_machine_is_one_line(capsys: pytest.CaptureFixt
 
 def _die(item: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+WAITS = """
+import sys, time
+from netformer.workers import map_parallel
+from stages import run
+
+def waits(item):
+    open(f"{item}", "w").close()
+    time.sleep(60)
+
+def main(root):
+    map_parallel(waits, [0, 1], workers=2)
+
+run(main)
+"""
+
+
+def test_sigterm_ends_a_stage_with_its_workers(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text(WAITS)
+    path = os.environ | {"PYTHONPATH": str(ROOT)}
+    stage = subprocess.Popen([sys.executable, "waits.py"], cwd=tmp_path, env=path, start_new_session=True)
+    while not all((tmp_path / name).exists() for name in "01"):
+        assert stage.poll() is None
+        time.sleep(0.05)
+    stage.terminate()
+    assert stage.wait(10) == -signal.SIGTERM
+    assert gone(stage.pid)
+
+
+def gone(group: int) -> bool:
+    """Whether the processes of a group end within 10 seconds."""
+    late = time.monotonic() + 10
+    while time.monotonic() < late:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_what_sigterm_does_after_the_block_is_what_it_did_before() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with ending_workers():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from netformer.artifacts import networks_of, r2_of
+from netformer.artifacts import NETWORKS, conform, networks_of, r2_of
 from netformer.errors import InputError
 from netformer.evaluation.arms import ARMS, DRAWN, positions_of_test, runs_of
 from netformer.generation.merging import widen
@@ -22,9 +22,13 @@ from netformer.networks.token_tables import detokenize_networks
 from netformer.tasks.scores import r2
 from netformer.tasks.task import TEST, VALID, Task
 from netformer.tasks.view import TaskStack, stack_tasks
+from netformer.zoo.load import conform_tokens
 
 SMALL_ROWS = 300
 DISTIL_STEPS = 25
+_SCORES = [NETWORKS.field(name) for name in ("train_r2", "valid_r2", "test_r2")]
+_OF_ZOO = pa.schema([NETWORKS.field("net_id"), NETWORKS.field("task_id"), *_SCORES])
+_OF_SAMPLES = pa.schema([NETWORKS.field("arm"), *_SCORES, ("expected_r2", pa.float64())])
 
 
 def sets_of(tasks: Sequence[Task]) -> dict[str, list[int]]:
@@ -67,17 +71,25 @@ class Scored:
 def read_scored(zoo: pa.Table, tokens: pa.Table, tasks: Sequence[Task], layout: Layout) -> Scored:
     """The networks of the token table with task and R2 from the zoo's rows, schema `artifacts.NETWORKS`.
 
-    Raises InputError when the two tables do not hold the same networks in the same order.
+    Raises InputError as `conform` and `conform_tokens` do, and when the two tables do not hold the same networks in the
+    same order, or tasks other than these.
     """
+    conform(zoo, _OF_ZOO, "zoo.parquet")
+    conform(tokens, pa.schema([_OF_ZOO.field("net_id")]), "tokens.parquet")
     if not zoo["net_id"].equals(tokens["net_id"]):
         raise InputError(
             f"zoo.parquet and tokens.parquet must hold the same networks in the same order, found {len(zoo)} and "
             f"{len(tokens)} with net_id that differ; run the stage tokenize again"
         )
     rows = {task.task_id: row for row, task in enumerate(tasks)}
-    index = torch.tensor([rows[task_id] for task_id in zoo["task_id"].to_pylist()], dtype=torch.int64)
+    ids = zoo["task_id"].to_pylist()
+    if unknown := [task_id for task_id in ids if task_id not in rows]:
+        raise InputError(
+            f"zoo.parquet must hold networks of these tasks, found {unknown[0]!r}; run the stage zoo again"
+        )
+    index = torch.tensor([rows[task_id] for task_id in ids], dtype=torch.int64)
     split = np.array([task.split for task in tasks])[index.numpy()]
-    return Scored(detokenize_networks(tokens, layout), index, split, r2_of(zoo))
+    return Scored(detokenize_networks(conform_tokens(tokens, "tokens.parquet"), layout), index, split, r2_of(zoo))
 
 
 @dataclass(frozen=True)
@@ -182,7 +194,8 @@ class Samples:
 
 
 def read_samples(table: pa.Table, tasks: Sequence[Task], layout: Layout, n_seeds: int, n_samples: int) -> Samples:
-    """The samples of the test tasks. Raises InputError for a table of other params."""
+    """The samples of the test tasks. Raises InputError as `conform` does, and for a table of other params."""
+    conform(table, _OF_SAMPLES, "samples.parquet")
     test = [tasks[i] for i in positions_of_test(tasks)]
     runs = runs_of(test, n_seeds)
     problems, rest = runs.shape[1], n_samples - 1

@@ -173,18 +173,23 @@ def load_tokens(
     if min_r2 is not None:
         known = load_zoo(path.with_name("zoo.parquet") if zoo is None else zoo, min_r2=min_r2, columns=["net_id"]).table
         rules.append(pc.field("net_id").isin(known["net_id"].combine_chunks()))
-    table = _read(data, data.schema.names, rules, path)
-    known = conform(table, pa.schema([(n, kind) for n, kind in _OF_TOKENS.items() if n in table.column_names]), path)
-    values = [
-        known[name].combine_chunks().flatten() for name in ("weight", "sensitivity") if name in known.column_names
-    ]
-    if not all(bool(pc.all(pc.is_finite(part)).as_py()) for part in values if len(part)):
-        raise InputError(f"{path}: weights and sensitivities must be finite; run the stage that writes it again")
-    for name in known.column_names:  # others stay as they are
-        table = table.set_column(table.column_names.index(name), name, known[name])
+    table = conform_tokens(_read(data, data.schema.names, rules, path), path)
     named = len(table) and "n_outputs" in table.column_names
     n_outputs = int(pc.max(table["n_outputs"]).as_py()) if named else 1
     return TokenTable(table, layout or Layout(*_least(data, path), n_outputs))
+
+
+def conform_tokens(table: pa.Table, where: object) -> pa.Table:
+    """A table of tokens with its columns in their types, others as they are. Raises InputError as `conform` does, and
+    for a weight or a sensitivity that is not finite."""
+    names = [name for name in _OF_TOKENS if name in _TOKENS or name in table.column_names]
+    known = conform(table, pa.schema([(name, _OF_TOKENS[name]) for name in names]), where)
+    values = [known[name].combine_chunks().flatten() for name in ("weight", "sensitivity") if name in names]
+    if not all(bool(pc.all(pc.is_finite(part)).as_py()) for part in values if len(part)):
+        raise InputError(f"{where}: weights and sensitivities must be finite; run the stage that writes it again")
+    for name in names:
+        table = table.set_column(table.column_names.index(name), name, known[name])
+    return table
 
 
 def _dataset(path: Path, names: Sequence[str]) -> ds.Dataset:
