@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch import Tensor
 from netformer.errors import InputError
 from netformer.generation.refinement import refine_latents
 from netformer.model.grammar import read_structure
-from netformer.networks.stack import Networks
+from netformer.networks.stack import Networks, concatenate
 from netformer.search.engine import search
 from netformer.search.front import Volume, nondominated
 from netformer.search.objectives import chosen
@@ -36,6 +37,8 @@ OBJECTIVES = ("valid_error", "params")
 BATCH = 8  # networks trained, or latents moved, at a time
 STEPS = 25  # on a latent
 POPULATION = 50
+FIRST, LESS, BRED = 600, 5, 32  # written then trained: written at first, a part of the steps, networks taken at a time
+LEAST_GAIN = 1e-3  # of its valid error, that a network must have gained to be trained again
 GRID = {
     "widths": ((4,), (8,), (16,), (32,), (4, 4), (8, 8), (16, 16), (32, 32)),
     "activation": ("relu", "tanh"),
@@ -154,6 +157,38 @@ def _random_trained(task: SearchTask, budget: Budget, seed: int) -> Iterator[Par
         yield _trained(task, budget, space.initial(BATCH, rng), int(rng.integers(2**31)))
 
 
+def _written_then_trained(task: SearchTask, budget: Budget, seed: int) -> Iterator[Part]:
+    """Random written networks; then those of least valid error are trained for a `LESS`-th of the steps from where they
+    are, output layers solved, best first, and again as long as they gain: a memetic search (Moscato 1989)."""
+    space, rng = Space(task, "both"), np.random.default_rng(seed)
+    optimizer = {**budget.optimizer, "steps": max(1, budget.optimizer["steps"] // LESS)}
+    genomes = space.first(FIRST, rng)
+    waiting: list[tuple[float, int, Networks]] = []  # valid error and number of those to be trained
+    count = 0
+    for at in range(0, FIRST, POPULATION):
+        with torch.no_grad():
+            written, _ = solved(space.write(genomes[at : at + POPULATION]), task)
+        values, test = _known(written, task)
+        for i, error in enumerate(values[:, 0].tolist()):
+            heappush(waiting, (error, count + i, written[[i]]))
+        count += len(values)
+        yield 1, values, test
+    while waiting:
+        taken = [heappop(waiting) for _ in range(min(BRED, len(waiting)))]
+        begun = concatenate([one for _, _, one in taken])
+        index = torch.zeros(len(taken), dtype=torch.long)
+        drawn = int(rng.integers(2**31))
+        done = train_networks(begun, task.rows, index, seed=drawn, workers=1, **optimizer)
+        with torch.no_grad():
+            done, _ = solved(done, task)
+        values, test = _known(done, task)
+        for i, error in enumerate(values[:, 0].tolist()):
+            if error < (1 - LEAST_GAIN) * taken[i][0]:
+                heappush(waiting, (error, count + i, done[[i]]))
+        count += len(values)
+        yield 1, values, test
+
+
 def _optuna(task: SearchTask, budget: Budget, seed: int, *, sampler: str) -> Iterator[Part]:
     try:
         import optuna
@@ -236,6 +271,7 @@ ARMS: Mapping[str, Arm] = {
     "random structures and noise": partial(_written, space="both", algorithm="random"),
     "NSGA-II on structures and noise": partial(_written, space="both", algorithm="nsga2"),
     "steps on latents": partial(_spent, parts=_latent_steps),
+    "written, then trained": partial(_spent, parts=_written_then_trained),
 }
 
 
