@@ -80,18 +80,20 @@ def _auc(y: Int[np.ndarray, " rows"], p: Float[np.ndarray, "rows classes"]) -> f
     return float(np.mean(areas)) if areas else float("nan")
 
 
-def calibration_error(
-    answers: Iterable[tuple[Int[np.ndarray, " _"], Float[np.ndarray, "_ _"]]], bins: int = BINS
-) -> float:
+def calibration_error(answers: Iterable[tuple[Int[np.ndarray, " _"], Float[np.ndarray, "_ _"]]]) -> float:
     """Expected calibration error of the most probable class (Guo et al. 2017, eq. 5), over the rows of all answers
     (y, p) together.
 
-    Rows are parted by the probability of their most probable class into `bins` intervals of equal width; the error is
-    the distance of the mean probability from the share of rows that have that class, a mean over intervals weighed by
+    Rows are parted by the probability of their most probable class into `BINS` intervals of equal width; the error is
+    the distance of the mean probability from the share of rows that have that class, a mean over intervals weighted by
     their rows. Chance makes it too high: a perfect forecast has about 0.1 with 60 rows; pool rows.
     """
     pairs = [(p.max(1), p.argmax(1) == y) for y, p in ((y, clipped(p)) for y, p in answers)]
     sure, right = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    interval = np.minimum((sure * bins).astype(np.int64), bins - 1)
-    gap = np.bincount(interval, sure - right, minlength=bins)
+    gap = np.bincount(intervals_of(sure), sure - right, minlength=BINS)
     return float(np.abs(gap).sum() / len(sure))
+
+
+def intervals_of(p: Float[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
+    """Which of `BINS` intervals of equal width between 0 and 1 a probability lies in."""
+    return np.minimum((p * BINS).astype(np.int64), BINS - 1)

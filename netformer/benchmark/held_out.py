@@ -26,7 +26,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
-from netformer.benchmark.class_scores import BINS, clipped
+from netformer.benchmark.class_scores import BINS, clipped, intervals_of
 from netformer.benchmark.folds import cluster_error
 from netformer.evaluation.comparison import verdict
 
@@ -194,8 +194,3 @@ def _gaps(
     interval = intervals_of(sure)
     gap = np.bincount(interval.ravel(), (sure - right).ravel(), minlength=BINS)
     return ((sure - right) * np.sign(gap)[interval]).mean(0)
-
-
-def intervals_of(p: Float[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
-    """Which of `BINS` intervals of equal width between 0 and 1 a probability lies in."""
-    return np.minimum((p * BINS).astype(np.int64), BINS - 1)

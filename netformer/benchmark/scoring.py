@@ -59,7 +59,7 @@ class _Numbers:
         best = int(np.asarray(population.expected_r2).argmax())
         return {OURS: population.predict(X), ONE: population.predict(X, best)}
 
-    def of(self, fitted: Any, X: pd.DataFrame) -> np.ndarray:
+    def answer_of(self, fitted: Any, X: pd.DataFrame) -> np.ndarray:
         return fitted.predict(X)
 
     def readable(self, X: pd.DataFrame, y: np.ndarray) -> bool:
@@ -93,7 +93,7 @@ class _Classes:
         known = [self.labels.index(label) for label in population.classes]
         return {OURS: aligned(population.predict_proba(X), known, len(self.labels))}
 
-    def of(self, fitted: Any, X: pd.DataFrame) -> np.ndarray:
+    def answer_of(self, fitted: Any, X: pd.DataFrame) -> np.ndarray:
         return aligned(fitted.predict_proba(X), fitted.classes_, len(self.labels))
 
     def readable(self, X: pd.DataFrame, y: np.ndarray) -> bool:
@@ -226,7 +226,7 @@ def _beside(
     if target.ndim > 1:
         return np.stack([_beside(kind, name, seed, nothing, fitted, own, new) for own in target.T], 1)
     learner = (kind.simplest if nothing or np.ptp(target) == 0 else kind.learners[name][0])(seed)
-    return kind.of(learner.fit(fitted, target), new)
+    return kind.answer_of(learner.fit(fitted, target), new)
 
 
 def _fitted(estimator: Any, X: pd.DataFrame, y: np.ndarray, kind: _Numbers | _Classes) -> Population | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -40,13 +40,10 @@ from netformer.cli.arguments import (
 )
 from netformer.cli.console import CODES, OneLine, Talk, command_line, noted, options, plain, refuse_existing
 from netformer.cli.evaluate import evaluate, info
+from netformer.cli.folders import load_bundle, load_groups, which_of
 from netformer.cli.search import search
 from netformer.errors import InputError, first_few, need
 from netformer.files import replacing
-
-if TYPE_CHECKING:
-    from netformer.exports.groups import Groups
-    from netformer.exports.population import Population
 
 app = typer.Typer(
     cls=OneLine,
@@ -58,44 +55,6 @@ app = typer.Typer(
 )
 # of exports; the others are Python
 SUFFIX = {"onnx": ".onnx", "onnx32": "_float32.onnx", "c": ".c", "json": ".json", "html": ".html"}
-
-
-def load_bundle(path: Path, group: str | None = None) -> Population:
-    """The networks in a folder that `generate` wrote, of one with --by those of a group. Raises InputError for a folder
-    that is missing or damaged, and for a group that is not there."""
-    if not path.is_dir():
-        raise InputError(
-            f"{path}: no such folder of networks; write it: netformer generate TABLE --target y --out {path}"
-        )
-    from netformer.exports.bundle import is_groups
-    from netformer.exports.population import Population
-
-    if is_groups(path):
-        groups = load_groups(path)
-        if group is None:
-            raise InputError(
-                f"{path}: holds a network per {groups.by!r}; name one, such as --group {groups.names[0]!r}"
-            )
-        return groups[group]
-    if group is not None:
-        raise InputError(f"{path}: holds no networks by group; leave out --group")
-    return Population.load(path)
-
-
-def load_groups(path: Path) -> Groups:
-    """The networks in a folder that `generate --by` wrote. Raises InputError for a folder that is damaged."""
-    from netformer.exports.groups import Groups
-
-    return Groups.load(path)
-
-
-def which_of(text: str, count: int) -> Any:
-    """wide, mean or the number of a network."""
-    if text in ("wide", "mean"):
-        return text
-    if text.isdecimal() and int(text) < count:
-        return int(text)
-    raise InputError(f"--which must be wide, mean or a network from 0 to {count - 1}, got {text!r}")
 
 
 @app.command(epilog=CODES)
@@ -152,7 +111,9 @@ def generate(
     Prompt(max_params, max_hidden_layers, allowed)
     wanted = scores.Wanted(groups, times, in_order, test, beside)
     writer = netformer_of(model, "--refine" if refine else "")
-    made = (refine, n, seed, max_params, max_hidden_layers, allowed, writer, min_frequency)
+    made: dict[str, Any] = {"refine_steps": refine, "n_samples": n, "random_state": seed, "model": writer}
+    made |= {"max_params": max_params, "max_hidden_layers": max_hidden_layers, "activations": allowed}
+    made["min_frequency"] = min_frequency
     reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep, "sheet": sheet}
     taken = {"columns": columns, "drop": drop, "min_frequency": min_frequency, "task": task} | reads
     if by is not None:
@@ -166,12 +127,12 @@ def generate(
             raise InputError(
                 "--by holds back a fifth of the rows; leave --groups, --time, --in-order, --test, --beside out"
             )
-        return generate_by(table, target, by, NetFormerRegressor(*made), out, talk, **taken)
+        return generate_by(table, target, by, NetFormerRegressor(**made), out, talk, **taken)
     intake = take_in(table, target, keep=wanted.columns, **taken)
     if intake.classes and max_loss is not None:
         raise InputError(f"{table}: --max-loss is for a target of numbers, {target!r} has classes")
-    numbers = NetFormerRegressor(*made, steps=steps, max_loss=max_loss)
-    estimator: Any = NetFormerClassifier(*made, steps=steps) if intake.classes else numbers
+    numbers = NetFormerRegressor(**made, steps=steps, max_loss=max_loss)
+    estimator: Any = NetFormerClassifier(**made, steps=steps) if intake.classes else numbers
     wanted.learners(bool(intake.classes))
     X, y = scores.features(intake, wanted), intake.target()
     with talk.progress(f"writing {n} networks for {len(y)} rows and {X.shape[1]} columns") as say:
@@ -182,7 +143,7 @@ def generate(
         seconds = time.perf_counter() - start
         notes = intake.notes + on_reading(bundle.reading, table)
         if score:
-            job = scores.task_of(table, X, intake, wanted, bundle.reading, seed, **reads)
+            job = scores.job_of(table, X, intake, wanted, bundle.reading, seed, **reads)
             found, notes = scores.score(job, wanted, estimator, seed, say), notes + job.notes
     talk.notes(notes)
     measured = scores.facts_of_all(found, bundle.reading)

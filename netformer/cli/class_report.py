@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from netformer.benchmark.class_scores import BINS, clipped
-from netformer.benchmark.held_out import OURS, HeldOutClasses, intervals_of
+from netformer.benchmark.class_scores import BINS, clipped, intervals_of
+from netformer.benchmark.held_out import OURS, HeldOutClasses
 from netformer.cli.trust import spread_over
 from netformer.exports.population import Population
 from netformer.report.charts import WIDTH, Axis, Curve, Points, plane

@@ -28,10 +28,10 @@ from netformer.report.graph import draw_network
 from netformer.report.svg import Drawing, sheet
 
 READ = """Inputs are cut to the range fitted, centred, scaled and squashed, gaps filled;
-networks answer in {what}. The number beside an
-input is the mean size of the slope along it{more}."""
+networks answer in {what}. The number
+beside an input is the mean size of the slope along it{more}."""
 NUMBERS = (
-    "deviations of the target from its mean",
+    "standard deviations of the target from its mean",
     ".\nR2 is what is expected of a network by leave-one-out, a little high",
 )
 CLASSES = "logits of the classes", " and over the outputs"

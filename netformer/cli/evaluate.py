@@ -79,9 +79,10 @@ def evaluate(
             with in_file(path):
                 X = scores.features(intake, wanted)
                 reading = scores.reading_of(X, intake)
-            job = scores.task_of(path, X, intake, wanted, reading, seed, **reads)
+            job = scores.job_of(path, X, intake, wanted, reading, seed, **reads)
             kind: Any = NetFormerClassifier if intake.classes else NetFormerRegressor
-            found = scores.score(job, wanted, kind(refine, n, seed, model=writer), seed, say)
+            estimator = kind(refine_steps=refine, n_samples=n, random_state=seed, model=writer)
+            found = scores.score(job, wanted, estimator, seed, say)
         notes, said = intake.notes + on_reading(reading, path) + job.notes, scores.said_of_all(found, reading)
         talk.notes(notes)
         before = f"{path}: " if len(tables) > 1 else ""

@@ -66,7 +66,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class Job:
     """A table to fit, and the plan of its scores. X, y: the rows of the table, then those of a test file. classes:
     labels of those that y are the numbers of, none of a target of numbers."""
 
@@ -89,10 +89,12 @@ def features(intake: Intake, wanted: Wanted) -> pd.DataFrame:
     return X
 
 
-def task_of(
+def job_of(
     path: Path, X: pd.DataFrame, intake: Intake, wanted: Wanted, reading: Reading, seed: int, **options: Any
-) -> Task:
-    """path: of the table, for messages. X: see `features`. reading: of the whole table. options: of `match`.
+) -> Job:
+    """The table and the rows that its scores are on.
+
+    path: of the table, for messages. X: see `features`. reading: of the whole table. options: of `match`.
 
     Raises InputError for a group or a time in all rows, times that are not known in every row, a test file that lacks
     the target or columns.
@@ -105,7 +107,7 @@ def task_of(
         again = np.isin(label[rows:], label[:rows])
         if again.any():
             notes.append(f"{wanted.test}: {count(again, 'row')} also in {path}; a score on fitted rows is too good")
-        return Task(X, y, on_test(rows, len(truth), str(wanted.test)), notes, classes)
+        return Job(X, y, on_test(rows, len(truth), str(wanted.test)), notes, classes)
     with in_file(path):
         if wanted.in_order:
             plan = in_time(np.arange(float(rows)))
@@ -116,7 +118,7 @@ def task_of(
             plan = in_folds(labels, seed=seed, of=wanted.groups, classes=y if classes else None)
         else:
             plan = in_folds(copies(X, y), seed=seed, classes=y if classes else None)
-    return Task(X, y, plan, [], classes)
+    return Job(X, y, plan, [], classes)
 
 
 def _test(
@@ -158,13 +160,13 @@ def reading_of(X: pd.DataFrame, intake: Intake) -> Reading:
     return read_classes(X, shown, intake.classes, target=intake.targets[0])[0].written(intake.columns)
 
 
-def score(task: Task, wanted: Wanted, estimator: Any, seed: int, say: Callable[[str], Any]) -> list[Found]:
-    """The scores of a task, of every target; see `benchmark.scoring.hold_out_each`. estimator: a NetFormerRegressor or
+def score(job: Job, wanted: Wanted, estimator: Any, seed: int, say: Callable[[str], Any]) -> list[Found]:
+    """The scores of a table, of every target; see `benchmark.scoring.hold_out_each`. estimator: a NetFormerRegressor or
     a NetFormerClassifier."""
-    names = wanted.learners(bool(task.classes))
-    if task.classes:
-        return [hold_out_classes(task.X, task.y, task.plan, estimator, names, task.classes, seed, say)]
-    return [*hold_out_each(task.X, task.y, task.plan, estimator, names, seed, say)]
+    names = wanted.learners(bool(job.classes))
+    if job.classes:
+        return [hold_out_classes(job.X, job.y, job.plan, estimator, names, job.classes, seed, say)]
+    return [*hold_out_each(job.X, job.y, job.plan, estimator, names, seed, say)]
 
 
 def plus_minus(value: float, error: float) -> str:
