@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain teach pretrain-gpu scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark zoo-checkpoints mutants fuzz faults structure-card remotes object-check
+.PHONY: help test test-slow lint quick repro show bench docs pretrain teach pretrain-gpu scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark zoo-checkpoints mutants fuzz faults structure-card remotes object-check soak audit licences sbom hashes
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14

@@ -132,7 +132,7 @@ def measure_metafeatures(*, tables: int, rounds: int, n_rows: int = 300, n_featu
 
 @one_thread()
 def measure_train(*, steps: int, size: int = 2048, **changes: Any) -> dict[str, float]:
-    """A whole step of `training.train` at the default settings, in bf16, stream and optimisers included.
+    """A whole step of `training.loop.train` at the default settings, in bf16, stream and optimisers included.
 
     Multiply-adds: those of matrix products and attention, forward, backward and in Muon, as torch counts them.
     changes: of the model.
@@ -199,8 +199,8 @@ def measure_edge_sequence(*, networks: int, rounds: int, **changes: Any) -> dict
 
     Both: the same networks, bf16, forward, backward and AdamW; one batch, sorted by nothing. Ours writes structure and
     weights for patches; neither side embeds a task or runs networks on rows. Ours computes attention as
-    `training.train` does, an edge a step in the faster of two ways. `multiply_adds_vs_edge_sequence`: a network's, of
-    matrix products and attention, theirs over ours: the ratio at an equal fraction of peak.
+    `training.loop.train` does, an edge a step in the faster of two ways. `multiply_adds_vs_edge_sequence`: a network's,
+    of matrix products and attention, theirs over ours: the ratio at an equal fraction of peak.
     """
     stack = canonicalize(_random_networks(networks))
     with torch.random.fork_rng():

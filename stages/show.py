@@ -239,7 +239,8 @@ def page(pretrained: dict, pipeline: dict, mixed: dict, classes: dict | None = N
         "brackets the share of tables on which the first one has the higher R2, a tie being half.",
         "## What the rows are",
         "Those with `_16` use 16 networks per table. `ridge`, `mlp` and the random units read the table as the model "
-        "does, at most its first so many columns by correlation; the learners from `svr` on read every column.",
+        "does: of a wider table as many columns as the model reads, those most correlated with the target; the "
+        "learners from `svr` on read every column.",
         definitions(),
     ]
     for title, report in (("The weights of the package", pretrained), ("The default pipeline", pipeline)):
