@@ -195,7 +195,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(tables, tmp_path, command,
 def test_what_classes_have_not_is_one_line(tables, tmp_path):
     out = ("--out", tmp_path / "out.csv")
     message = refused("predict", tables / "nets", tables / "t.csv", "--interval", 0.9, *out)
-    assert "--interval is of numbers; 'answer' has classes, whose probabilities are written" in message
+    assert "'answer' has classes, whose probabilities are written; leave --interval out" in message
     message = refused("generate", tables / "t.csv", "-t", "answer", "--by", "town", "--out", tmp_path / "out")
     assert (
         "--by is for targets that are numbers, 'answer' has 3 classes; leave out --by, 'town' is then read" in message

@@ -91,7 +91,7 @@ def test_bad_input_is_one_line(folder, tmp_path):
         "export", nets, "--format", "c", "--out", out
     )
     assert "'store' must be one of 's0'" in refused("inspect", nets, "--group", "s9")
-    assert "networks by group are wide ones" in refused(
+    assert "each group is answered by its wide network" in refused(
         "predict", nets, sales, "--out", tmp_path / "p.csv", "--which", "mean"
     )
     pd.read_csv(sales).drop(columns="store").to_csv(tmp_path / "bare.csv", index=False)

@@ -250,5 +250,5 @@ def test_the_command_line_writes_two_more_columns(folder, tmp_path):
         message = refused("predict", nets, rows, "--out", tmp_path / "q.csv", "--interval", value)
         assert "coverage must be a number between 0 and 1" in message
     options = ("--out", tmp_path / "q.csv", "--interval", 0.8, "--which", "mean")
-    assert "--interval is of the wide network alone" in refused("predict", nets, rows, *options)
+    assert "only the wide network has intervals" in refused("predict", nets, rows, *options)
     assert not (tmp_path / "q.csv").exists()

@@ -222,7 +222,7 @@ def test_copies_do_not_make_a_score(memory):
 def test_what_cannot_be_held_out_is_refused(table):
     X, y = table
     for call, message in (
-        (lambda: cross_validate(X, y, groups=y, time=y), "groups, time and test say each alone what is held out"),
+        (lambda: cross_validate(X, y, groups=y, time=y), "groups, time and test exclude each other"),
         (lambda: cross_validate(X, y, test=(X[["a"]], y)), "test must have the columns of X, it lacks 'b', 'c'"),
         (lambda: cross_validate(X, y, beside=["svm"]), "must be of ridge, hgb, catboost, constant, got 'svm'"),
         (lambda: cross_validate(X, y, groups=[1, 2]), "inconsistent numbers of samples"),

@@ -135,7 +135,8 @@ def in_time(times: Float[np.ndarray, " rows"], *, folds: int = FOLDS, of: str = 
     starts = np.searchsorted(ordered, ordered[np.minimum(edges[:-1], rows - 1)])
     starts = np.unique(starts[starts > 0])
     if not len(starts):
-        raise InputError(f"rows must differ in time, found one time in all rows to be held out{of and f' ({of})'}")
+        where = f"all rows to be held out{of and f' ({of})'}"
+        raise InputError(f"rows must differ in time, found one time in {where}; choose another column")
     ends = [*starts[1:], rows]
     parts = [Part(0, order[:start], order[start:end]) for start, end in zip(starts, ends, strict=True)]
     held_out = rows - int(starts[0])
@@ -177,7 +178,7 @@ def times_of(name: str, cells: pd.Series) -> Float[np.ndarray, " rows"]:
     except InputError:
         kind = "text"
     if kind not in ("date", "number"):
-        raise InputError(f"time must be a column of dates or numbers, {name!r} holds text")
+        raise InputError(f"time must be a column of dates or numbers, {name!r} holds text; choose another column")
     if np.isnan(values).any():
         row = int(np.isnan(values).argmax())
         raise InputError(f"time must be known in every row, {name!r} is not in row {row + 1}; drop such rows")

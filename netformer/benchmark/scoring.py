@@ -265,7 +265,9 @@ def cross_validate(
     Raises InputError for what cannot be read or divided, and for more than one of groups, time and test.
     """
     if sum(one is not None for one in (groups, time, test)) > 1:
-        raise InputError("groups, time and test say each alone what is held out; give one of them")
+        raise InputError(
+            "groups, time and test exclude each other: each says which rows are held out; give one of them"
+        )
     cells = _series(y)
     of_classes = task_of(cells) == CLASSIFICATION if estimator is None else is_classifier(estimator)
     names = chosen(beside, BESIDE_CLASSES if of_classes else BESIDE)

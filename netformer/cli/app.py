@@ -130,7 +130,7 @@ def generate(
         return generate_by(table, target, by, NetFormerRegressor(**made), out, talk, **taken)
     intake = take_in(table, target, keep=wanted.columns, **taken)
     if intake.classes and max_loss is not None:
-        raise InputError(f"{table}: --max-loss is for a target of numbers, {target!r} has classes")
+        raise InputError(f"{table}: --max-loss is for a target of numbers, {target!r} has classes; leave it out")
     numbers = NetFormerRegressor(**made, steps=steps, max_loss=max_loss)
     estimator: Any = NetFormerClassifier(**made, steps=steps) if intake.classes else numbers
     wanted.learners(bool(intake.classes))
@@ -242,14 +242,15 @@ def predict(
     bundle = load_bundle(nets) if grouped is None else grouped.whole
     chosen = which_of(which, len(bundle.networks))
     if grouped is not None and chosen != "wide":
-        raise InputError(f"{nets}: networks by group are wide ones, got --which {which}")
+        raise InputError(f"{nets}: each group is answered by its wide network, got --which {which}; leave it out")
     if interval is not None:
         if bundle.classes:
-            way_out = "has classes, whose probabilities are written"
-            raise InputError(f"--interval is of numbers; {bundle.target!r} {way_out}")
+            raise InputError(f"{bundle.target!r} has classes, whose probabilities are written; leave --interval out")
         ends_of(interval)
         if chosen != "wide":
-            raise InputError(f"--interval is of the wide network alone, got --which {which}")
+            raise InputError(
+                f"only the wide network has intervals, got --which {which}; leave --which or --interval out"
+            )
     reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep, "sheet": sheet}
     X, y, notes = match(table, (grouped or bundle).reading, **reads)
     with in_file(table), noted(notes, table):

@@ -50,7 +50,9 @@ class Wanted:
         given = {"--groups": self.groups, "--time": self.time, "--in-order": self.in_order, "--test": self.test}
         said = [name for name, value in given.items() if value]
         if len(said) > 1:
-            raise InputError(f"{' and '.join(said)} each say alone what is scored on; give one of them")
+            raise InputError(
+                f"{' and '.join(said)} exclude each other: each says which rows are held out; give one of them"
+            )
         if self.test is not None and not self.test.exists() and str(self.test) != "-":
             raise FileNotFoundError(f"{self.test}: no such file; give --test the path of a table")
 

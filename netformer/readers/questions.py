@@ -134,7 +134,10 @@ def load_benchmark(zoo: str | Path = "data/zoo.parquet", most: int | None = None
     at = torch.arange(len(found)) if most is None else torch.arange(0, len(found), max(1, len(found) // most))[:most]
     ids = [found.task_ids[i] for i in at.tolist()]
     if unknown := sorted(set(ids) - set(every)):
-        raise InputError(f"{path}: {len(unknown)} tasks of its networks are not in tasks.parquet, such as {unknown[0]}")
+        raise InputError(
+            f"{path}: {len(unknown)} tasks of its networks are not in tasks.parquet beside it, such as "
+            f"{unknown[0]}; put the tasks it was trained on there"
+        )
     names = sorted(set(ids))
     tasks, place = tuple(every[name] for name in names), {name: i for i, name in enumerate(names)}
     index = np.array([place[name] for name in ids])
