@@ -117,16 +117,9 @@ def generate(
     reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep, "sheet": sheet}
     taken = {"columns": columns, "drop": drop, "min_frequency": min_frequency, "task": task} | reads
     if by is not None:
-        from netformer.cli.by import generate_by
+        from netformer.cli.by import generate_by, refuse_what_by_leaves_out
 
-        if report is not None:
-            raise InputError("--report is a page about one network, and --by writes one per group; leave one out")
-        if max_loss is not None:
-            raise InputError("--max-loss chooses one network for the whole table; leave --by out")
-        if wanted != scores.Wanted():
-            raise InputError(
-                "--by holds back a fifth of the rows; leave --groups, --time, --in-order, --test, --beside out"
-            )
+        refuse_what_by_leaves_out(report, max_loss, wanted)
         return generate_by(table, target, by, NetFormerRegressor(**made), out, talk, **taken)
     intake = take_in(table, target, keep=wanted.columns, **taken)
     if intake.classes and max_loss is not None:
@@ -152,15 +145,10 @@ def generate(
     if out is not None:
         bundle.save(out)
     if report is not None:
-        from netformer.cli.table_report import table_report, targets_report
+        from netformer.cli.table_report import report_of
         from netformer.report.page import write_page
 
-        shown = (notes, command_line(), out)
-        if len(intake.targets) > 1:
-            page = targets_report(bundle, found, X, y.to_numpy(), *shown)
-        else:
-            page = table_report(bundle, found[0] if found else None, X, y.to_numpy(), said, *shown)
-        write_page(page, report)
+        write_page(report_of(bundle, found, X, y.to_numpy(), said, notes, command_line(), out), report)
     talk.show(
         *(scores.scores_table(one, name) for one, name in zip(found, intake.targets, strict=False)),
         *said,

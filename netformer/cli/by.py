@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from rich.table import Table
 
 from netformer.cli.console import Talk, noted, number
+from netformer.cli.scores import Wanted
 from netformer.errors import InputError
 from netformer.evaluation.comparison import plain_r2
 from netformer.exports.groups import without_group
@@ -28,6 +29,18 @@ def rows_to_train_on(n_rows: int, seed: int) -> Bool[np.ndarray, " rows"]:
     train = np.ones(n_rows, bool)
     train[np.random.default_rng(seed).permutation(n_rows)[: max(2, round(HELD_BACK * n_rows))]] = False
     return train
+
+
+def refuse_what_by_leaves_out(report: Path | None, max_loss: float | None, wanted: Wanted) -> None:
+    """Raises InputError: an option of `generate` that is for one network of the whole table."""
+    if report is not None:
+        raise InputError("--report is a page about one network, and --by writes one per group; leave one out")
+    if max_loss is not None:
+        raise InputError("--max-loss chooses one network for the whole table; leave --by out")
+    if wanted != Wanted():
+        raise InputError(
+            "--by holds back a fifth of the rows; leave --groups, --time, --in-order, --test, --beside out"
+        )
 
 
 def generate_by(

@@ -34,6 +34,23 @@ Answers = dict[int | str, np.ndarray]  # of networks, or of wide, along a column
 _JITTER = 0.28  # of the rows of a level, so that they do not hide each other
 
 
+def report_of(
+    bundle: Population,
+    found: Sequence[Found],
+    X: pd.DataFrame,
+    y: np.ndarray,
+    conclusions: Sequence[str],
+    notes: Sequence[str],
+    command: str,
+    out: Path | None,
+) -> Report:
+    """`table_report` of one target, `targets_report` of several. found: the scores of each target, or none.
+    y: rows, or rows x targets."""
+    if len(bundle.reading.targets) > 1:
+        return targets_report(bundle, found, X, y, notes, command, out)
+    return table_report(bundle, found[0] if found else None, X, y, conclusions, notes, command, out)
+
+
 def table_report(
     bundle: Population,
     found: Found | None,
