@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from drawn import draw
+from grown import some_trees, with_trees
 
 from netformer import NetFormerRegressor, Population
 from netformer.exports.intervals import LEVELS, Intervals
@@ -157,6 +158,9 @@ def table(name):
     if name == "numbers":
         X, population = numbers()
         return with_intervals(population), pd.DataFrame(2 * X[:50], columns=population.columns)
+    if name == "jumps":
+        population, rows = table("numbers")
+        return with_trees(population, [some_trees(5, count=20, depth=5)], [0.6]), rows
     if name == "mixed":
         return with_intervals(mixed()), odd_rows_first()[:50]
     rng = np.random.default_rng(0)

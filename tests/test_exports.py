@@ -9,12 +9,14 @@ import onnx
 import pytest
 import torch
 from drawn import draw, reading_of
+from grown import some_trees, with_trees
 from readers import ANSWERS, SUFFIX, answers_of_onnx, imported
 
 from netformer import Bundle, export
-from netformer.exports.formula import ALPHABET, TOLERANCE, coded, decimal, fewest_characters, fewest_digits, formula_of
+from netformer.exports.formula import formula_of
 from netformer.networks.specs import ACTIVATIONS, Layout
 from netformer.networks.stack import Networks, concatenate, constant_network
+from netformer.sources.digits import ALPHABET, TOLERANCE, coded, decimal, fewest_characters, fewest_digits
 from netformer.sources.formats import FORMATS, SCHEMA, SUFFIXES
 from netformer.tables.scaling import SQUASH
 
@@ -76,6 +78,17 @@ def test_every_format_agrees_with_the_bundle(tmp_path, format):
     X = rows(bundle)
     for which in ["wide", "mean", *range(12)]:
         assert disagreement(bundle, which, format, tmp_path, X)[0] < 1e-5, which
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_holds_trees(tmp_path, format):
+    """As questions and leaves: 60 trees of depth 5 are 2,220 numbers, and their units 14,220 weights."""
+    bundle = bundled(draw(1, 3, inputs=F), scaled(draw(2, 4, inputs=F, skip_share=1.0)))
+    grown = with_trees(bundle, [some_trees(F, count=60, depth=5)], [0.4])
+    X = rows(bundle)
+    before, after = (disagreement(one, "wide", format, tmp_path, X) for one in (bundle, grown))
+    assert after[0] < 1e-5
+    assert (after[1] - before[1] < 45_000) == (format != "json")
 
 
 @pytest.mark.parametrize("name", ["identity", "relu", "tanh", "sigmoid"])

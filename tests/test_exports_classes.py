@@ -17,8 +17,8 @@ from mixed import as_text, cells, later_rows, mixed, rows_of
 from readers import classes_of_json, imported, library, program
 
 from netformer import NetFormerClassifier, Population, export
-from netformer.exports.formula import TOLERANCE, decimal, fewest_characters, fewest_digits
 from netformer.networks.stack import Networks
+from netformer.sources.digits import TOLERANCE, decimal, fewest_characters, fewest_digits
 from netformer.sources.formats import SCHEMA, to_json
 
 

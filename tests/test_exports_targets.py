@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from grown import some_trees, with_trees
 from mixed import as_text, by_name, cells, drawn_for, later_rows, rows_of, with_intervals
 from readers import STRICT, cell_of_json, data_of, imported, in_node, outputs_of_json, program
 
@@ -23,12 +24,16 @@ NAMES = ['a "name", */ with </script>', "größe\n", "huge"]
 COVERAGE = 0.8
 
 
-@pytest.fixture(scope="module")
-def population():
+@pytest.fixture(scope="module", params=["written", "grown"])
+def population(request):
     table, y = rows_of(600)
     other = np.sin(y / y.std())
     reading, *_ = read(table, np.stack([y, 1e-9 * other, 1e9 * (y / y.std() + other)], 1), target=NAMES)
-    return with_intervals(drawn_for(reading, 3))
+    found = with_intervals(drawn_for(reading, 3))
+    if request.param == "written":
+        return found
+    first, last = (some_trees(len(reading.inputs), depth=depth) for depth in (5, 3))
+    return with_trees(found, [first, None, last], [0.3, 0.0, 0.8])
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import refused, run, small_model, write_tables
+from grown import some_trees, with_trees
 from mixed import NAMES, later_rows, mixed, networks_for, numbers, positions, table, without_edges
 from readers import data_of, in_node
 
@@ -21,7 +22,7 @@ from netformer.sources.web import MOST_FIELDS, NETWORK, PAGE, STYLE, TEMPLATE, p
 from netformer.tables.cells import GAPS, read_number
 from netformer.tables.reading import read
 
-TABLES = ("numbers", "mixed", "texts", "flats")
+TABLES = ("numbers", "jumps", "mixed", "texts", "flats")
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -44,9 +45,12 @@ def contributions(page, rows):
     return tuple(np.array([one[part] for one in found]) for part in ("base", "values", "errors"))
 
 
-@pytest.mark.parametrize("which", ["wide", "mean", 0])
+@pytest.mark.parametrize("which", ["wide", "mean", 0, "jumps"])
 def test_contributions_are_those_of_explain(which):
     population = mixed(without=("open",))  # ten columns, of which all sets are run
+    if which == "jumps":
+        trees, which = some_trees(len(population.reading.inputs), count=20, depth=5), "wide"
+        population = with_trees(population, [trees], [0.6])
     assert len(population.columns) == MOST_EXACT
     rows = later_rows(20).drop(columns="open")
     base, values, errors = contributions(
@@ -152,7 +156,7 @@ def page_of(population, folder, **options):
 
 def test_the_page_is_small_and_nothing_in_the_data_is_code(tmp_path):
     own = sum(path.stat().st_size for path in (NETWORK, PAGE, STYLE, TEMPLATE))
-    assert own < 44_000
+    assert own < 45_000
     population, _ = table("texts")
     population = population.named(target="</title><script>alert(2)</script>")
     path = page_of(population, tmp_path)

@@ -11,7 +11,7 @@ from mixed import networks_for, table
 
 from netformer.exports.formula import typical_row
 
-TABLES = ("numbers", "mixed", "texts", "flats")
+TABLES = ("numbers", "jumps", "mixed", "texts", "flats")
 SAID = "[...document.querySelectorAll('#prediction data, #between data')].map(d => Number(d.value))"
 
 

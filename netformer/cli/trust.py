@@ -156,23 +156,26 @@ def importances(bundle: Population, X: pd.DataFrame, y: np.ndarray) -> Section:
 
 
 def units(bundle: Population, X: pd.DataFrame) -> Section:
-    """The wide network as a table of what it adds up: linear terms and hidden units, those that add most first."""
+    """The wide network as a table of what it adds up: linear terms, hidden units and trees, those that add most
+    first."""
     formula, z = formula_of(bundle.reading, bundle.stack(OURS)), bundle.read(X)
     scale, names, ends = bundle.reading.targets[0].scale, bundle.reading.input_names, formula.outputs
     labels = [str(label) for label in (bundle.classes if len(ends) > 1 else bundle.classes[1:])]
     terms: list[tuple[float, list[Cell]]] = []
 
-    def term(name: str, kind: str, reads: str, weights: np.ndarray, values: np.ndarray) -> None:
-        adds = np.abs(weights) * float(values.std()) * scale
+    def term(name: str, kind: str, reads: str, deviations: np.ndarray) -> None:
+        adds = deviations * scale
         most: list[Cell] = [short(labels[int(adds.argmax())], _NAME)] if len(labels) > 1 else []
         terms.append((float(adds.mean()), [name, kind, float(adds.mean()), *most, reads]))
 
     skips = np.stack([one.skip for one in ends])
     for name, weights, values in zip(names, skips.T, z.T, strict=True):
         reads = f"{name} {weights[0]:+.3g}" if len(ends) == 1 else name
-        term(name, "linear", reads, weights, values)
-    for index, (kind, reads, weights, values) in enumerate(_hidden(formula, z, names)):
-        term(f"unit {index + 1}", kind, reads, weights, values)
+        term(name, "linear", reads, np.abs(weights) * values.std())
+    for index, found in enumerate(_hidden(formula, z, names)):
+        term(f"unit {index + 1}", *found)
+    for index, found in enumerate(_grown(formula, z, names)):
+        term(f"tree {index + 1}", *found)
     terms.sort(key=lambda pair: -pair[0])
     rest = len(terms) - _UNITS
     of = f"units of {bundle.target}"
@@ -189,8 +192,9 @@ def units(bundle: Population, X: pd.DataFrame) -> Section:
 
 def _hidden(
     formula: Formula, z: np.ndarray, names: Sequence[str]
-) -> list[tuple[str, str, Float[np.ndarray, " outputs"], Float[np.ndarray, " rows"]]]:
-    """Of each unit of each last hidden layer: activation, what it reads, its weights, and its value in each row."""
+) -> list[tuple[str, str, Float[np.ndarray, " outputs"]]]:
+    """Of each unit of each last hidden layer: activation, what it reads, and the deviation of what it adds to each
+    output."""
     found = []
     for index, body in enumerate(formula.bodies):
         heads = np.stack([one.heads[index] for one in formula.outputs], 1)
@@ -208,7 +212,22 @@ def _hidden(
             sign = "+" if len(body) == 1 else ""
             reads = ", ".join(f"{names[i]} {signed[unit, i]:{sign}.2f}" for i in order if paths[unit, i])
             kind = body[-1].activation if len(body) == 1 else f"{body[-1].activation}, {len(body)} layers"
-            found.append((kind, reads, weights, h[:, unit]))
+            found.append((kind, reads, np.abs(weights) * h[:, unit].std()))
+    return found
+
+
+def _grown(
+    formula: Formula, z: np.ndarray, names: Sequence[str]
+) -> list[tuple[str, str, Float[np.ndarray, " outputs"]]]:
+    """The same of each tree, which reads its questions."""
+    found = []
+    for trees in formula.trees:
+        for number, places in enumerate(trees.places(z).T):
+            asked = zip(trees.column[number], trees.cut[number], strict=True)
+            reads = ", ".join(f"{names[column]} > {cut:.2f}" for column, cut in list(asked)[:_READS])
+            adds = np.zeros(len(formula.outputs))
+            adds[trees.outputs] = trees.leaf[:, number, places].std(1)
+            found.append((f"tree, {trees.column.shape[1]} questions", reads, adds))
     return found
 
 

@@ -6,8 +6,8 @@ The value of a set S of columns is the prediction for a row whose columns outsid
     phi_c = sum over S without c of |S|! (k - |S| - 1)! / k! (v(S + c) - v(S))      k columns (Shapley 1953)
 
 so that base value + contributions = prediction. A column is one player, however many inputs it has. phi is linear in
-the prediction, and that is a sum (`formula`): of inputs times weights, whose share is known, and of one body per
-network, for which only the columns count that this body reads.
+the prediction, and that is a sum (`formula`): of inputs times weights, whose share is known, of one body per network,
+for which only the columns count that this body reads, and of trees, which read few and are exact.
 
 Sources: Lundberg and Lee, "A unified approach to interpreting model predictions", NeurIPS 2017; Janzing, Minorics and
 Bloebaum, "Feature relevance quantification in explainable AI", AISTATS 2020 (interventional); Mitchell, Cooper, Frank
@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from netformer.errors import InputError
 from netformer.exports.classes import codes_of, log_loss, probabilities
-from netformer.exports.formula import ACTIVATE, Formula, Layer, cells_for, typical_row
+from netformer.exports.formula import ACTIVATE, Formula, Layer, cells_along, index_of, owns_of, typical_row
+from netformer.exports.trees import Trees
 from netformer.tables.columns import matched
 from netformer.tables.reading import Reading
 
@@ -119,7 +120,7 @@ def explained(
         _check_count("n_pairs", n_pairs, 2)
     _check_count("random_state", random_state, 0)
     reading = formula.reading
-    owns, reference = _owns(reading), _references(reading, background)
+    owns, reference = owns_of(reading), _references(reading, background)
     seeds = np.random.SeedSequence(random_state).spawn(len(formula.bodies))
     skip, own = np.stack([one.skip for one in formula.outputs], 1), np.stack(owns, 1).astype(np.float64)
     values = np.einsum("ri,io,ic->rco", z - reference.mean(0), skip, own, optimize=True)
@@ -128,11 +129,13 @@ def explained(
     for body, head, seed in zip(formula.bodies, heads, seeds, strict=True):
         edges = (body[0].weight != 0).any(0)
         read = [index for index, own in enumerate(owns) if (own & edges).any()]
-        if read:
+        if read and head.any():
             design = _Design.of(len(read), n_pairs, seed)
             some, variance = _body_values(body, head, z, reference, [owns[index] for index in read], design)
             values[:, read] += some
             variances[:, read] += variance
+    for trees in formula.trees:
+        values[:, :, trees.outputs] += _tree_values(trees, z, reference, owns)
     base = np.repeat(reading.answers(formula.inner(reference)).mean(0)[None], len(z), 0)
     values, error = values * reading.scales, np.sqrt(variances) * reading.scales
     if base.shape[1] == 1:
@@ -217,6 +220,29 @@ def _body_values(
     return values, variances
 
 
+def _tree_values(
+    trees: Trees,
+    z: Float[np.ndarray, "rows inputs"],
+    reference: Float[np.ndarray, "references inputs"],
+    owns: Sequence[np.ndarray],
+) -> Float[np.ndarray, "rows columns outputs"]:
+    """Contributions of columns to trees. Those to a tree depend on the leaf alone that a row is in: a set of columns
+    has the answers of the row to their questions, and those of the reference to all others."""
+    owner, here, there = np.argmax(owns, 0), trees.places(z), trees.places(reference)
+    digits = 2 ** np.arange(trees.column.shape[1])[::-1]
+    leaves = np.arange(2 * digits[0])
+    values = np.zeros((len(z), len(owns), len(trees.leaf)))
+    for number, asked in enumerate(owner[trees.column]):
+        players = np.unique(asked)
+        design = _Design.exact(len(players))
+        kept = design.member.astype(np.int64) @ ((asked == players[:, None]) @ digits)
+        others, count = np.unique(there[:, number], return_counts=True)
+        place = leaves[:, None, None] & kept | others[:, None] & ~kept
+        mean = np.einsum("klos,o->kls", trees.leaf[:, number][:, place], count / len(reference))
+        values[:, players] += np.stack([design.contributions(one)[0] for one in mean], -1)[here[:, number]]
+    return values
+
+
 def importances(
     formula: Formula, z: Float[np.ndarray, "rows inputs"], y: Any, *, n_repeats: int = 10, random_state: int = 0
 ) -> pd.DataFrame:
@@ -226,7 +252,7 @@ def importances(
     reading = formula.reading
     error_of, unit = _errors(reading, y, len(z))
     rng, error, found = np.random.default_rng(random_state), error_of(formula.inner(z)), []
-    for own in _owns(reading):
+    for own in owns_of(reading):
         more = np.zeros(len(z))
         for _ in range(n_repeats):
             shuffled = z.copy()
@@ -276,8 +302,8 @@ def dependence(
     """See `Population.partial_dependence`. background: rows as networks read them."""
     _check_count("points", points, 2)
     reading = formula.reading
-    index = _index(reading, column)
-    cells, own = _grid(reading, index, points), _owns(reading)[index]
+    index = index_of(reading, column)
+    cells, own = cells_along(reading, index, points), owns_of(reading)[index]
     rows = pd.concat([typical_row(reading)] * len(cells), ignore_index=True)
     rows[reading.columns[index]] = cells
     reference, predicted = _references(reading, background), []
@@ -290,37 +316,6 @@ def dependence(
     found = pd.DataFrame(np.array(predicted), columns=list(names))
     found.insert(0, "value", cells, allow_duplicates=True)  # a class may have this label
     return found
-
-
-def _grid(reading: Reading, index: int, points: int) -> pd.Series:
-    """Cells of a column: its levels, or so many within the range fitted; then a gap, where it has an input."""
-    column, parts = reading.table[index], [one.part for one in reading.inputs if one.column == index]
-    values: Sequence[float | str] = column.levels
-    if not values:
-        at = next(i for i, one in enumerate(reading.inputs) if one.column == index and one.part == "value")
-        values = np.linspace(reading.low[at], reading.high[at], points).tolist()
-    return cells_for(column, [*values, np.nan] if "missing" in parts else values)
-
-
-def _index(reading: Reading, column: int | str) -> int:
-    """The number of a column, among those in use, from its name or its position in the table that was fitted."""
-    given = reading.given or reading.columns
-    position = isinstance(column, Integral) and not isinstance(column, bool) and 0 <= column < len(given)
-    name = given[int(column)] if position else column
-    if name in reading.columns:
-        return reading.columns.index(str(name))
-    if name in dict(reading.left_out):
-        raise InputError(f"column {name!r} was left out, no network reads it: {dict(reading.left_out)[str(name)]}")
-    raise InputError(
-        f"column must be one of {', '.join(map(repr, reading.columns))}, or a position from 0 to {len(given) - 1}, "
-        f"got {column!r}"
-    )
-
-
-def _owns(reading: Reading) -> list[Bool[np.ndarray, " inputs"]]:
-    """Which inputs are made of each column."""
-    column = np.array([one.column for one in reading.inputs])
-    return [column == index for index in range(len(reading.columns))]
 
 
 def _references(

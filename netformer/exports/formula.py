@@ -1,14 +1,14 @@
 """Formula: a delivered network as plain arrays, from the cells of a row to the target, the one form all exports write.
 
     z = what the network reads of a row, a number per input, each made by one `Step`
-    y = bias + skip . z + sum_k heads[k] . bodies[k](z), for each output
+    y = bias + skip . z + sum_k heads[k] . bodies[k](z) + sum_t leaf of z in tree t, for each output
     answer = y * scale + center, of each target of numbers, which has one output
     probabilities = `classes.probabilities`(y), of a target of classes: one output of two classes, else one per class
 
     log s = the same of an output of `spreads`, of the wide network (`intervals`)
 
 A body is a chain of layers h = activation(weight @ h + bias). The mean of k networks is k bodies, their output layers
-over k.
+over k. Networks of step units that are oblivious trees (`trees`) are trees and no bodies, unless the scale reads them.
 
 A row holds one number per column of `Reading.table`, nan for a gap: of a number or a date (seconds since 1970 UTC) its
 value, of a category the position of its level in `Column.levels` (their number for any other). Numbers that stand for a
@@ -29,14 +29,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import erf, expit
 
+from netformer.errors import InputError
 from netformer.exports.intervals import Intervals
+from netformer.exports.trees import Trees, split
 from netformer.networks.stack import Networks
 from netformer.tables.columns import Column
 from netformer.tables.reading import CUT, Reading
@@ -44,12 +47,6 @@ from netformer.tables.scaling import FARTHEST, SQUASH, standard
 
 MAPPED = ("value", "sin", "cos")
 Rounding = Callable[[np.ndarray], np.ndarray]
-TOLERANCE = 2e-6  # of the target's spread, or of a logit: what written digits may change, on the rows of `_probe`
-EXACT_DIGITS = 17
-_SINGLE_DIGITS = range(4, 10)  # 9 digits tell all float32 apart
-# Of coded weights: printable ASCII but for ! and ", and for ? and \, which mean something in a C string.
-ALPHABET = "".join(chr(code) for code in range(35, 127) if chr(code) not in "?\\")
-_CHARACTERS = range(3, 7)
 ACTIVATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda a: a,
     "relu": lambda a: np.maximum(a, 0.0),
@@ -153,12 +150,15 @@ class Spread(Output):
 @dataclass(frozen=True)
 class Formula:
     """The arrays of the formula in the head of this module, float64. An edge that does not exist is a 0. spreads: none,
-    or one per output."""
+    or one per output. trees: those of one depth and of the same outputs together; the biases of outputs hold theirs,
+    which are 0. count: of the networks whose mean it is."""
 
     reading: Reading
     bodies: tuple[tuple[Layer, ...], ...]
     outputs: tuple[Output, ...]
     spreads: tuple[Spread, ...] = ()
+    trees: tuple[Trees, ...] = ()
+    count: int = 1
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -170,12 +170,6 @@ class Formula:
         """The names in use, sorted."""
         return sorted({layer.activation for body in self.bodies for layer in body})
 
-    @property
-    def n_weights(self) -> int:
-        """Numbers a file holds: edges, and zeros where a layer has none."""
-        layers = sum(layer.weight.size + layer.bias.size for body in self.bodies for layer in body)
-        return layers + sum(sum(head.size for head in one.heads) + one.skip.size + 1 for one in self.outputs)
-
     def inner(self, z: Float[np.ndarray, "rows inputs"]) -> Float[np.ndarray, "rows outputs"]:
         """Standardised inputs to the standardised target, or to the logits of classes."""
         answers = np.stack([one.bias + z @ one.skip for one in self.outputs], 1)
@@ -184,6 +178,8 @@ class Formula:
             for layer in body:
                 h = ACTIVATE[layer.activation](h @ layer.weight.T + layer.bias)
             answers += np.stack([h @ one.heads[number] for one in self.outputs], 1)
+        for trees in self.trees:
+            answers[:, trees.outputs] += trees.predict(z).T
         return answers
 
     def target(self, z: Float[np.ndarray, "rows inputs"]) -> Float[np.ndarray, " rows"]:
@@ -191,36 +187,68 @@ class Formula:
         return self.inner(z)[:, 0]
 
     def map(self, change: Rounding) -> Formula:
-        """The same with every weight changed; the reading stays."""
+        """The same with every weight changed; the reading stays, and so do the questions of trees."""
         bodies = tuple(
             tuple(Layer(change(layer.weight), change(layer.bias), layer.activation) for layer in body)
             for body in self.bodies
         )
-        return replace(self, bodies=bodies, outputs=tuple(one.map(change) for one in self.outputs))
+        trees = tuple(replace(one, leaf=change(one.leaf)) for one in self.trees)
+        return replace(self, bodies=bodies, outputs=tuple(one.map(change) for one in self.outputs), trees=trees)
 
 
-def formula_of(reading: Reading, stack: Networks, intervals: Intervals | None = None) -> Formula:
-    """The formula of the mean of a stack. intervals: of this stack, a wide one."""
-    spreads: list[Spread] = []
-    if intervals is not None:
-        scales = formula_of(reading, intervals.scale_of(stack)).outputs
-        for logs, (low, high), scores in zip(scales, intervals.bounds.tolist(), intervals.scores.tolist(), strict=True):
-            spreads.append(Spread(logs.heads, logs.skip, logs.bias, (low, high), tuple(scores)))
-    networks, inputs = Networks(stack.specs, stack.weight.double()), len(reading.inputs)
-    bodies, heads = [], []
+def formula_of(
+    reading: Reading, stack: Networks, intervals: Intervals | None = None, *, units: bool = False
+) -> Formula:
+    """The formula of the mean of a stack. intervals: of this stack, a wide one. units: step units of trees are bodies
+    like all others, and there are no trees."""
+    count = len(stack)
+    networks, logs, trees = parted(stack, intervals, units=units)
+    bodies, outputs = _parts(networks, count)
+    spreads = []
+    if intervals is not None and logs is not None:
+        ends = zip(_parts(logs, count)[1], intervals.bounds.tolist(), intervals.scores.tolist(), strict=True)
+        spreads = [
+            Spread(one.heads, one.skip, one.bias, (low, high), tuple(scores)) for one, (low, high), scores in ends
+        ]
+    mean = tuple(replace(one, leaf=one.leaf / count) for one in trees)
+    return Formula(reading, bodies, outputs, tuple(spreads), mean, count)
+
+
+def parted(
+    stack: Networks, intervals: Intervals | None, *, units: bool = False
+) -> tuple[Networks, Networks | None, list[Trees]]:
+    """A stack as networks in arrays, those with the output layers of the scale, if there are intervals, and trees
+    (`trees.split`): none with `units`, and where the scale reads a leaf."""
+    stack = stack.numpy()
+    scale = None if intervals is None else intervals.scale_of(stack)
+    networks, trees = split(stack)
+    logs, read = (None, []) if scale is None else split(scale)
+    return (stack, scale, []) if units or read else (networks, logs, trees)
+
+
+def single_of(values: np.ndarray, count: int = 1) -> np.ndarray | None:
+    """The numbers in float32 which, over the count, are exactly these values; None where there are none."""
+    with np.errstate(over="ignore"):
+        single = (values * count).astype("<f4")
+    return single if np.array_equal(single.astype(np.float64) / count, values) else None
+
+
+def _parts(networks: Networks, count: int) -> tuple[tuple[tuple[Layer, ...], ...], tuple[Output, ...]]:
+    """The bodies of networks, and the outputs of their sum over `count`."""
+    networks, bodies, heads = Networks(networks.specs, networks.weight.double()), [], []
     for index in range(len(networks)):
         *hidden, (head, _, _) = networks.matrices(index)
         layers = [
             Layer(w.numpy(), np.zeros(len(w)) if b is None else b.numpy(), activation) for w, b, activation in hidden
         ]
         bodies.append(tuple(layers))
-        heads.append(head.numpy() / len(networks))
-    last = networks.weight[:, networks.layout.outputs].numpy().mean(0)
+        heads.append(head.numpy() / count)
+    inputs = slice(1, 1 + int(networks.specs.n_inputs[0]))
+    last = networks.weight[:, networks.layout.outputs].numpy().sum(0) / count
     outputs = (
-        Output(tuple(head[number] for head in heads), own[1 : 1 + inputs], float(own[0]))
-        for number, own in enumerate(last)
+        Output(tuple(head[number] for head in heads), own[inputs], float(own[0])) for number, own in enumerate(last)
     )
-    return Formula(reading, tuple(bodies), tuple(outputs), tuple(spreads))
+    return tuple(bodies), tuple(outputs)
 
 
 def typical_row(reading: Reading) -> pd.DataFrame:
@@ -239,6 +267,37 @@ def cells_for(column: Column, values: Sequence[float | str]) -> pd.Series:
     return pd.Series([value or None for value in values], dtype=object)
 
 
+def cells_along(reading: Reading, index: int, points: int) -> pd.Series:
+    """Cells of a column: its levels, or so many within the range fitted; then a gap, where it has an input."""
+    column, parts = reading.table[index], [one.part for one in reading.inputs if one.column == index]
+    values: Sequence[float | str] = column.levels
+    if not values:
+        at = next(i for i, one in enumerate(reading.inputs) if one.column == index and one.part == "value")
+        values = np.linspace(reading.low[at], reading.high[at], points).tolist()
+    return cells_for(column, [*values, np.nan] if "missing" in parts else values)
+
+
+def index_of(reading: Reading, column: int | str) -> int:
+    """The number of a column, among those in use, from its name or its position in the table that was fitted."""
+    given = reading.given or reading.columns
+    position = isinstance(column, Integral) and not isinstance(column, bool) and 0 <= column < len(given)
+    name = given[int(column)] if position else column
+    if name in reading.columns:
+        return reading.columns.index(str(name))
+    if name in dict(reading.left_out):
+        raise InputError(f"column {name!r} was left out, no network reads it: {dict(reading.left_out)[str(name)]}")
+    raise InputError(
+        f"column must be one of {', '.join(map(repr, reading.columns))}, or a position from 0 to {len(given) - 1}, "
+        f"got {column!r}"
+    )
+
+
+def owns_of(reading: Reading) -> list[Bool[np.ndarray, " inputs"]]:
+    """Which inputs are made of each column."""
+    column = np.array([one.column for one in reading.inputs])
+    return [column == index for index in range(len(reading.columns))]
+
+
 def _typical(reading: Reading, index: int) -> float | str:
     column = reading.table[index]
     if column.kind != "category":
@@ -248,95 +307,3 @@ def _typical(reading: Reading, index: int) -> float | str:
         return str(column.levels[0])  # the most frequent comes first
     values = np.array(reading.inputs[ranks[0]].values[:-1])
     return str(column.levels[int(np.abs(values - reading.center[ranks[0]]).argmin())])
-
-
-def fewest_digits(formula: Formula) -> tuple[int, bool]:
-    """Significant decimal digits the weights need, and whether float32 can hold them.
-
-    The fewest, from 4 on, that move no output by more than TOLERANCE on 1,000 rows twice as wide as the table. Where
-    units jump, those that tell all float32 apart: a threshold that moves would be seen by few of these rows.
-    """
-    if "step" in formula.activations:
-        return _SINGLE_DIGITS[-1], True
-    moved = _probe(formula)
-    for digits in _SINGLE_DIGITS:
-        if moved(_rounding(digits)) <= TOLERANCE:
-            return digits, True
-    return EXACT_DIGITS, False
-
-
-def fewest_characters(formula: Formula) -> tuple[int, float] | None:
-    """Characters of ALPHABET a coded weight needs, and the step it counts (`coded`); None where 6 do not suffice.
-
-    The fewest, from 3 on, that move no output by more than TOLERANCE on the same rows. None where units jump: steps of
-    a count would move their thresholds.
-    """
-    if "step" in formula.activations:
-        return None
-    moved, largest = _probe(formula), 0.0
-
-    def look(values: np.ndarray) -> np.ndarray:
-        nonlocal largest
-        largest = max(largest, np.abs(values).max(initial=0.0))
-        return values
-
-    formula.map(look)
-    for count in _CHARACTERS:
-        step = float(f"{largest / _half(count) * 1.000001:.9g}") or 1.0
-        if moved(_steps(step)) <= TOLERANCE:
-            return count, step
-    return None
-
-
-def coded(value: float, count: int, step: float) -> str:
-    """round(value / step) + half as `count` digits of base 90, the highest first; half is what makes a 0 the middle:
-    (90^count - 1) // 2."""
-    rest, text = round(value / step) + _half(count), ""
-    for _ in range(count):
-        rest, digit = divmod(rest, len(ALPHABET))
-        text = ALPHABET[digit] + text
-    return text
-
-
-def _half(count: int) -> int:
-    return (len(ALPHABET) ** count - 1) // 2
-
-
-def _probe(formula: Formula) -> Callable[[Rounding], float]:
-    """Tells how far a change of the weights moves an output at most, on 1,000 rows twice as wide as the table; nan
-    where it is not finite."""
-    z = 2 * np.random.default_rng(0).standard_normal((1000, len(formula.reading.inputs)))
-    expected = formula.inner(z)
-
-    def moved(change: Rounding) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return float(np.abs(formula.map(change).inner(z) - expected).max())
-
-    return moved
-
-
-def decimal(value: float, digits: int) -> str:
-    """The shortest text of a number rounded to that many significant digits, for C and Python: .25, -3, 1.5e-7."""
-    text = repr(float(value)) if digits >= EXACT_DIGITS else f"{float(value):.{digits}g}"
-    mantissa, _, exponent = text.partition("e")
-    if "." in mantissa:
-        mantissa = mantissa.rstrip("0").rstrip(".")
-    sign, mantissa = ("-", mantissa[1:]) if mantissa.startswith("-") else ("", mantissa)
-    if mantissa.startswith("0."):
-        mantissa = mantissa[1:]
-    if mantissa == "0":
-        sign = ""
-    return f"{sign}{mantissa}e{int(exponent)}" if exponent else f"{sign}{mantissa}"
-
-
-def _steps(step: float) -> Rounding:
-    return lambda values: np.round(values / step) * step
-
-
-def _rounding(digits: int) -> Rounding:
-    def change(values: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            flat = np.array([float(decimal(v, digits)) for v in values.ravel()]).astype(np.float32)
-        return flat.astype(np.float64).reshape(values.shape)
-
-    return change

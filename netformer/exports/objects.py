@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from netformer.errors import InputError
-from netformer.exports.formula import fills_of, gaps_of, steps_of
+from netformer.exports.formula import fills_of, gaps_of, parted, steps_of
 from netformer.exports.intervals import COVERAGE, Intervals, ramps_of
 from netformer.networks.modules import SkipNetwork
 from netformer.networks.stack import Networks
@@ -96,6 +96,28 @@ class Quantiles(nn.Module):
         return scale.unsqueeze(1) * (along @ self.slopes + self.start)
 
 
+class Leaves(nn.Module):
+    """What a network reads (rows, inputs) to what trees add to its outputs (rows, outputs), in float64.
+
+    first: the first output they answer in, of so many. column, cut, leaf: as of `exports.trees.Trees`. The text of this
+    class stands in the files of `torch_source`.
+    """
+
+    def __init__(self, first, outputs, column, cut, leaf):
+        super().__init__()
+        self.register_buffer("column", torch.tensor(column))
+        self.register_buffer("cut", torch.tensor(cut, dtype=torch.float64))
+        self.leaf = nn.Parameter(torch.tensor(leaf, dtype=torch.float64))
+        self.others = first, outputs - first - len(leaf)
+
+    def forward(self, z):
+        """z: standardised inputs."""
+        place = torch.arange(len(self.column), device=z.device)
+        for asked, threshold in zip(self.column.T, self.cut.T):  # noqa: B905
+            place = 2 * place + (z[:, asked] > threshold)
+        return nn.functional.pad(self.leaf.flatten(1)[:, place].sum(2).T, self.others)
+
+
 class Classes(nn.Module):
     """Outputs of a network of classes to one logit per class; labels: in the order of the logits.
 
@@ -128,8 +150,9 @@ class DeliveredNetwork(nn.Module):
     A row holds a number per column of `Population.columns`: a number; a date as seconds since 1970 UTC; a category as
     the position of its level in `levels[name]`, -1 for any other; nan for a gap. `encode(X)` makes them of a table.
     networks: the networks as they are, `nn.Sequential` or `SkipNetwork`, which read standardised inputs; their weights
-    are the parameters. inputs: the `Inputs` in front of them, without parameters. With intervals, of this stack, also
-    `predict_quantiles` and `predict_interval`; scales: the same hidden layers, with the output layers of the scale.
+    are the parameters, and the leaves of the trees that some of the stack are, as `Leaves` in `trees`. inputs: the
+    `Inputs` in front of them, without parameters. With intervals, of this stack, also `predict_quantiles` and
+    `predict_interval`; scales: the same hidden layers, with the output layers of the scale.
     """
 
     unit: Tensor  # scale of each target
@@ -137,12 +160,12 @@ class DeliveredNetwork(nn.Module):
 
     def __init__(self, reading: Reading, stack: Networks, intervals: Intervals | None = None) -> None:
         super().__init__()
-        double = Networks(stack.specs, stack.weight.double())
-        self.networks = nn.ModuleList([double.to_torch(index) for index in range(len(stack))])
-        self.scales = None
-        if intervals is not None:
-            logs = intervals.scale_of(stack)
-            self.scales = nn.ModuleList([logs.to_torch(index) for index in range(len(stack))])
+        networks, logs, trees = parted(stack, intervals)
+        self.networks, self.scales, self.count = _modules(networks), None, len(stack)
+        leaves = [Leaves(one.first, reading.n_outputs, one.column, one.cut, one.leaf / self.count) for one in trees]
+        self.trees = nn.ModuleList(leaves)
+        if intervals is not None and logs is not None:
+            self.scales = _modules(logs)
             for ours, theirs in zip(map(_body, self.scales), map(_body, self.networks), strict=True):
                 for at in range(len(ours) - 1):
                     ours[at] = theirs[at]
@@ -169,9 +192,13 @@ class DeliveredNetwork(nn.Module):
         return self._answer(self.inputs(x))
 
     def _answer(self, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows answers"]:
-        if self.classes is not None:
-            return self.classes(_mean(self.networks, z))
-        return _mean(self.networks, z) * self.unit + self.center
+        y = self._mean(self.networks, z)
+        for trees in self.trees:
+            y = y + trees(z)
+        return y * self.unit + self.center if self.classes is None else self.classes(y)
+
+    def _mean(self, networks: nn.ModuleList, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+        return torch.stack([network(z) for network in networks]).sum(0) / self.count
 
     def predict_proba(self, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows classes"]:
         """The probability of each class in every row. Raises InputError for a target of numbers."""
@@ -193,7 +220,7 @@ class DeliveredNetwork(nn.Module):
         if self.scales is None:
             raise InputError("there are no intervals here: they belong to the wide network of a fitted table")
         z = self.inputs(x)
-        logs = _mean(self.scales, z)
+        logs = self._mean(self.scales, z)
         off = torch.stack([one(logs[:, k], quantiles) for k, one in enumerate(self.quantiles)], 1)
         found = self._answer(z).unsqueeze(2) + off * self.unit.unsqueeze(1)
         return found if len(self.quantiles) > 1 else found[:, 0]
@@ -211,5 +238,6 @@ def _body(network: nn.Module) -> nn.Sequential:
     return body
 
 
-def _mean(networks: nn.ModuleList, z: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
-    return torch.stack([network(z) for network in networks]).mean(0)
+def _modules(networks: Networks) -> nn.ModuleList:
+    exact = Networks(networks.specs, networks.weight.double())
+    return nn.ModuleList([exact.to_torch(index) for index in range(len(exact))])

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from netformer.errors import InputError
-from netformer.exports.formula import MAPPED, Formula, Output, Step, fills_of, gaps_of
+from netformer.exports.formula import MAPPED, Formula, Output, Step, fills_of, gaps_of, single_of
 from netformer.exports.intervals import COVERAGE, ramps_of
+from netformer.exports.trees import Trees
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
 _OPSETS, _IR = {"": 17, "ai.onnx.ml": 3}, 8
 _KINDS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+_MANY = 32  # numbers from which half of their bytes are more than a node
 COARSEST = 1e-3  # of a standardised input: what float32 may blur
 
 
@@ -59,11 +61,13 @@ def onnx_model(formula: Formula, single: bool = False) -> Any:
     for body in formula.bodies:
         h = z
         for layer in body:
-            h = graph.node("Gemm", h, graph.constant(layer.weight), graph.constant(layer.bias), transB=1)
+            h = graph.node("Gemm", h, graph.weights(layer.weight), graph.weights(layer.bias), transB=1)
             h = _activated(graph, h, layer.activation)
         units.append(h)
     joined = graph.node("Concat", *units, z, axis=1)
     y = _answer(graph, joined, formula.outputs)
+    for trees in formula.trees:
+        y = graph.node("Add", y, _added(graph, z, trees, formula))
     if reading.classes:
         found = _classified(graph, y, reading.classes, (_free("label", names), _free("probabilities", names)))
     else:
@@ -80,12 +84,8 @@ def onnx_model(formula: Formula, single: bool = False) -> Any:
             helper.make_tensor_value_info(end, TensorProto.DOUBLE, ["rows", reading.n_outputs]) for end in (low, high)
         ]
     opsets = [helper.make_opsetid(*one) for one in _OPSETS.items() if one[0] in graph.domains]
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "netformer", inputs, found, graph.constants),
-        opset_imports=opsets,
-        ir_version=_IR,
-        producer_name="netformer",
-    )
+    whole = helper.make_graph(graph.nodes, "netformer", inputs, found, graph.constants)
+    model = helper.make_model(whole, opset_imports=opsets, ir_version=_IR, producer_name="netformer")
     kinds = [column.kind for column in reading.table]
     facts = {"columns": json.dumps(reading.columns), "kinds": json.dumps(kinds), "target": reading.target}
     facts |= {"classes": json.dumps(reading.classes)} if reading.classes else {}
@@ -101,6 +101,20 @@ def _answer(graph: _Graph, joined: str, outputs: Sequence[Output]) -> str:
     return graph.node("Gemm", joined, graph.constant(last), graph.constant([one.bias for one in outputs]))
 
 
+def _added(graph: _Graph, z: str, trees: Trees, formula: Formula) -> str:
+    """What trees add to all outputs: (rows, outputs)."""
+    own, count, _ = trees.leaf.shape
+    place, two = graph.constant(np.arange(count), np.int64), graph.constant(2, np.int64)
+    for column, cut in zip(trees.column.T, trees.cut.T, strict=True):
+        asked = graph.node("Gather", z, graph.constant(column, np.int64), axis=1)
+        above = graph.node("Greater", asked, graph.constant(cut))
+        place = graph.node("Add", graph.node("Mul", place, two), graph.cast(above, "INT64"))
+    values = graph.node("Gather", graph.weights(trees.leaf.reshape(own, -1).T, formula.count), place, axis=0)
+    added = graph.node("ReduceSum", values, graph.constant([1], np.int64), keepdims=0)
+    behind = len(formula.outputs) - own - trees.first
+    return graph.node("Pad", added, graph.constant([0, trees.first, 0, behind], np.int64))
+
+
 def _classified(graph: _Graph, logits: str, classes: tuple[Any, ...], ends: tuple[str, str]) -> list[Any]:
     """The nodes that make label and probabilities of the outputs of `exports.classes`; names and shapes of both."""
     from onnx import TensorProto, helper
@@ -108,7 +122,7 @@ def _classified(graph: _Graph, logits: str, classes: tuple[Any, ...], ends: tupl
     if len(classes) == 2:
         graph.node("Sigmoid", graph.node("Mul", logits, graph.constant([-1.0, 1.0])), output=ends[1])
         second = graph.node("Greater", logits, graph.constant(0.0))
-        place = graph.node("Cast", graph.node("Squeeze", second, graph.constant([1], np.int64)), to=TensorProto.INT64)
+        place = graph.cast(graph.node("Squeeze", second, graph.constant([1], np.int64)), "INT64")
     else:
         graph.node("Softmax", logits, axis=1, output=ends[1])
         place = graph.node("ArgMax", logits, axis=1, keepdims=0)
@@ -135,14 +149,12 @@ def _labels(classes: tuple[Any, ...]) -> tuple[np.ndarray, int]:
 
 def _interval(graph: _Graph, formula: Formula, joined: str, answer: str, coverage: str, ends: tuple[str, str]) -> None:
     """The nodes that make the ends of an interval. joined: as `_answer` takes them."""
-    from onnx import TensorProto
-
     spreads = formula.spreads
     bounds = np.array([spread.bounds for spread in spreads])
     least, largest = (graph.constant(_one_or_all(side)) for side in bounds.T)
     log = graph.node("Min", graph.node("Max", _answer(graph, joined, spreads), least), largest)
     scale = graph.node("Mul", graph.node("Exp", log), graph.constant(_one_or_all(formula.reading.scales)))
-    share = graph.node("Cast", coverage, to=TensorProto.DOUBLE)
+    share = graph.cast(coverage)
     one = graph.constant(1.0)
     odds = graph.node("Div", graph.node("Add", one, share), graph.node("Sub", one, share))
     every = [ramps_of(spread.scores) for spread in spreads]
@@ -199,6 +211,20 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(np.array(value, kind), name))
         return name
 
+    def weights(self, values: np.ndarray, count: int = 1) -> str:
+        """Many constants in double, stored as float where that holds them times the count."""
+        single = single_of(values, count)
+        if values.size < _MANY or single is None:
+            return self.constant(values)
+        double = self.cast(self.constant(single, np.float32))
+        return double if count == 1 else self.node("Div", double, self.constant(count))
+
+    def cast(self, values: str, kind: str = "DOUBLE") -> str:
+        """The values in another type, a name of `onnx.TensorProto`."""
+        from onnx import TensorProto
+
+        return self.node("Cast", values, to=getattr(TensorProto, kind))
+
     def node(self, kind: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any) -> str:
         from onnx import helper
 
@@ -209,14 +235,12 @@ class _Graph:
 
 
 def _activated(graph: _Graph, h: str, name: str) -> str:
-    from onnx import TensorProto
-
     if name == "gelu":  # onnxruntime has Erf in float32 alone
-        single = graph.node("Cast", graph.node("Mul", h, graph.constant(0.5**0.5)), to=TensorProto.FLOAT)
-        erf = graph.node("Cast", graph.node("Erf", single), to=TensorProto.DOUBLE)
+        single = graph.cast(graph.node("Mul", h, graph.constant(0.5**0.5)), "FLOAT")
+        erf = graph.cast(graph.node("Erf", single))
         return graph.node("Mul", graph.node("Mul", h, graph.constant(0.5)), graph.node("Add", erf, graph.constant(1.0)))
     if name == "step":
-        return graph.node("Cast", graph.node("Greater", h, graph.constant(0.0)), to=TensorProto.DOUBLE)
+        return graph.cast(graph.node("Greater", h, graph.constant(0.0)))
     return h if name == "identity" else graph.node(_KINDS[name], h)
 
 
@@ -265,9 +289,7 @@ def _inputs(graph: _Graph, formula: Formula, names: Sequence[str], real: type) -
 
 def _known(graph: _Graph, reading: Reading, x: str, numeric: list[int], real: type) -> tuple[str, str]:
     """Numbers and dates in double: with nan for every gap, and with what a gap is read as."""
-    from onnx import TensorProto
-
-    x = graph.node("Cast", x, to=TensorProto.DOUBLE)
+    x = graph.cast(x)
     gaps, fills = gaps_of(reading), fills_of(reading)
     for column, numbers in gaps.items():
         for number in numbers:
@@ -299,13 +321,11 @@ def _looked_up(graph: _Graph, cell: str, levels: Sequence[Any], step: Step) -> s
 
 def _compared(graph: _Graph, cell: str, step: Step, real: type) -> str:
     """The value of each number (rows, 1), nan for a gap: by the level it equals, or by whether it is a gap."""
-    from onnx import TensorProto
-
     values = np.array(step.constants)
     if step.part == "missing":
         return graph.node("Where", graph.node("IsNaN", cell), graph.constant(values[1]), graph.constant(values[0]))
     levels = graph.constant(np.array(step.more, real)[None])
-    same = graph.node("Cast", graph.node("Equal", cell, levels), to=TensorProto.DOUBLE)
+    same = graph.cast(graph.node("Equal", cell, levels))
     found = graph.node("MatMul", same, graph.constant((values[:-1] - values[-1])[:, None]))
     return graph.node("Add", found, graph.constant(values[-1]))
 

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from netformer.arrays import functions as xp
 from netformer.arrays.namespace import Tensor
 from netformer.errors import InputError, need
 from netformer.exports.bundle import read_folder, write_folder
@@ -24,12 +23,12 @@ from netformer.exports.explain import Explanation, dependence, explained, import
 from netformer.exports.formula import Formula, formula_of
 from netformer.exports.intervals import Intervals, ends_of, quantiles_of
 from netformer.exports.onnx import onnx_model
+from netformer.exports.trees import answers_of, mean_of
 from netformer.files import replacing
 from netformer.networks.stack import Networks, _check_stack
 from netformer.tables.columns import is_frame
 from netformer.tables.reading import Reading
 
-_ROWS = 4096  # of a table that are predicted at once, for memory
 MOST_ROWS = 20  # of a table in a notebook
 
 
@@ -212,10 +211,7 @@ class Population:
     ) -> Float[np.ndarray, "*n rows outputs"]:
         """From standardised columns, cut, to every output; which: as in `predict`."""
         which = ("each" if self.wide is None else "wide") if which is None else which
-        stack = (self.networks if which == "each" else self.stack(which)).numpy()
-        networks = Networks(stack.specs, stack.weight.double())
-        answers = xp.cat([networks.answers(part[None]) for part in xp.from_numpy(z).split(_ROWS)], 1)
-        return (answers if which == "each" else answers.mean(0)).numpy()
+        return answers_of(self.networks.numpy(), z) if which == "each" else mean_of(self.stack(which).numpy(), z)
 
     def explain(
         self,
@@ -235,10 +231,11 @@ class Population:
         background because of this column, not what would happen if someone changed it.
 
         Values add up to the prediction, and are exact as long as each network reads at most 10 columns, whatever
-        their inputs. Networks that read more are run on random orders of their columns, n_pairs pairs of an order and
-        its reverse (None: so many that about 1,024 sets are run per row and network), the same for all rows;
-        `error_std` is the standard error. n_pairs, at least 2, samples where it would not be needed. random_state:
-        from 0 on. which: "wide", "mean" or an index (`stack`); None: "wide" where there is one, else "mean".
+        their inputs; those of trees always are. Networks that read more are run on random orders of their columns,
+        n_pairs pairs of an order and its reverse (None: so many that about 1,024 sets are run per row and network), the
+        same for all rows; `error_std` is the standard error. n_pairs, at least 2, samples where it would not be needed.
+        random_state: from 0 on. which: "wide", "mean" or an index (`stack`); None: "wide" where there is one, else
+        "mean".
         """
         background = None if background is None else self.read(background)
         formula, z = self.formula(which), self.read(X)
@@ -269,11 +266,11 @@ class Population:
         background = None if background is None else self.read(background)
         return dependence(self.formula(which), column, background, points=points)
 
-    def formula(self, which: int | str | None = None) -> Formula:
+    def formula(self, which: int | str | None = None, *, units: bool = False) -> Formula:
         """What `which` names (`stack`) as plain arrays, the wide network with its intervals. None: "wide" where there
-        is one, else "mean"."""
+        is one, else "mean". units: step units that are trees as units (`formula_of`)."""
         which = ("mean" if self.wide is None else "wide") if which is None else which
-        return formula_of(self.reading, self.stack(which), self._intervals_of(which))
+        return formula_of(self.reading, self.stack(which), self._intervals_of(which), units=units)
 
     def _intervals_of(self, which: int | str) -> Intervals | None:
         return self.intervals if which == "wide" else None

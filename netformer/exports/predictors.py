@@ -32,23 +32,38 @@ def units_and_inputs(bodies, X):
     return np.concatenate([*last, z], 1)
 
 
+def with_leaves(answers, trees, X):
+    """Answers, (rows,) or (rows, outputs), plus those of trees."""
+    z, y = np.asarray(X, np.float64), np.reshape(answers, (len(X), -1))
+    for first, column, cut, leaf in trees:
+        place = np.arange(len(column))
+        for asked, threshold in zip(column.T, cut.T):  # noqa: B905
+            place = 2 * place + (z[:, asked] > threshold)
+        for at, values in enumerate(leaf, first):
+            y[:, at] += values.ravel()[place].sum(1)
+    return y.reshape(np.shape(answers))
+
+
 class NetworkRegressor(RegressorMixin, BaseEstimator):
     """A delivered network for scikit-learn: standardised inputs to units of the target. `fit` changes nothing.
 
     bodies: of each network its hidden layers, (activation, weights (units, inputs), biases). output: weights of all
     last hidden units and of the inputs, and the bias. units: center and scale of the target. spread: None, or the same
     as output for the logarithm of the scale of a row. bounds, ramps: as in `exports.intervals`. Of several targets all
-    of these have one more dimension: the first of weights, the last of all others. The text of this class stands in the
-    files of `sklearn_source`.
+    of these have one more dimension: the first of weights, the last of all others. trees: of those together the first
+    output they answer in, inputs and thresholds of their questions (trees, depth), and leaves (outputs, trees, leaves),
+    the first question the highest digit of their number. The text of this class stands in the files of
+    `sklearn_source`.
     """
 
-    def __init__(self, bodies, output, units, spread=None, bounds=None, ramps=None):
+    def __init__(self, bodies, output, units, spread=None, bounds=None, ramps=None, trees=()):
         self.bodies = bodies
         self.output = output
         self.units = units
         self.spread = spread
         self.bounds = bounds
         self.ramps = ramps
+        self.trees = trees
 
     def fit(self, X, y=None):
         """Nothing: the weights are there."""
@@ -61,7 +76,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         """(rows,), or these quantiles of the target, numbers between 0 and 1: (rows, quantiles). Of several targets
         (rows, targets), or (rows, targets, quantiles)."""
         joined, (center, scale) = units_and_inputs(self.bodies, X), self.units
-        y = joined @ np.asarray(self.output[0]).T + self.output[1]
+        y = with_leaves(joined @ np.asarray(self.output[0]).T + self.output[1], self.trees, X)
         if quantiles is None:
             return y * scale + center
         if self.spread is None:
@@ -79,14 +94,15 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
     """A delivered network for scikit-learn: standardised inputs to classes. `fit` changes nothing.
 
     bodies: as of `NetworkRegressor`. output: weights (outputs, units and inputs) and a bias each; of two classes the
-    one output is the logit of the second. classes: their labels, sorted. The text of this class stands in the files of
-    `sklearn_source`.
+    one output is the logit of the second. classes: their labels, sorted. trees: as of `NetworkRegressor`. The text of
+    this class stands in the files of `sklearn_source`.
     """
 
-    def __init__(self, bodies, output, classes):
+    def __init__(self, bodies, output, classes, trees=()):
         self.bodies = bodies
         self.output = output
         self.classes = classes
+        self.trees = trees
 
     def fit(self, X, y=None):
         """Nothing: the weights are there."""
@@ -107,6 +123,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X):
         """(rows, classes): the probability of each."""
         logits = units_and_inputs(self.bodies, X) @ np.asarray(self.output[0]).T + self.output[1]
+        logits = with_leaves(logits, self.trees, X)
         if logits.shape[1] == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], 1)
         return softmax(logits, axis=1)
@@ -146,27 +163,31 @@ def expressible(stack: Networks) -> bool:
 
 
 def _network_regressor(formula: Formula) -> NetworkRegressor:
-    bodies, reading, spreads = _bodies(formula), formula.reading, formula.spreads
+    bodies, reading, spreads, trees = _bodies(formula), formula.reading, formula.spreads, _trees(formula)
     one = len(reading.targets) == 1
     units = (reading.targets[0].center, reading.targets[0].scale) if one else (reading.centers, reading.scales)
     output = _last(formula.outputs[0]) if one else _stacked(formula.outputs)
     if not spreads:
-        return NetworkRegressor(bodies, output, units)
+        return NetworkRegressor(bodies, output, units, trees=trees)
     ramps = [astuple(ramps_of(spread.scores)) for spread in spreads]
     if one:
-        return NetworkRegressor(bodies, output, units, _last(spreads[0]), spreads[0].bounds, ramps[0])
+        return NetworkRegressor(bodies, output, units, _last(spreads[0]), spreads[0].bounds, ramps[0], trees)
     start, (_, left, lengths, _), slopes = [ramp[0] for ramp in ramps], ramps[0], [ramp[3] for ramp in ramps]
     bounds = np.array([spread.bounds for spread in spreads]).T
     joined = np.array(start), left, lengths, np.array(slopes).T
-    return NetworkRegressor(bodies, output, units, _stacked(spreads), tuple(bounds), joined)
+    return NetworkRegressor(bodies, output, units, _stacked(spreads), tuple(bounds), joined, trees)
 
 
 def _network_classifier(formula: Formula) -> NetworkClassifier:
-    return NetworkClassifier(_bodies(formula), _stacked(formula.outputs), formula.reading.classes)
+    return NetworkClassifier(_bodies(formula), _stacked(formula.outputs), formula.reading.classes, _trees(formula))
 
 
 def _bodies(formula: Formula) -> list[list[tuple[str, np.ndarray, np.ndarray]]]:
     return [[(layer.activation, layer.weight, layer.bias) for layer in body] for body in formula.bodies]
+
+
+def _trees(formula: Formula) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    return [(one.first, one.column, one.cut, one.leaf) for one in formula.trees]
 
 
 def _last(layer: Output) -> tuple[Float[np.ndarray, " _"], float]:

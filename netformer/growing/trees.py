@@ -1,12 +1,10 @@
 """Trees: oblivious trees grown by boosting, several fits of the same rows at once.
 
-An oblivious tree of depth d asks the same d questions, "is this input above that threshold?", of every row; the d
-answers are the number of a leaf, and the leaf holds the answer (Kohavi 1994; the trees of CatBoost, Prokhorenkova et
-al. 2018). Each tree is grown on what the trees before it leave over (gradient boosting, Friedman 2001): of the squared
-error the rest of the target, of classes the indicator of a class minus its probability. It takes `RATE` of it. A
-question is the one that leaves the least squared error, over all classes, among `CUTS` thresholds of each input whose
-ranks are shifted at random from tree to tree, on a random part of the rows (Friedman 2002); of many classes, over
-random sums of them (Iosipoi and Vakhrushev 2022).
+What an oblivious tree is stands in `exports.trees`. Each tree is grown on what the trees before it leave over (gradient
+boosting, Friedman 2001): of the squared error the rest of the target, of classes the indicator of a class minus its
+probability. It takes `RATE` of it. A question is the one that leaves the least squared error, over all classes, among
+`CUTS` thresholds of each input whose ranks are shifted at random from tree to tree, on a random part of the rows
+(Friedman 2002); of many classes, over random sums of them (Iosipoi and Vakhrushev 2022).
 
 The search is a matrix product: weights and residuals by leaf, times who is above which threshold, for all fits at once.
 Fits that differ in their rows alone cost little more than one: so every row gets an answer of trees grown without it.
@@ -14,11 +12,11 @@ Fits that differ in their rows alone cost little more than one: so every row get
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import expit, softmax
+
+from netformer.exports.trees import Trees
 
 TREES, DEPTH, RATE = 60, 5, 0.2
 CUTS = 32  # thresholds of an input that a tree chooses among
@@ -28,28 +26,6 @@ CURVATURE, CLASS_PENALTY = 0.25, 2.0  # of a logistic function at most, and what
 LEAST_SHARE = 1e-3  # of a class among the rows, as boosting starts
 MOST_SEEN = 10  # outputs that questions are chosen by: of more as many random sums
 BETWEEN = 0.381966  # of the way from a value to the next, where thresholds lie: no new value of a grid is there
-
-
-@dataclass(frozen=True, eq=False)
-class Trees:
-    """Boosted oblivious trees: the answer to a row is `bias` plus one leaf of each tree, in each output.
-
-    column, cut: the questions of each tree, "is input `column` above `cut`?". leaf: of the 2^depth leaves of each, by
-    the answers as digits of a binary number, the first question the highest one.
-    """
-
-    bias: Float[np.ndarray, " outputs"]
-    column: Int[np.ndarray, "trees depth"]
-    cut: Float[np.ndarray, "trees depth"]
-    leaf: Float[np.ndarray, "outputs trees leaves"]
-
-    def predict(self, z: Float[np.ndarray, "rows inputs"]) -> Float[np.ndarray, "outputs rows"]:
-        """The answer to each row."""
-        answers = np.repeat(self.bias[:, None], len(z), 1)
-        place = 2 ** np.arange(self.column.shape[1])[::-1]
-        for column, cut, leaf in zip(self.column, self.cut, self.leaf.swapaxes(0, 1), strict=True):
-            answers += leaf[:, (z[:, column] > cut) @ place]
-        return answers
 
 
 class Boosting:

@@ -9,40 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from netformer.exports.formula import (
-    ALPHABET,
-    EXACT_DIGITS,
-    MAPPED,
-    Formula,
-    Step,
-    coded,
-    decimal,
-    fewest_characters,
-    fewest_digits,
-    fills_of,
-    gaps_of,
-)
+from netformer.exports.formula import Formula, single_of
 from netformer.exports.intervals import LEVELS
+from netformer.sources.c_rows import input_lines, row_lines
+from netformer.sources.digits import ALPHABET, EXACT_DIGITS, coded, fewest_characters, fewest_digits
 from netformer.sources.literals import (
     WIDTH,
     array_lines,
     c_string,
     comment,
-    decimals,
     double_text,
-    enum_lines,
-    level_names,
-    short,
     text_lines,
 )
 from netformer.tables.reading import Reading
-from netformer.tables.scaling import SQUASH
 
 PLAIN_C = 10_000  # bytes of a C file up to which its weights stand in it as decimal numbers
 _SCALE_DIGITS = 8  # of what says how far off an answer may be: in the tails scores are several times the scale
-_MAP_DIGITS = 8  # of what standardises a number, but for its center, which may be far from 0
-_PARTS = ("network", "quantile", "quantiles", "probabilities")
-NETWORK, QUANTILE, QUANTILES, PROBABILITIES = (Path(__file__).with_name(f"{name}.c") for name in _PARTS)
+_PARTS = ("network", "trees", "quantile", "quantiles", "probabilities")
+NETWORK, TREES, QUANTILE, QUANTILES, PROBABILITIES = (Path(__file__).with_name(f"{name}.c") for name in _PARTS)
 _KINDS = {
     "relu": "a < 0 ? 0 : a",
     "tanh": "tanh(a)",
@@ -58,7 +42,7 @@ def c_source(formula: Formula) -> str:
     the number of one of `classes`, their labels.
 
     Arithmetic is in double, since float could not hold a raw column far from 0. Weights are stored as float where that
-    changes no output by more than `formula.TOLERANCE`, with no more digits than that takes. A file that would be
+    changes no output by more than `digits.TOLERANCE`, with no more digits than that takes. A file that would be
     larger than PLAIN_C has them as text instead, a few characters each, as precise.
     """
     digits, single = fewest_digits(formula)
@@ -72,7 +56,7 @@ def c_source(formula: Formula) -> str:
 
 def _values(formula: Formula) -> list[float]:
     """All weights as `_file` reads them: of every output its bias, of every one its skip, then of each body its layers,
-    unit by unit, and the head of every output."""
+    unit by unit, and the head of every output, then the leaves of trees."""
     values = [one.bias for one in formula.outputs]
     if _skips(formula):
         values += np.concatenate([one.skip for one in formula.outputs]).tolist()
@@ -80,6 +64,8 @@ def _values(formula: Formula) -> list[float]:
         for layer in body:
             values += np.column_stack([layer.bias, layer.weight]).ravel().tolist()
         values += np.concatenate([one.heads[number] for one in formula.outputs]).tolist()
+    for trees in formula.trees:
+        values += trees.leaf.ravel().tolist()
     return values
 
 
@@ -99,9 +85,9 @@ def _coded(values: Sequence[float], count: int, step: float) -> list[str]:
         "};",
         "static double weight(int i) {",
         f"    const char *text = weights[i / {row}] + {count} * (i % {row});",
-        "    double k = 0;",
+        "    long long k = 0;",
         f"    for (int j = 0; j < {count}; j++) k = {base} * k + text[j] - 35 - (text[j] > 63) - (text[j] > 92);",
-        f"    return (k - {(base**count - 1) // 2}.0) * {step:.9g};",
+        f"    return (double)(k - {(base**count - 1) // 2}) * {step:.9g};",
         "}",
     ]
 
@@ -128,12 +114,14 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
             source = out
         calls.append(dot.format(len(head), source))
         calls += [far.format(len(head), source)] * two
+    questions, more = _trees(formula)
+    calls += more
     kinds = [
         f"        case {kind}: a = {_KINDS[name]}; break;"
         for kind, name in enumerate(formula.activations)
         if name in _KINDS
     ]
-    (tables, read_row), (before, after) = _reading(formula), _spread(formula, several)
+    (tables, read_row), (before, after) = input_lines(formula), _spread(formula, several)
     row = f"const double x[{len(formula.reading.columns)}]"
     classes = formula.reading.classes
     name = f"int predict({row}, double probabilities[{len(classes)}])" if classes else f"double predict({row})"
@@ -146,16 +134,18 @@ def _file(formula: Formula, n_values: int, weights: Sequence[str], read: str) ->
     lines = [
         f"/* {comment(formula.reading.target)}, predicted by a NetFormer network of {n_values} weights; C99, -lm.",
         *(_class_head(classes) if classes else head_lines),
-        *_head(formula.reading),
+        *row_lines(formula.reading),
         " */",
         "#include <math.h>",
         "",
         *weights,
         *tables,
+        *questions,
         "",
         NETWORK.read_text(encoding="utf-8")
         .replace("WEIGHT(p++)", read.format("p++"))
         .replace("KINDS", "\n".join(kinds)),
+        *([TREES.read_text(encoding="utf-8").replace("WEIGHT(p + leaf)", read.format("p + leaf"))] if more else []),
         *(_class_lines(classes) if classes else before),
         f"{outputs} {{" if two else f"{name} {{",
         f"    double z[{n}], a[{width}]{f', b[{width}]' if deepest > 1 else ''};",
@@ -230,6 +220,26 @@ def _outputs(formula: Formula, read: str) -> tuple[list[str], str, str]:
     return start, f"{every} p = dot(p, {{}}, {{}}, y + k);", f"    return probable({count}, y, probabilities);"
 
 
+def _trees(formula: Formula) -> tuple[list[str], list[str]]:
+    """The lines that hold the questions of trees, and those of `predict` that add their leaves."""
+    if not formula.trees:
+        return [], []
+    asked, cuts = (np.concatenate([getattr(one, name).ravel() for one in formula.trees]) for name in ("column", "cut"))
+    single = single_of(cuts) is not None
+    lines = text_lines("unsigned short", "asked", asked.astype(str).tolist())
+    lines += array_lines("float" if single else "double", "cuts", cuts, 9 if single else EXACT_DIGITS)
+    calls, at, reading = [], 0, formula.reading
+    for one in formula.trees:
+        count, depth = one.column.shape
+        first = one.first + max(len(reading.classes) - len(formula.outputs), 0)
+        every, y = f"    for (int k = {first}; k < {first + len(one.leaf)}; k++) ", "y + k"
+        if not reading.classes and len(reading.targets) == 1:
+            every, y = "    ", "&y"
+        calls.append(f"{every}p = trees(p, {at}, {count}, {depth}, z, {y});")
+        at += one.column.size
+    return lines, calls
+
+
 def _spread(formula: Formula, several: bool) -> tuple[list[str], list[str]]:
     """The lines before and after the function with the two outputs of a wide network; none without intervals."""
     if not formula.spreads:
@@ -266,85 +276,3 @@ def _several_spreads(formula: Formula) -> tuple[list[str], list[str]]:
         lines += array_lines("double", name, values, EXACT_DIGITS)
     before, after = QUANTILES.read_text(encoding="utf-8").split("/* PREDICT */\n")
     return [*_units(formula.reading), *lines, before], [after.rstrip().replace("TARGETS", str(count))]
-
-
-def _head(reading: Reading) -> list[str]:
-    """What each number of a row is, and the levels of categories."""
-    lines, constants = [], level_names(reading)
-    for i, column in enumerate(reading.table):
-        what = ", a date: seconds since 1970-01-01 UTC" if column.kind == "date" else ""
-        if i in constants:
-            what = f", one of {constants[i][0]} to {constants[i][-1]}, -1 for any other" if constants[i] else ""
-        lines.append(f" * x[{i}]: {comment(column.name)}{what}")
-    return lines
-
-
-def _reading(formula: Formula) -> tuple[list[str], list[str]]:
-    """The lines that hold what reads a row, and those of `predict` that make z of x."""
-    reading, steps = formula.reading, formula.steps
-    names = level_names(reading)
-    mapped = [i for i, step in enumerate(steps) if step.part in MAPPED]
-    run = next((i for i, step in enumerate(steps) if step.part != "value" or step.column != i), len(steps))
-    maps = [decimal(v, _MAP_DIGITS if at else EXACT_DIGITS) for i in mapped for at, v in enumerate(steps[i].constants)]
-    tables = [*enum_lines(reading, names)]
-    tables += ["/* for a gap */", *text_lines("double", "fill", decimals(fills_of(reading)))]
-    if maps:
-        tables += [
-            "/* of each: center, scale, least, largest, shift, spread */",
-            *text_lines("double", "maps", maps),
-        ]
-        tables += [
-            "static double standard(double x, const double *m) {",
-            "    double r = (x - m[0]) / m[1];",
-            "    r = r < m[2] ? m[2] : r > m[3] ? m[3] : r;",
-            f"    return (r / sqrt(1 + r * r / {SQUASH**2:g}) - m[4]) / m[5];",
-            "}",
-        ]
-    known, columns = "x[i] == x[i] ? x[i] : fill[i]", len(reading.table)
-    if run == len(steps) and not gaps_of(reading):  # plain numbers
-        return tables, [f"    for (int i = 0; i < {run}; i++) z[i] = standard({known}, maps + 6 * i);"]
-    lines = [f"    double v[{columns}];", f"    for (int i = 0; i < {columns}; i++) v[i] = {known};"]
-    for i, numbers in gaps_of(reading).items():
-        lines += [f"    if (x[{i}] == {double_text(number)}) v[{i}] = fill[{i}];" for number in numbers]
-    if run:
-        lines.append(f"    for (int i = 0; i < {run}; i++) z[i] = standard(v[i], maps + 6 * i);")
-    calls = set()
-    for i, step in list(enumerate(steps))[run:]:
-        if step.part in MAPPED:
-            wave = f"{step.part}({2 * math.pi!r} * (v[{step.column}] / {step.more[0]!r}))" if step.more else ""
-            read = f"standard({wave or f'v[{step.column}]'}, maps + {6 * mapped.index(i)})"
-        elif step.part == "missing":
-            tests = [f"x[{step.column}] != x[{step.column}]"]
-            tests += [f"x[{step.column}] == {double_text(number)}" for number in gaps_of(reading).get(step.column, ())]
-            read = f"{' || '.join(tests)} ? {short(step.constants[1])} : {short(step.constants[0])}"
-        elif (one := _only(step)) is not None:
-            read = f"v[{step.column}] == {names[step.column][one]} ? {short(step.constants[one])} : "
-            read += short(step.constants[-1])
-        else:
-            tables += text_lines("double", f"values{i}", [decimal(value, 9) for value in step.constants])
-            calls.add(step.part)
-            if step.part == "code":
-                tables += text_lines("double", f"levels{i}", decimals(step.more))
-                read = f"values{i}[place(x[{step.column}], levels{i}, {len(step.more)})]"
-            else:
-                read = f"values{i}[level(v[{step.column}], {len(step.constants) - 1})]"
-        lines.append(f"    z[{i}] = {read};")
-    return [*tables, *(line for part in sorted(calls) for line in _LOOKUPS[part])], lines
-
-
-_LOOKUPS = {
-    "code": [
-        "static int place(double x, const double *levels, int n) {",
-        "    int i = 0;",
-        "    while (i < n && levels[i] != x) i++;",
-        "    return i;",
-        "}",
-    ],
-    "level": ["static int level(double x, int n) { return x >= 0 && x < n ? (int)x : n; }"],
-}
-
-
-def _only(step: Step) -> int | None:
-    """The one level of a category that has another value than all others and than any other; None if there are more."""
-    other = [at for at, value in enumerate(step.constants) if value != step.constants[-1]]
-    return other[0] if step.part == "level" and len(other) == 1 else None

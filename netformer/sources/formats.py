@@ -73,6 +73,7 @@ from netformer.sources.web import web_page
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
+_LARGE = 1e6
 SCHEMA = Path(__file__).with_name("network.schema.json")
 
 
@@ -137,7 +138,7 @@ def _sklearn(population: Population, which: int | str) -> str:
 def to_json(population: Population, which: int | str = "wide") -> dict[str, Any]:
     """The network as JSON values, in the form of `network.schema.json`: version 2 of a target of numbers, version 3 of
     classes, version 4 of several targets; weights with 9 significant digits."""
-    formula = population.formula(which)
+    formula = population.formula(which, units=True)
     reading, outputs = formula.reading, formula.outputs
     bodies: list[dict[str, Any]] = [
         {
@@ -198,7 +199,12 @@ def _interval(spread: Spread) -> dict[str, Any]:
 
 
 def _numbers(values: np.ndarray) -> list:
-    return [_numbers(row) if row.ndim else float(f"{row:.9g}") for row in values]
+    return [_numbers(row) if row.ndim else _number(float(f"{row:.9g}")) for row in values]
+
+
+def _number(value: float) -> float | int:
+    """Small whole ones without .0, which would be a fifth of a file with step units."""
+    return int(value) if value.is_integer() and abs(value) < _LARGE else value
 
 
 def _columns(reading: Reading) -> list[dict[str, Any]]:
@@ -222,12 +228,16 @@ def _input(step: Step) -> dict[str, Any]:
     return one | ({"period": step.more[0]} if step.more else {})
 
 
+def _text(values: dict[str, Any]) -> str:
+    return json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n"
+
+
 _WRITERS: dict[str, Callable[[Population, Any], bytes]] = {
     "onnx": lambda population, which: onnx_model(population.formula(which)).SerializeToString(),
     "onnx32": lambda population, which: onnx_model(population.formula(which), single=True).SerializeToString(),
     "torch": lambda population, which: torch_source(population.formula(which)).encode(),
     "sklearn": lambda population, which: _sklearn(population, which).encode(),
-    "json": lambda population, which: (json.dumps(to_json(population, which), allow_nan=False) + "\n").encode(),
+    "json": lambda population, which: _text(to_json(population, which)).encode(),
     "c": lambda population, which: c_source(population.formula(which)).encode(),
     "numpy": lambda population, which: python_source(population.formula(which)).encode(),
 }

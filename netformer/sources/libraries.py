@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from netformer import exports
-from netformer.exports.formula import Formula, Spread
+from netformer.exports.formula import Formula, Spread, single_of
 from netformer.exports.intervals import COVERAGE, ramps_of
+from netformer.sources.digits import EXACT_DIGITS
 from netformer.sources.literals import CELLS, ROWS, literal, number_text
 from netformer.sources.python import answer_words, cell_lines, import_lines, name_lines, step_lines, unit_lines
 
@@ -101,6 +102,7 @@ def torch_source(formula: Formula) -> str:
     shape = "logits (rows, classes)" if classes else f"(rows, {'targets' if several else 1})"
     numbers = _TORCH_SEVERAL if several else _TORCH_NUMBERS
     intervals = _TORCH_SEVERAL_INTERVALS if several else _TORCH_INTERVALS
+    trees = bool(formula.trees)
     return "\n".join(
         [
             '"""A network written by NetFormer, for PyTorch: rows as numbers in, '
@@ -141,6 +143,7 @@ def torch_source(formula: Formula) -> str:
             _class("Inputs"),
             "",
             *([_class("Quantiles"), ""] if spreads else []),
+            *([_class("Leaves"), ""] if trees else []),
             *([_class("Classes"), ""] if classes else []),
             *(_TORCH_STEP if "step" in formula.activations else []),
             "class Network(nn.Module):",
@@ -156,6 +159,7 @@ def torch_source(formula: Formula) -> str:
             "            ]",
             "        )",
             *_torch_output(formula),
+            *_torch_trees(formula),
             *_torch_scale(spreads),
             "    def forward(self, x):",
             "        return self._answer(*self._units(x))",
@@ -164,7 +168,7 @@ def torch_source(formula: Formula) -> str:
             "        z = self.inputs(x)",
             "        return z, torch.cat([body(z) for body in self.bodies], 1)",
             "",
-            *(_TORCH_CLASSES if classes else numbers),
+            *_torch_answer(_TORCH_CLASSES if classes else numbers, trees),
             *(intervals if spreads else []),
             *cell_lines(formula.reading),
             "",
@@ -192,6 +196,25 @@ def _torch_output(formula: Formula) -> list[str]:
         for name, text in (("head", head), ("skip", skip), ("bias", bias))
     ]
     return [*lines, *(["        self.classes = Classes(CLASSES)"] if formula.reading.classes else [])]
+
+
+def _torch_trees(formula: Formula) -> list[str]:
+    """The lines of `__init__` that make trees."""
+    made = []
+    for one in formula.trees:
+        cut = literal(one.cut, EXACT_DIGITS if single_of(one.cut) is None else 9)
+        parts = one.first, len(formula.outputs), one.column.tolist(), cut, literal(one.leaf)
+        made.append(f"                Leaves({', '.join(map(str, parts))}),")
+    return ["        self.trees = nn.ModuleList(", "            [", *made, "            ]", "        )"] if made else []
+
+
+def _torch_answer(lines: Sequence[str], trees: bool) -> list[str]:
+    """The lines that answer, with those of trees in them."""
+    if not trees:
+        return list(lines)
+    plus = " + sum(trees(z) for trees in self.trees)"
+    ends = ("z @ self.skip.T + self.bias", "z @ self.skip + self.bias")
+    return [line.replace(ends[0], ends[0] + plus).replace(ends[1], ends[1] + f"{plus}[:, 0]") for line in lines]
 
 
 def _torch_scale(spreads: Sequence[Spread]) -> list[str]:

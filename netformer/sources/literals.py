@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from netformer.exports.formula import EXACT_DIGITS, decimal
+from netformer.sources.digits import EXACT_DIGITS, decimal
 from netformer.tables.reading import Reading
 
 WIDTH = 116  # of a line of numbers

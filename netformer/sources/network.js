@@ -38,10 +38,10 @@ const ACTIVATE = {
   step: a => (a > 0 ? 1 : 0),
 };
 
-/* "f" or "d", then base64 of little-endian float32 or float64. */
-const decoded = text => {
+/* Base64 of little-endian numbers: "f" float32, "m" float32 to be divided by the count, "d" float64. */
+const decoded = (text, count) => {
   const { buffer } = Uint8Array.from(atob(text.slice(1)), c => c.charCodeAt(0));
-  return Float64Array.from(text[0] === "f" ? new Float32Array(buffer) : new Float64Array(buffer));
+  return Float64Array.from(text[0] === "d" ? new Float64Array(buffer) : new Float32Array(buffer), v => text[0] === "m" ? v / count : v);
 };
 
 /* A number as people write it: NaN for a gap, undefined for what is none. form: "," for a decimal comma. */
@@ -60,11 +60,14 @@ const numberOf = (written, form, gaps) => {
 const network = data => {
   const { columns, inputs: steps, target } = data;
   const dot = (weights, values) => { let sum = 0; for (let i = 0; i < weights.length; i++) sum += weights[i] * values[i]; return sum; };
-  const outputOf = part => ({ bias: part.bias, skip: decoded(part.skip), heads: part.heads.map(decoded) });
+  const over = text => decoded(text, data.count), minus = values => values.map(v => -v);
+  const outputOf = part => ({ bias: part.bias, skip: decoded(part.skip), heads: part.heads.map(over) });
   const outputs = data.outputs.map(outputOf), targets = data.targets ?? [target];
   const intervals = data.intervals ?? (data.interval ? [data.interval] : []), spreads = intervals.map(outputOf);
   const two = data.classes?.length === 2; // one output, the logit of the second: that of the first is it with the other sign
-  if (two) outputs.unshift({ bias: -outputs[0].bias, skip: outputs[0].skip.map(v => -v), heads: outputs[0].heads.map(head => head.map(v => -v)) });
+  if (two) outputs.unshift({ bias: -outputs[0].bias, skip: minus(outputs[0].skip), heads: outputs[0].heads.map(minus) });
+  const trees = (data.trees ?? []).map(one => ({ ...one, cut: decoded(one.cut), leaf: one.leaf.map(over) }));
+  if (two) trees.forEach(({ leaf }) => leaf.unshift(minus(leaf[0])));
   const bodies = data.bodies.map(body => ({ reads: body.reads, layers: body.layers.map(([name, weight, bias]) => (
     { activate: ACTIVATE[name], weight: decoded(weight), bias: decoded(bias) })) }));
   const cut = (x, low, high) => Math.min(Math.max(x, low), high);
@@ -106,6 +109,12 @@ const network = data => {
     for (let i = 1; i < body.layers.length; i++) h = activated(body.layers[i].activate, layer(body.layers[i], h));
     return h;
   };
+  const places = ({ depth, column, cut }, z) => { // of a row among the leaves of all trees: of the one in each that it is in
+    const found = Array.from({ length: cut.length / depth }, (_, tree) => tree);
+    cut.forEach((v, q) => { const tree = Math.floor(q / depth); found[tree] = 2 * found[tree] + (z[column[q]] > v); });
+    return found;
+  };
+  const leaves = (z, k) => trees.reduce((y, one) => one.leaf[k - one.first] ? places(one, z).reduce((s, at) => s + one.leaf[k - one.first][at], y) : y, 0);
   const sum = (out, z, hidden) => hidden.reduce((y, h, b) => y + dot(out.heads[b], h), out.bias + dot(out.skip, z));
 
   /* What is said of a row: its prediction, and the scale that intervals are multiples of, of several targets those of
@@ -113,7 +122,7 @@ const network = data => {
   const said = z => {
     const hidden = bodies.map(body => last(body, first(body, z)));
     const unit = k => targets[data.classes ? 0 : k];
-    return [hidden, outputs.map((output, k) => sum(output, z, hidden) * unit(k).scale + unit(k).center)];
+    return [hidden, outputs.map((output, k) => (sum(output, z, hidden) + leaves(z, k)) * unit(k).scale + unit(k).center)];
   };
   const answer = row => {
     const z = inputs(row), [hidden, answers] = said(z);
@@ -138,11 +147,21 @@ const network = data => {
   };
   const interval = ({ prediction, scale, number }, coverage) => [(1 - coverage) / 2, (1 + coverage) / 2].map(q => prediction + scale * score(q, intervals[number]));
 
+  const shapley = (v, k) => { // of k players, from the values of all their sets
+    const share = [1 / k], size = [0], parts = new Float64Array(k); // share of v(S + c) - v(S), by |S|
+    for (let s = 1; s < k; s++) share.push(share[s - 1] * s / (k - s));
+    for (let set = 1; set < v.length; set++) size.push(size[set & (set - 1)] + 1);
+    v.forEach((v, set) => parts.forEach((_, i) => { parts[i] += set >> i & 1 ? share[size[set] - 1] * v : -share[Math.min(size[set], k - 1)] * v; }));
+    return parts;
+  };
+
   /* Shapley values of the fields against a typical row (netformer.exports.explain), by body: of k fields that differ
      from it, all 2^k sets up to data.exact of them, else sets along random orders and the same orders reversed.
      number: of the class whose logit they add up to, or of the target. */
   const typical = columns.map(column => column.typical), z0 = inputs(typical), bases = said(z0)[1];
   const owns = columns.map((_, index) => steps.filter(step => step.column === index).map(step => step.input));
+  const owner = {};
+  owns.forEach((own, index) => own.forEach(i => { owner[i] = index; }));
   const starts = bodies.map(body => first(body, z0));
   const contributions = (row, number = 0) => {
     const z = inputs(row), output = outputs[number], unit = targets[data.classes ? 0 : number].scale, values = owns.map(own => own.reduce((v, i) => v + output.skip[i] * (z[i] - z0[i]), 0));
@@ -157,16 +176,12 @@ const network = data => {
       });
       const worth = a => dot(output.heads[b], last(body, a.slice())), plus = (a, by) => a.map((x, u) => x + by[u]), k = moved.length;
       if (k <= data.exact) {
-        const sums = [starts[b]], size = [0], share = [1 / k]; // share of v(S + c) - v(S), by |S|
-        for (let s = 1; s < k; s++) share.push(share[s - 1] * s / (k - s));
+        const sums = [starts[b]];
         for (let set = 1; set < 2 ** k; set++) {
-          const bit = 31 - Math.clz32(set), others = set ^ (1 << bit);
-          sums.push(plus(sums[others], moved[bit].by));
-          size.push(size[others] + 1);
+          const bit = 31 - Math.clz32(set);
+          sums.push(plus(sums[set ^ (1 << bit)], moved[bit].by));
         }
-        if (k) sums.map(worth).forEach((v, set) => moved.forEach(({ index }, i) => {
-          values[index] += set >> i & 1 ? share[size[set] - 1] * v : -share[Math.min(size[set], k - 1)] * v;
-        }));
+        shapley(sums.map(worth), k).forEach((v, i) => { values[moved[i].index] += v; });
         return;
       }
       const pairs = Math.max(data.least_pairs, Math.floor(data.sets / (2 * k))), draws = moved.map(() => []);
@@ -196,6 +211,19 @@ const network = data => {
         const mean = list.reduce((s, v) => s + v, 0) / pairs;
         values[moved[i].index] += mean;
         variances[moved[i].index] += list.reduce((s, v) => s + (v - mean) ** 2, 0) / (pairs - 1) / pairs;
+      });
+    });
+    trees.forEach(one => {
+      const own = one.leaf[number - one.first], there = places(one, z0);
+      if (own) places(one, z).forEach((here, tree) => {
+        const flips = new Map(); // by field the answers that differ
+        for (let i = 0; i < one.depth; i++) {
+          const bit = (here ^ there[tree]) & (1 << (one.depth - 1 - i)), asked = one.column[tree * one.depth + i];
+          if (bit) flips.set(owner[asked], flips.get(owner[asked]) | bit);
+        }
+        const fields = [...flips.keys()], sets = [there[tree]];
+        fields.forEach(field => sets.push(...sets.map(at => at ^ flips.get(field))));
+        shapley(sets.map(at => own[at]), fields.length).forEach((v, i) => { values[fields[i]] += v; });
       });
     });
     return { base: bases[number], values: values.map(v => v * unit), errors: variances.map(v => Math.sqrt(v) * unit) };

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from netformer.exports.formula import EXACT_DIGITS
-from netformer.exports.predictors import NetworkClassifier, NetworkRegressor, units_and_inputs
+from netformer.exports.formula import single_of
+from netformer.exports.predictors import NetworkClassifier, NetworkRegressor, units_and_inputs, with_leaves
+from netformer.sources.digits import EXACT_DIGITS
 from netformer.sources.literals import CELLS, ROWS, function_lines, literal
 from netformer.sources.python import answer_words, cell_lines, import_lines, input_lines, name_lines, step_lines
 from netformer.tables.reading import Reading
@@ -53,7 +54,7 @@ def sklearn_source(predictor: Any, reading: Reading) -> str:
             "",
             "def _array(rows):",
             "    return np.array(inputs(rows)).reshape(-1, len(STEPS))",
-            *([*function_lines(units_and_inputs), *function_lines(type(predictor))] if ours else []),
+            *(_network_functions(predictor) if ours else []),
             *input_lines(),
             *cell_lines(reading),
             "",
@@ -71,6 +72,11 @@ def _array(values: np.ndarray, digits: int = 9) -> str:
 def _parts(values: tuple[Any, ...], digits: int = 9) -> str:
     """A tuple of arrays, and of numbers as they are."""
     return f"({', '.join(_array(one, digits) if isinstance(one, np.ndarray) else repr(one) for one in values)})"
+
+
+def _forest(first: int, column: np.ndarray, cut: np.ndarray, leaf: np.ndarray) -> str:
+    digits = EXACT_DIGITS if single_of(cut) is None else 9
+    return f"({first}, np.array({column.tolist()}), {_array(cut, digits)}, {_array(leaf)})"
 
 
 def _mlp_imports(reading: Reading) -> list[str]:
@@ -120,6 +126,10 @@ def _network_imports(predictor: NetworkRegressor | NetworkClassifier) -> list[st
     ]
 
 
+def _network_functions(predictor: NetworkRegressor | NetworkClassifier) -> list[str]:
+    return [line for part in (units_and_inputs, with_leaves, type(predictor)) for line in function_lines(part)]
+
+
 def _network_activations(predictor: NetworkRegressor | NetworkClassifier) -> list[str]:
     return ["ACTIVATE = {", *(f"    {name!r}: {_KINDS[name]}," for name in _used(predictor)), "}"]
 
@@ -133,11 +143,14 @@ def _network_load(predictor: NetworkRegressor | NetworkClassifier) -> list[str]:
         lines.append("        ],")
     lines.append("    ]")
     lines.append(f"    output = {_parts(predictor.output)}")
+    trees = ", trees=trees" if predictor.trees else ""
+    if trees:
+        lines += ["    trees = [", *(f"        {_forest(*one)}," for one in predictor.trees), "    ]"]
     if isinstance(predictor, NetworkClassifier):
-        return [*lines, "    network = NetworkClassifier(bodies, output, CLASSES)"]
+        return [*lines, f"    network = NetworkClassifier(bodies, output, CLASSES{trees})"]
     exact = EXACT_DIGITS
     call = f"bodies, output, {_parts(predictor.units, exact)}"
     if predictor.spread is not None:
         lines.append(f"    spread = {_parts(predictor.spread)}")
         call += f", spread, {_parts(predictor.bounds, exact)}, {_parts(predictor.ramps, exact)}"
-    return [*lines, f"    network = NetworkRegressor({call})"]
+    return [*lines, f"    network = NetworkRegressor({call}{trees})"]

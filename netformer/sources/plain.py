@@ -105,6 +105,19 @@ def output(z, units, bias, skip, heads):
     return y + sum(w * v for head, h in zip(heads, units, strict=True) for w, v in zip(head, h, strict=True))
 
 
+def added(z, trees, number=0):
+    """What trees add to an output. trees: of each the first output it answers in, its questions (input, threshold), and
+    its leaves for each of these outputs, the answers to the first question in the second half."""
+    y = 0.0
+    for first, questions, leaves in trees:
+        if first <= number < first + len(leaves):
+            place = 0
+            for column, cut in questions:
+                place = 2 * place + (z[column] > cut)
+            y += leaves[number - first][place]
+    return y
+
+
 def probabilities(logits):
     """The probability of each class: the softmax; of two classes there is one logit, that of the second."""
     logits = [0.0, *logits] if len(logits) == 1 else logits

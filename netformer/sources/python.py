@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from netformer.exports.formula import (
-    EXACT_DIGITS,
     MAPPED,
     Formula,
     Output,
@@ -16,12 +15,14 @@ from netformer.exports.formula import (
     Step,
     fills_of,
     gaps_of,
+    single_of,
     steps_of,
 )
 from netformer.exports.intervals import COVERAGE, LEVELS
 from netformer.sources import plain
+from netformer.sources.digits import EXACT_DIGITS
 from netformer.sources.literals import CELLS, ROWS, function_lines, literal, number_text
-from netformer.sources.targets import OUTPUTS, several_functions
+from netformer.sources.targets import output_lines, several_functions
 from netformer.tables.reading import Reading
 from netformer.tables.scaling import SQUASH
 
@@ -64,11 +65,13 @@ def python_source(formula: Formula) -> str:
             "ACTIVATIONS = {",
             *kinds,
             "}",
+            *_trees(formula),
             "",
             "",
             *_functions_of(formula),
             *function_lines(plain.hidden),
             *function_lines(plain.output),
+            *(function_lines(plain.added) if formula.trees else []),
             *(function_lines(plain.probabilities) if reading.classes else []),
             *input_lines(),
             *cell_lines(reading),
@@ -91,16 +94,30 @@ def _several_weights(outputs: Sequence[Output]) -> list[str]:
     return ["OUTPUTS = [  # (bias, skip) of each", *pairs, "]"]
 
 
+def _trees(formula: Formula) -> list[str]:
+    """Trees, as `plain.added` takes them."""
+    lines = []
+    for trees in formula.trees:
+        digits = EXACT_DIGITS if single_of(trees.cut) is None else 9
+        for column, cut, leaf in zip(trees.column, trees.cut, trees.leaf.swapaxes(0, 1), strict=True):
+            cuts = literal(cut, digits)[1:-1].split(", ")
+            questions = ", ".join(f"({i}, {text})" for i, text in zip(column, cuts, strict=True))
+            lines.append(f"    ({trees.first}, ({questions},), {literal(leaf)}),")
+    if not lines:
+        return []
+    return ["TREES = [  # of each: the first output, questions (input, threshold), leaves of each output", *lines, "]"]
+
+
 def _functions_of(formula: Formula) -> list[str]:
     """What answers."""
     if formula.reading.classes:
-        return _class_functions()
+        return _class_functions(bool(formula.trees))
     if len(formula.outputs) > 1:
-        return several_functions(formula.spreads)
-    return _functions(formula.spreads[0] if formula.spreads else None)
+        return several_functions(formula.spreads, bool(formula.trees))
+    return _functions(formula.spreads[0] if formula.spreads else None, bool(formula.trees))
 
 
-def _functions(spread: Spread | None) -> list[str]:
+def _functions(spread: Spread | None, trees: bool) -> list[str]:
     """What answers in units of the target."""
     return [
         "def predict(rows):",
@@ -112,11 +129,12 @@ def _functions(spread: Spread | None) -> list[str]:
         "",
         "def _predict(z):",
         "    y = output(z, hidden(z, BODIES, ACTIVATIONS), BIAS, SKIP, [head for _, head in BODIES])",
+        *["    y += added(z, TREES)"] * trees,
         "    return y * TARGET_SCALE + TARGET_CENTER",
     ]
 
 
-def _class_functions() -> list[str]:
+def _class_functions(trees: bool) -> list[str]:
     """What answers with labels and probabilities."""
     return [
         "def predict(rows):",
@@ -131,7 +149,7 @@ def _class_functions() -> list[str]:
         "",
         "",
         "def _logits(z):",
-        *OUTPUTS,
+        *output_lines(trees),
     ]
 
 

@@ -11,16 +11,19 @@ from netformer.exports.intervals import COVERAGE, LEVELS
 from netformer.sources import plain
 from netformer.sources.literals import CELLS, ROWS, function_lines, literal, number_text
 
-OUTPUTS = [  # lines that answer with every output
-    "    units = hidden(z, BODIES, ACTIVATIONS)",
-    "    return [",
-    "        output(z, units, bias, skip, [heads[k] for _, heads in BODIES])",
-    "        for k, (bias, skip) in enumerate(OUTPUTS)",
-    "    ]",
-]
+
+def output_lines(trees: bool) -> list[str]:
+    """Lines that answer with every output. trees: whether there are some."""
+    return [
+        "    units = hidden(z, BODIES, ACTIVATIONS)",
+        "    return [",
+        f"        output(z, units, bias, skip, [heads[k] for _, heads in BODIES]){' + added(z, TREES, k)' * trees}",
+        "        for k, (bias, skip) in enumerate(OUTPUTS)",
+        "    ]",
+    ]
 
 
-def several_functions(spreads: Sequence[Spread]) -> list[str]:
+def several_functions(spreads: Sequence[Spread], trees: bool) -> list[str]:
     """What answers in units of several targets."""
     return [
         "def predict(rows):",
@@ -35,7 +38,7 @@ def several_functions(spreads: Sequence[Spread]) -> list[str]:
         "",
         "",
         "def _outputs(z):",
-        *OUTPUTS,
+        *output_lines(trees),
     ]
 
 

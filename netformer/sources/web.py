@@ -23,9 +23,10 @@ import numpy as np
 from netformer import __version__
 from netformer.errors import InputError
 from netformer.exports.explain import LEAST_PAIRS, MOST_EXACT, SETS, dependence
-from netformer.exports.formula import Formula, Output, fills_of, typical_row
+from netformer.exports.formula import Formula, Output, fills_of, single_of, typical_row
 from netformer.exports.intervals import LEVELS
 from netformer.exports.population import Population
+from netformer.exports.trees import Trees
 from netformer.tables.cells import GAPS
 from netformer.tables.inputs import PERIODS
 from netformer.tables.reading import Reading
@@ -79,7 +80,7 @@ def web_page(
 
 def page_data(formula: Formula, shown: Sequence[int]) -> dict[str, Any]:
     """What `network.js` reads, as JSON values. shown: numbers of the columns with a field; the others stay at the cells
-    of the typical row. Arrays are base64, as float32 where that holds every number, else as float64: no digit is lost.
+    of the typical row. Arrays are base64, as float32 where that is exact, else as float64: no digit is lost.
     """
     reading, typical = formula.reading, typical_row(formula.reading)
     field = {index: at for at, index in enumerate(shown)}
@@ -103,7 +104,8 @@ def page_data(formula: Formula, shown: Sequence[int]) -> dict[str, Any]:
         "rest": _coded(reading.standardize(typical)[0]),
         "squash": SQUASH,
         "bodies": bodies,
-        "outputs": [_output(one) for one in formula.outputs],
+        "count": formula.count,
+        "outputs": [_output(one, formula.count) for one in formula.outputs],
         "target": {"name": one.name, "center": one.center, "scale": one.scale},
         "exact": MOST_EXACT,
         "sets": SETS,
@@ -111,9 +113,11 @@ def page_data(formula: Formula, shown: Sequence[int]) -> dict[str, Any]:
         "words": sorted(GAPS),
     }
     intervals = [
-        _output(spread) | {"bounds": spread.bounds, "levels": LEVELS, "scores": spread.scores}
+        _output(spread, formula.count) | {"bounds": spread.bounds, "levels": LEVELS, "scores": spread.scores}
         for spread in formula.spreads
     ]
+    if formula.trees:
+        data["trees"] = [_trees(one, formula.count) for one in formula.trees]
     if others:
         data["targets"] = [{"name": one.name, "center": one.center, "scale": one.scale} for one in reading.targets]
         data |= {"intervals": intervals} if intervals else {}
@@ -124,16 +128,27 @@ def page_data(formula: Formula, shown: Sequence[int]) -> dict[str, Any]:
     return data
 
 
-def _output(output: Output) -> dict[str, Any]:
-    return {"bias": output.bias, "skip": _coded(output.skip), "heads": [_coded(head) for head in output.heads]}
+def _output(output: Output, count: int) -> dict[str, Any]:
+    return {"bias": output.bias, "skip": _coded(output.skip), "heads": [_coded(head, count) for head in output.heads]}
 
 
-def _coded(values: np.ndarray) -> str:
-    """f or d, and base64 of the numbers as little-endian float32 or float64."""
-    with np.errstate(over="ignore"):
-        single = values.astype("<f4")
-    exact = np.array_equal(single, values)
-    return "fd"[not exact] + base64.b64encode((single if exact else values.astype("<f8")).tobytes()).decode()
+def _trees(trees: Trees, count: int) -> dict[str, Any]:
+    return {
+        "first": trees.first,
+        "depth": trees.column.shape[1],
+        "column": trees.column.ravel().tolist(),
+        "cut": _coded(trees.cut),
+        "leaf": [_coded(own, count) for own in trees.leaf],
+    }
+
+
+def _coded(values: np.ndarray, count: int = 1) -> str:
+    """Base64 of the numbers as little-endian float32, behind an f, or of them times the count, behind an m, where that
+    is exact; else as float64, behind a d."""
+    for kind, times in (("f", 1), ("m", count)):
+        if (single := single_of(values, times)) is not None:
+            return kind + base64.b64encode(single.tobytes()).decode()
+    return "d" + base64.b64encode(values.astype("<f8").tobytes()).decode()
 
 
 def _field(reading: Reading, index: int, typical: Any) -> dict[str, Any]:
