@@ -1,5 +1,5 @@
 PY := .venv/bin/python
-.PHONY: help test test-slow lint quick repro show bench docs pretrain teach pretrain-gpu scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark zoo-checkpoints mutants fuzz faults structure-card remotes object-check soak audit licences sbom hashes
+.PHONY: help test test-slow lint quick repro show bench docs pretrain teach pretrain-gpu scale report-card mixed-tables class-card step-card intervals report-check ablations search-comparison zoo-benchmark zoo-checkpoints mutants fuzz reader-coverage faults structure-card remotes object-check soak audit licences sbom hashes
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -18,8 +18,20 @@ test-slow: .venv/done  ## the slow tests: trainings in several processes, DVC, t
 mutants: .venv/done  ## minutes: put deliberate faults into the code, one at a time; a named test must fail for each
 	$(PY) tests/mutants.py
 
-fuzz: .venv/fuzz  ## an hour: damaged files for every reader, N of them (1000000); findings into tests/cases/
+fuzz: .venv/fuzz  ## two hours, resumable: damaged files for every reader, N of them (1000000); findings into tests/cases/
 	$(PY) tests/fuzz.py --inputs $(or $(N),1000000)
+
+READERS := artifacts exports/bundle exports/groups model/store networks/token_tables networks/tokens search/engine zoo/load \
+	$(addprefix tables/,cells columns delimited encodings files inputs reading sheets)
+READER_TESTS := hostile bombs files sheets tables reading bad_input bundle bundle_reading loaders tokens token_classes search \
+	columns many class_pipeline
+comma := ,
+empty :=
+reader-coverage: .venv/fuzz  ## minutes: lines of what reads files that tests of it reach; fails below 95 %
+	mkdir -p build
+	$(PY) -m coverage run --data-file=build/readers.coverage --include=$(subst $(empty) $(empty),$(comma),$(READERS:%=netformer/%.py) stages/params.py) \
+		-m pytest -q -p no:xdist -m "not slow" $(READER_TESTS:%=tests/test_%.py)
+	$(PY) -m coverage report --data-file=build/readers.coverage --show-missing --fail-under=95
 
 .venv/fuzz: requirements-fuzz.txt .venv/done
 	$(PY) -m pip install -q --no-deps -r requirements-fuzz.txt

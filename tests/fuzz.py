@@ -36,7 +36,7 @@ except ImportError:
 CASES = ROOT / "tests" / "cases"
 HANGS = 20  # seconds after which a reader is stopped
 LARGEST = 1 << 17  # bytes of an input that is damaged further
-PIECE = 20_000  # inputs of one process
+PIECE = 5_000  # inputs of one process
 
 
 def place_of(error: BaseException) -> str:

@@ -33,15 +33,18 @@ from damage import (
 )
 from hostile_files import (
     GENOMES,
+    LAYOUT,
     OBJECTIVES,
     SETTINGS,
+    tasks_to_test,
     write_artifacts,
     write_delivered,
     write_search,
 )
 
-from netformer.artifacts import read_tasks
+from netformer.artifacts import read_class_tasks, read_parquet, read_tasks
 from netformer.errors import InputError
+from netformer.evaluation.scored import read_samples
 from netformer.exports.groups import Groups
 from netformer.exports.population import Population
 from netformer.model.store import load_model
@@ -52,7 +55,8 @@ from stages.params import load_params
 
 READERS = (
     "table.csv", "table.tsv", "table.csv.gz", "table.json", "table.jsonl", "table.xlsx", "table.parquet", "table.arrow",
-    "tasks.parquet", "zoo.parquet", "tokens.parquet", "model", "params", "population", "groups", "search",
+    "tasks.parquet", "class_tasks.parquet", "zoo.parquet", "tokens.parquet", "samples.parquet", "model", "params",
+    "population", "groups", "search",
 )  # fmt: skip
 HUNG = 1.0  # CPU seconds
 LONGEST = 6000  # characters of a message, beside what it quotes
@@ -169,14 +173,22 @@ def table_readers() -> list[Reader]:
 
 def pipeline_readers(root: Path) -> list[Reader]:
     """Readers of what stages write. root: a folder in which the tiny pipeline ran up to `train`."""
-    data = root / "data"
-    cases = {name: ((data / f"{name}.parquet").read_bytes(),) for name in ("tasks", "zoo", "tokens")}
+    data, tested = root / "data", tasks_to_test()
+    names = ("tasks", "class_tasks", "zoo", "tokens", "samples")
+    cases = {name: ((data / f"{name}.parquet").read_bytes(),) for name in names}
     model = case_of_folder(root / "models" / "netformer")
     params = case_of({"params.yaml": (root / "params.yaml").read_bytes()})
     return [
         Reader("tasks.parquet", lambda path: void(read_tasks(path)), cases["tasks"], damaged_parquet),
         Reader("zoo.parquet", read_zoo, cases["zoo"], damaged_parquet),
         Reader("tokens.parquet", read_tokens, cases["tokens"], damaged_parquet),
+        Reader("class_tasks.parquet", lambda path: void(read_class_tasks(path)), cases["class_tasks"], damaged_parquet),
+        Reader(
+            "samples.parquet",
+            lambda path: void(read_samples(read_parquet(path), tested, LAYOUT, 1, 2)),
+            cases["samples"],
+            damaged_parquet,
+        ),
         Reader("model", lambda path: void(load_model(path)), (model,), damaged_folder),
         Reader("params", lambda path: void(load_params(path)), (params,), damaged_folder),
     ]

@@ -4,20 +4,24 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from commands import small_model
 from mixed import rows_of
 
 from netformer import NetFormerRegressor
-from netformer.artifacts import networks_table, write_parquet, write_tasks
+from netformer.artifacts import networks_table, write_class_tasks, write_parquet, write_tasks
+from netformer.evaluation.arms import ARMS, DRAWN
 from netformer.generation.many import fit_many
 from netformer.model.store import save_model
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Layout, draw_specs
 from netformer.networks.token_tables import tokenize_networks
 from netformer.search.engine import _Store
+from netformer.tasks.classes import class_tasks
 from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
 from netformer.tasks.stream import synthetic_tasks
+from netformer.tasks.task import Task
 from netformer.zoo.build import initialize
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +38,8 @@ MODEL = {"d_model": 8, "d_condition": 8, "n_heads": 2, "d_writer": 8, "d_vertex"
 
 
 def write_artifacts(root: Path) -> None:
-    """`data/`, `models/netformer/` and `params.yaml` under `root`, as stages leave them, of 2 tasks and 3 networks."""
+    """`data/`, `models/netformer/` and `params.yaml` under `root`, as stages leave them: 2 tasks and 3 networks,
+    2 tasks of classes, and samples of two tasks more."""
     (root / "data").mkdir(parents=True)
     tasks = synthetic_tasks(2, seed=0, stream="train", split="train", max_features=4, min_rows=12, max_rows=14)
     write_tasks(tasks, root / "data" / "tasks.parquet")
@@ -48,6 +53,9 @@ def write_artifacts(root: Path) -> None:
     for name in ("task_id", "net_id"):
         tokens = tokens.add_column(0, name, zoo[name])
     write_parquet(tokens, root / "data" / "tokens.parquet")
+    classes = class_tasks(2, seed=0, stream="class_train", split="train", max_features=4, min_rows=24, max_rows=26)
+    write_class_tasks(classes, root / "data" / "class_tasks.parquet")
+    write_parquet(samples_of(tasks_to_test()), root / "data" / "samples.parquet")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         shape = {"max_features": 4, "max_hidden_layers": 2, "max_width": 4}
@@ -55,6 +63,21 @@ def write_artifacts(root: Path) -> None:
     values = np.random.default_rng(0).normal(size=(4, len(NAMES)))
     save_model(model, MetaFeatureTransform.fit(values), root / "models" / "netformer")
     shutil.copy(ROOT / "params.yaml", root)
+
+
+def tasks_to_test() -> list[Task]:
+    """Two tasks whose networks are samples."""
+    return synthetic_tasks(2, seed=1, stream="test", split="test", max_features=4, min_rows=12, max_rows=14)
+
+
+def samples_of(tasks: list[Task]) -> pa.Table:
+    """A network per arm and task, and one drawn, with scores, as the stage sample leaves them."""
+    arms, index = [arm for arm in (*ARMS, DRAWN) for _ in tasks], torch.arange(len(tasks)).repeat(len(ARMS) + 1)
+    features = torch.tensor([task.X.shape[1] for task in tasks])
+    specs = draw_specs(features[index], layout=LAYOUT, min_width=2, generator=torch.Generator().manual_seed(1))
+    ids = [tasks[i].task_id for i in index.tolist()]
+    table = networks_table(initialize(specs, torch.arange(len(ids))), ids, r2=torch.zeros(len(ids), 3), arm=arms)
+    return table.append_column("expected_r2", pa.array(np.zeros(len(ids), np.float32)))
 
 
 def write_search(folder: Path) -> None:

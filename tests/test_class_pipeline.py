@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -12,7 +13,15 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from test_losses import LAYOUT, small_model
 from tiny import run_stages
 
-from netformer.artifacts import by_outputs, networks_of, read_class_tasks, read_parquet, write_class_tasks
+from netformer.artifacts import (
+    by_outputs,
+    networks_of,
+    read_class_tasks,
+    read_parquet,
+    write_class_tasks,
+    write_parquet,
+)
+from netformer.errors import InputError
 from netformer.evaluation.class_scores import ROWS, class_metrics
 from netformer.networks.symmetry import canonicalize
 from netformer.networks.token_tables import detokenize_networks
@@ -144,3 +153,33 @@ def test_rows_of_the_evaluation_are_in_order_and_relabelling_changes_nothing() -
     ]
     again = class_metrics(model, other, n_samples=4, seed=0)
     assert all(again[row] == pytest.approx(found[row], rel=1e-4) for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("codes", [0], "X, codes, probabilities and row_split must fit, found"),
+        ("n_classes", 1, "1 classes, and lists of"),
+        ("n_features", 0, "0 features"),
+        ("split", "all", "X and probabilities must be finite, codes below n_classes, splits train, valid, test; row 1"),
+        ("codes", 99, "codes below n_classes"),
+        ("probabilities", -0.5, "probabilities must be finite"),
+        ("probabilities", float("nan"), "probabilities must be finite"),
+        ("X", float("inf"), "X and probabilities must be finite"),
+        ("row_split", 3, "splits train, valid, test"),
+        ("way", None, "column way must have no gaps"),
+    ],
+)
+def test_damaged_tasks_of_classes_are_one_line(tmp_path, name, value, line):
+    path = tmp_path / "class_tasks.parquet"
+    options = {"max_features": 4, "min_rows": 24, "max_rows": 26}
+    write_class_tasks(class_tasks(2, seed=0, stream="class_train", split="train", **options), path)
+    table = read_parquet(path)
+    cells = table[name].to_pylist()
+    cells[1] = [value, *cells[1][1:]] if isinstance(cells[1], list) and not isinstance(value, list) else value
+    write_parquet(
+        table.set_column(table.column_names.index(name), table.field(name), pa.array(cells, table.field(name).type)),
+        path,
+    )
+    with pytest.raises(InputError, match=line):
+        read_class_tasks(path)

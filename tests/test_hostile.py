@@ -21,7 +21,7 @@ from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
 
 CASES = Path(__file__).parent / "cases"
 FILES = 150  # of each reader
-EDGES, READINGS, TRANSFORMS = 14_000, 1500, 2100
+EDGES, READINGS, TRANSFORMS = 14_000, 1300, 2000
 assert FILES * len(READERS) + EDGES + READINGS + TRANSFORMS == 20_000
 
 

@@ -137,7 +137,7 @@ def test_a_dask_worker_that_hangs_is_given_up_and_its_work_done_elsewhere(tmp_pa
 
     thread = threading.Thread(target=interfere)
     with (
-        dask.config.set({"distributed.scheduler.worker-ttl": "15s"}),
+        dask.config.set({"distributed.scheduler.worker-ttl": "15s", "distributed.scheduler.allowed-failures": 100}),
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made,
     ):
         thread.start()
