@@ -17,7 +17,7 @@ from test_model import TINY
 import netformer.generation.fitted as home
 from netformer import Bundle, NetFormer, NetFormerRegressor, Population, export
 from netformer.arrays import functions as xp
-from netformer.exports import population
+from netformer.exports import trees
 from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import ACTIVATIONS
 from netformer.networks.stack import Networks
@@ -229,7 +229,7 @@ def test_many_rows_are_answered_as_few_are(monkeypatch):
     bundle = delivered()
     X = rows(bundle, 23)
     whole = bundle.predict(X, "each")
-    monkeypatch.setattr(population, "_ROWS", 5)
+    monkeypatch.setattr(trees, "_ROWS", 5)
     np.testing.assert_allclose(bundle.predict(X, "each"), whole, rtol=1e-12)
     assert bundle.predict(X[:0], "each").shape == (4, 0)
 

@@ -165,7 +165,7 @@ def test_tasks_must_be_there_and_their_noise_known(folder, tmp_path):
     tasks = read_tasks(folder / "tasks.parquet")
     (tmp_path / "zoo.parquet").write_bytes((folder / "zoo.parquet").read_bytes())
     write_tasks(tasks[:-1], tmp_path / "tasks.parquet")
-    with pytest.raises(InputError, match=r"1 tasks of its networks are not in tasks\.parquet, such as"):
+    with pytest.raises(InputError, match=r"1 tasks of its networks are not in tasks\.parquet beside it, such as"):
         load_benchmark(tmp_path / "zoo.parquet")
     write_tasks([replace(tasks[0], ceiling=float("nan")), *tasks[1:]], tmp_path / "tasks.parquet")
     with pytest.raises(InputError, match="the noise of 1 tasks is not known; leave them out"):

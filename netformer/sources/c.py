@@ -79,7 +79,7 @@ def _coded(values: Sequence[float], count: int, step: float) -> list[str]:
     text = "".join(coded(value, count, step) for value in values)
     rows = [text[at : at + row * count] for at in range(0, len(text), row * count)]
     return [
-        f"/* {count} characters a weight, base {base}, counting steps of {step:.9g} */",
+        f"/* {count} characters a weight, base {base}, in steps of {step:.9g} */",
         f"static const char weights[{len(rows)}][{row * count + 1}] = {{",
         *(f'"{part}",' for part in rows),
         "};",
