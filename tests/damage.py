@@ -221,7 +221,7 @@ def damaged_parquet(data: bytes, rng: random.Random) -> bytes:
         table = pq.read_table(pa.BufferReader(data))
         made = io.BytesIO()
         pq.write_table(damaged_table(table, rng), made, compression="zstd")
-    except (pa.ArrowException, OSError, ValueError):
+    except (pa.ArrowException, OSError, ValueError, MemoryError):
         return damaged_bytes(data, rng)
     return made.getvalue()
 
@@ -233,7 +233,7 @@ def damaged_arrow(data: bytes, rng: random.Random) -> bytes:
     try:
         made = io.BytesIO()
         pyarrow.feather.write_feather(damaged_table(pyarrow.feather.read_table(pa.BufferReader(data)), rng), made)
-    except (pa.ArrowException, OSError, ValueError):
+    except (pa.ArrowException, OSError, ValueError, MemoryError):
         return damaged_bytes(data, rng)
     return made.getvalue()
 
