@@ -16,6 +16,7 @@ from rich.table import Table
 from netformer.arrays import functions as xp
 from netformer.arrays.draws import Generator
 from netformer.cli.console import number
+from netformer.errors import first_few
 from netformer.evaluation.comparison import plain_r2
 from netformer.exports.classes import log_loss
 from netformer.exports.groups import Groups
@@ -194,13 +195,8 @@ def columns_table(bundle: Population) -> Table:
     for name, one in zip(reading.input_names, reading.inputs, strict=True):
         inputs.setdefault(reading.columns[one.column], []).append(name)
     for name, kind, _, note in reading.described().itertuples(index=False):
-        shown.add_row(name, kind, first(inputs.get(name, [])), note)
+        shown.add_row(name, kind, first_few(inputs.get(name, []), STRONGEST), note)
     return shown
-
-
-def first(parts: Sequence[str], most: int = STRONGEST) -> str:
-    """At most so many of them, and how many more."""
-    return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")
 
 
 def _pair(name: str, value: str) -> str:
@@ -241,7 +237,7 @@ def weight_tables(
         for unit, weights, bias, skip in zip(units, layer["weight"], biases, skips, strict=True):
             edges = list(zip(sources, weights, strict=True)) + list(zip(inputs, skip, strict=True))
             strongest = sorted((edge for edge in edges if edge[1]), key=lambda edge: -abs(edge[1]))
-            shown = first([_pair(source, f"{weight:+.3f}") for source, weight in strongest])
+            shown = first_few([_pair(source, f"{weight:+.3f}") for source, weight in strongest], STRONGEST)
             table.add_row(unit, f"{bias:z.3f}", shown)
         out.append(table)
         sources = units

@@ -25,7 +25,7 @@ from netformer.cli.arguments import (
     Target,
 )
 from netformer.cli.console import Talk, command_line, noted, number, plain, refuse_existing
-from netformer.errors import InputError, need
+from netformer.errors import InputError, first_few, need
 
 if TYPE_CHECKING:
     from netformer.exports.population import Population
@@ -185,10 +185,10 @@ def _shown(facts: Sequence[dict[str, Any]], title: str) -> Any:
 
 def _cell(value: Any) -> str:
     """Whole numbers whole, others with three decimals, the first of several names, text as it is."""
-    from netformer.cli.describe import first
+    from netformer.cli.describe import STRONGEST
 
     if isinstance(value, list):
-        return first(value)
+        return first_few(value, STRONGEST)
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) >= 1 else number(value)
     return str(value)

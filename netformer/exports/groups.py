@@ -30,7 +30,7 @@ from safetensors.numpy import load, save
 
 from netformer.arrays import functions as xp
 from netformer.arrays.namespace import Tensor
-from netformer.errors import InputError
+from netformer.errors import InputError, first_few
 from netformer.exports.bundle import GROUPS, is_groups
 from netformer.exports.intervals import Intervals, ends_of, quantiles_of
 from netformer.exports.population import Population
@@ -266,6 +266,4 @@ def answers(
 
 def first_names(names: Any) -> str:
     """The first `SHOWN` names, quoted, and how many more there are."""
-    names = list(map(str, names))
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(map(repr, names[:SHOWN])) + more
+    return first_few([repr(str(name)) for name in names], SHOWN)

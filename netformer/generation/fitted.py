@@ -201,7 +201,7 @@ class Fitted(BaseEstimator):
         return bool(self.steps)
 
     def to_bundle(self, columns: Sequence[str] | None = None, target: str | Sequence[str] | None = None) -> Population:
-        """What was fitted, to save or export (`exports.export`). columns: other names for those in use, x0, x1, ... if
+        """What was fitted, to save or `netformer.export`. columns: other names for those in use, x0, x1, ... if
         an array was fitted; target: for the target, y or the name of the Series that was fitted; of several a name for
         each, y0, y1, .. or the columns of the DataFrame. `about` keeps the parameters; a random_state that is no whole
         number, a model that is no folder and class weights, as None; a search is kept by what it found alone."""

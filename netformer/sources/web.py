@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from netformer import __version__
-from netformer.errors import InputError
+from netformer.errors import InputError, first_few
 from netformer.exports.explain import LEAST_PAIRS, MOST_EXACT, SETS, dependence
 from netformer.exports.formula import Formula, Output, fills_of, single_of, typical_row
 from netformer.exports.intervals import LEVELS
@@ -182,15 +182,12 @@ def _shown(formula: Formula, columns: str | Sequence[str] | None) -> list[int]:
     if isinstance(columns, str):
         columns = [columns] if columns in names else [name.strip() for name in columns.split(",") if name.strip()]
     if unknown := [name for name in columns if name not in names]:
-        raise InputError(f"columns must be some of those that are read, {_first(names)}; found {unknown[0]!r}")
+        raise InputError(
+            f"columns must be some of those that are read, {first_few(names, _NAMED)}; found {unknown[0]!r}"
+        )
     if not columns or len(set(columns)) < len(columns):
         raise InputError(f"columns must be at least one name and none of them twice, found {', '.join(columns)}")
     return [names.index(name) for name in columns]
-
-
-def _first(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _strongest(formula: Formula) -> list[str]:
@@ -213,13 +210,13 @@ def _facts(population: Population, formula: Formula, which: int | str, n_shown: 
     reading, about = population.reading, population.about
     facts = [("Predicts", reading.target)]
     if reading.classes:
-        facts.append(("Classes", _first([str(label) for label in reading.classes])))
+        facts.append(("Classes", first_few([str(label) for label in reading.classes], _NAMED)))
     columns = f"{len(reading.columns)} of the table are read"
     if hidden := len(reading.columns) - n_shown:
         columns += f"; {hidden} of them have no field here and stay at their typical cell"
     facts.append(("Columns", columns))
     if reading.left_out:
-        facts.append(("Columns left out", _first([name for name, _ in reading.left_out])))
+        facts.append(("Columns left out", first_few([name for name, _ in reading.left_out], _NAMED)))
     if isinstance(rows := about.get("rows"), int):
         facts.append(("Rows fitted", f"{rows:,}"))
     if which == "wide" and isinstance(scores := about.get("scores"), dict):
