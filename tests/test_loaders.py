@@ -146,6 +146,9 @@ def test_bad_input_is_one_line(folder, tmp_path, load):
     assert len(load(tmp_path / name, split="train", tasks=folder / "tasks.parquet")) == 20
     with pytest.raises(ValueError, match=rf"{name} cannot be filtered so"):
         load(folder / name, where=pc.field("absent") > 0)
+    (tmp_path / name).write_bytes((folder / name).read_bytes().replace(b"net_id", b"net_\xff\xfe"))
+    with pytest.raises(ValueError, match=rf"{name} is not a readable Parquet file: the name of a column is not UTF-8"):
+        load(tmp_path / name)
 
 
 def test_columns_that_do_not_exist_are_named(folder):

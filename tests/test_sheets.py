@@ -120,6 +120,16 @@ def test_the_first_sheet_with_a_table_is_read(sales, tmp_path):
             read_raw(path, sheet=sheet)
 
 
+@pytest.mark.parametrize("title", ["Report\r\r", "Bericht für Mai\rvorläufig\r\n\r", "Report\n\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_title_may_end_its_lines_in_another_way_than_the_rows(sales, tmp_path, title, end):
+    path = tmp_path / "t.csv"
+    path.write_bytes((title + sales.to_csv(index=False, lineterminator=end)).encode())
+    raw = read_raw(path)
+    pd.testing.assert_frame_equal(raw.frame, sales, check_dtype=False)
+    assert [note for note in raw.notes if "above the header" in note]
+
+
 def test_a_sheet_whose_name_is_a_number(sales, tmp_path):
     path = tmp_path / "t.xlsx"
     book(path, **{"2": (sales, 0), "1": (sales * 2, 0)})

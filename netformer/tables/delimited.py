@@ -89,7 +89,7 @@ def read_delimited(
         raise _empty(name)
     title, n_titles = rows[0], header_at(rows) if header else 0
     if n_titles:
-        start, n_lines = _behind(source, start, n_lines, sample, sep, n_titles)
+        start, n_lines = _behind(start, n_lines, sample, sep, n_titles)
         sample, whole = _sample(source, start)
         rows = _records(sample, sep, whole)
     text = _Text(source, start, n_lines, sep)
@@ -196,15 +196,14 @@ def _sample(source: Source, start: int) -> tuple[str, bool]:
         raise not_utf8(source) from None
 
 
-def _behind(source: Source, start: int, n_lines: int, sample: str, sep: str, rows: int) -> tuple[int, int]:
-    """Where the text begins behind its first rows, and the number of lines before it."""
-    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=sep, skipinitialspace=sep == " ")
+def _behind(start: int, n_lines: int, sample: str, sep: str, rows: int) -> tuple[int, int]:
+    """Where the text begins behind the first rows of its sample, and the number of lines before it."""
+    text = io.StringIO(sample, newline="")
+    reader = csv.reader(text, delimiter=sep, skipinitialspace=sep == " ")
     while rows:
         row = next(reader)
         rows -= len(row) > 1 or bool(row and row[0].strip())
-    for _ in range(reader.line_num):
-        start = _line_end(source.head if start < len(source.head) else source.data, start)
-    return start, n_lines + reader.line_num
+    return start + len(sample[: text.tell()].encode()), n_lines + reader.line_num
 
 
 def _given(separator: str) -> str:

@@ -197,9 +197,12 @@ def _dataset(path: Path, names: Sequence[str]) -> ds.Dataset:
         raise InputError(f"{path} does not exist; run the stage that writes it (dvc repro)")
     try:
         data = ds.dataset(path, format="parquet")
+        found = set(data.schema.names)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    missing = [name for name in names if name not in data.schema.names]
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a readable Parquet file: the name of a column is not UTF-8") from None
+    missing = [name for name in names if name not in found]
     if missing:
         raise InputError(f"{path} must have the columns {', '.join(names)}; it lacks {', '.join(missing)}")
     return data
