@@ -11,7 +11,7 @@ from pages import made_evidence, per_task
 
 from netformer.evaluation.scored import Samples
 from netformer.networks.specs import Layout
-from netformer.report import pictures, showcase, summaries
+from netformer.report import pictures, showcase, summaries, svg
 from netformer.report.charts import Axis, Points, plane
 from netformer.report.graph import draw_network, parts_of
 from netformer.report.svg import Drawing, sheet
@@ -50,6 +50,32 @@ def test_numbers_of_an_axis_lie_on_it_where_their_values_are(low, high, log):
     for value, text in ticks:
         assert float(text) == value
         assert axis.share(value) == pytest.approx((transform(value) - start) / (end - start), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["medium", "low"],
+        ["MWMWMW", "@@@@@@@@@@"],
+        ["x" * 500, "i"],
+        ["漢字" * 40, "😀" * 6],
+        ["a name of a level, " * 4, "ww"],
+    ],
+)
+@pytest.mark.parametrize("label", ["", "R2"])
+def test_names_left_of_a_frame_are_whole_or_end_in_an_ellipsis_with_the_whole_under_the_pointer(names, label):
+    """Letters of the widest usual font are at most 1 high letter wide, "m" 0.974 of it; the others at most 1.4."""
+    drawn = plane("t", Axis("x", 0.0, 1.0), Axis(label, -0.5, 1.5, names=names), [Points([(0.5, 0.0)])])
+    root = ElementTree.fromstring(f"<svg>{drawn.body}</svg>")
+    shown = [text for text in root.iter("text") if text.get("class") == "name"]
+    frame = next(root.iter("rect"))
+    assert len(shown) == len(names)
+    for text, name in zip(shown, names, strict=True):
+        title, last = text.find("title"), text.text if text.find("title") is None else text.find("title").tail
+        assert last == name if title is None else last.endswith("…") and name.startswith(title.text[:-1][:299])
+        assert float(text.get("x")) >= svg.width_of(last) + (13 if label else 1) - 0.1
+    assert float(frame.get("x")) >= (11 * 4.11 if "medium" in names else 0) + (17 if label else 5)
+    assert float(frame.get("width")) > 0.4 * drawn.width
 
 
 def test_a_file_is_small_svg_with_the_colours_of_both_themes_and_without_what_a_page_reads(evidence, tmp_path):

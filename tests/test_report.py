@@ -92,7 +92,7 @@ def test_hostile_text_is_text_everywhere(tmp_path):
     assert text.count("<main>") == 1
     save(sheet(HOSTILE, drawn, 2), tmp_path / "hostile.svg")
     tags = {element.tag.rpartition("}")[2] for element in ElementTree.parse(tmp_path / "hostile.svg").iter()}
-    assert tags == {"svg", "style", "rect", "g", "text", "path", "circle"}
+    assert tags == {"svg", "style", "rect", "g", "text", "title", "path", "circle"}
 
 
 def test_the_table_of_tasks_holds_every_number_and_what_filters_need():

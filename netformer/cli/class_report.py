@@ -125,7 +125,7 @@ def _curve(title: str, p: Float[np.ndarray, "*n"], right: Bool[np.ndarray, "*n"]
 
 def by_class(found: HeldOutClasses) -> Section:
     """The probabilities of rows of each class."""
-    p, labels = clipped(found.predicted[OURS][0]), _named(found.classes)
+    p, labels, whole = clipped(found.predicted[OURS][0]), _named(found.classes), _whole(found.classes)
     two, shown = len(labels) == 2, _most_frequent(found.y, len(labels), MOST)
     value = p[:, 1] if two else p[np.arange(len(p)), found.y]
     dots, names = list[tuple[float, float]](), list[str]()
@@ -137,14 +137,14 @@ def by_class(found: HeldOutClasses) -> Section:
             said = labels[int(p[row].argmax())]
             names.append(f"row {found.rows[row] + 1}, {labels[k]}: taken for {said}, {p[row].max():.3f}")
     title = f"probability of {labels[1]}" if two else "probability of its own class"
-    axis = Axis("", -0.6, len(shown) - 0.4, names=[labels[k] for k in reversed(shown)])
+    axis = Axis("", -0.6, len(shown) - 0.4, names=[whole[k] for k in reversed(shown)])
     size = (WIDTH, max(180, 90 + 2 * _LINE * len(shown)))
     drawing = plane(title, Axis(title, 0.0, 1.0), axis, [Points(dots, "ring", 0, names=names)], size=size)
     log = -np.log(p[np.arange(len(p)), found.y])
     counts = np.bincount(found.y, minlength=len(labels))
     heads = ["class", "rows", "in its rows", "in other rows", "log loss"]
     rows: list[list[Cell]] = []
-    for k, name in enumerate(_whole(found.classes)):
+    for k, name in enumerate(whole):
         own = found.y == k
         means = [float(p[part, k].mean()) if part.any() else None for part in (own, ~own)]
         rows.append([name, int(counts[k]), *means, float(log[own].mean()) if own.any() else None])

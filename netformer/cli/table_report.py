@@ -22,11 +22,11 @@ from netformer.exports.population import Population
 from netformer.report.charts import Axis, Curve, Points, plane
 from netformer.report.graph import LEGEND, draw_network
 from netformer.report.page import Cell, DataTable, Picture, Report, Section, Text, cell
-from netformer.report.svg import Drawing, short
+from netformer.report.svg import Drawing
 from netformer.tables.columns import Column
 
 DRAWN, COLUMNS = 3, 6  # networks, and columns of which the curves are drawn
-LEVELS, NAME = 10, 18  # levels of a category that are drawn, the most frequent, and letters of each
+LEVELS = 10  # levels of a category that are drawn, the most frequent
 _POINTS, _GRID = 120, 33
 _EFFECT_ROWS, _EFFECT_GRID = 60, 9  # rows and values at which it is seen how far the answer moves along a column
 _YEAR, _DAY = 365.2425 * 86400.0, 86400.0
@@ -275,7 +275,7 @@ def _levels_of(along: _Along, cells: pd.Series) -> tuple[dict[int, int], list[fl
     """The place of each level of a walk on an axis that goes up, the first one on top; these places; the axis."""
     column, levels = along.column, along.column.codes(cells)[along.at].tolist()
     place = {level: len(levels) - 1 - i for i, level in enumerate(levels)}
-    names = [short(str(column.levels[level]) or "missing", NAME) for level in reversed(levels)]
+    names = [str(column.levels[level]) or "missing" for level in reversed(levels)]
     return place, [float(place[level]) for level in levels], Axis("", -0.6, len(levels) - 0.4, names=names)
 
 

@@ -140,7 +140,7 @@ def importances(bundle: Population, X: pd.DataFrame, y: np.ndarray) -> Section:
     for value, se, place in zip(worth.tolist(), error.tolist(), places.tolist(), strict=True):
         parts.append(Curve([(0.0, place), (value, place)], 0, strong=True))
         parts.append(Curve([(value - 2 * se, place), (value + 2 * se, place)], 4))
-    names = [short(name, _NAME) for name in found["column"][::-1]]
+    names = [str(name) for name in found["column"][::-1]]
     low, high = ends_of(worth - 2 * error, worth + 2 * error, np.zeros(1))
     size = (WIDTH, 90 + _LINE * len(found))
     axis = Axis("", -0.7, len(found) - 0.3, names=names)

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from netformer.report.svg import Drawing, coordinate, escape, label, short
+from netformer.report.svg import BOLD, Drawing, coordinate, escape, fitted, label, told, width_of
 
 WIDTH, HEIGHT = 360, 300  # of a picture, unless it says otherwise
-LETTER = 6.5  # width of a letter, at most
+LETTER = 6.5  # width of a letter, mostly
 TITLE, TICKS, LINE = 26, 16, 15  # heights: above the frame, of the numbers below it, of a line of text
 LEVELS = 7  # steps of a surface
 SCALE = 66  # width of the steps' own scale beside a surface
-MOST_LETTERS = 52  # of a name on an axis
+NAMES = 0.48  # of a picture's width, that names left of the frame may take
 Number = float | int
 Pairs = Sequence[tuple[Number, Number]]
 
@@ -46,7 +46,7 @@ class Axis:
     def ticks(self, most: int) -> list[tuple[float, str]]:
         """Values with their text: names, or at most `most` + 1 round numbers."""
         if self.names:
-            return [(float(i), short(name, MOST_LETTERS)) for i, name in enumerate(self.names)]
+            return [(float(i), name) for i, name in enumerate(self.names)]
         low, high = self.span()
         if self.log and high - low >= 1:
             digits = (1,) if high - low >= most else (1, 2, 5) if high - low < 2 else (1, 3)
@@ -91,14 +91,17 @@ class Frame:
 
     def __init__(self, x: Axis, y: Axis, width: int, height: int, below: int = 0, right: int = 10) -> None:
         """below, right: room for a legend, in pixels."""
-        self.x, self.y, self.width = x, y, width
+        self.x, self.y, self.width, self.height = x, y, width, height
         self.top = TITLE
         self.down = height - self.top - TICKS - below - (LINE + 2 if x.label else 4)
-        self.y_ticks = y.ticks(max(2, self.down // 36))
-        self.left = math.ceil(LETTER * max(len(text) for _, text in self.y_ticks)) + (20 if y.label else 8)
-        longest = max(len(text) for _, text in x.ticks(3))
+        self.y_ticks = _cut(y, y.ticks(max(2, self.down // 36)), NAMES * width)
+        most = max(len(text) for _, text, _ in self.y_ticks)
+        widest = max(width_of(text) for _, text, _ in self.y_ticks)
+        self.left = math.ceil(max(min(LETTER * most + 2, NAMES * width), widest - 1)) + (18 if y.label else 6)
+        room = 0.8 * width / max(1, len(x.names))
+        longest = max(len(text) for _, text, _ in _cut(x, x.ticks(3), room))
         self.across = width - self.left - max(right, math.ceil(LETTER * longest / 2))
-        self.x_ticks = x.ticks(max(2, min(5, int(self.across / (LETTER * (longest + 2))))))
+        self.x_ticks = _cut(x, x.ticks(max(2, min(5, int(self.across / (LETTER * (longest + 2)))))), room)
 
     def at(self, x: Number, y: Number) -> tuple[float, float]:
         """Pixels of a point."""
@@ -107,22 +110,38 @@ class Frame:
     def axes(self, title: str) -> str:
         """Markup of the frame with its title, labels and numbers."""
         middle, bottom = self.left + self.across / 2, self.top + self.down
-        start = min(self.left, max(4.0, self.width - LETTER * 1.15 * len(title)))  # a long title may begin further left
+        shown = fitted(title, (self.width - 6) / BOLD)
+        wide = max(LETTER * 1.15 * len(shown), BOLD * width_of(shown) if shown else 0.0)
+        start = min(self.left, max(4.0, self.width - wide))  # a long title may begin further left
         parts = [
-            label(short(title, int(self.width / LETTER / 1.1)), start, 15, kind="title"),
+            label(shown, start, 15, kind="title", whole=title),
             f'<rect class="frame" x="{self.left}" y="{self.top}" width="{self.across}" height="{self.down}"/>',
         ]
         if self.x.label:
-            parts.append(label(short(self.x.label, int(self.width / LETTER)), middle, bottom + TICKS + 12, "middle"))
+            shown, at = _inside(self.x.label, middle, self.width)
+            parts.append(label(shown, at, bottom + TICKS + 12, "middle", whole=self.x.label))
         if self.y.label:
-            place = f'transform="translate(11 {self.top + self.down / 2:g}) rotate(-90)"'
-            parts.append(f'<text {place} text-anchor="middle">{escape(short(self.y.label, self.down // 5))}</text>')
-        for value, text in self.x_ticks:
-            parts.append(label(text, self.at(value, self.y.low)[0], bottom + 14, "middle"))
-        for value, text in self.y_ticks:
+            shown, at = _inside(self.y.label, self.top + self.down / 2, self.height)
+            place = f'transform="translate(11 {at:g}) rotate(-90)"'
+            parts.append(f'<text {place} text-anchor="middle">{told(shown, self.y.label)}</text>')
+        for value, text, whole in self.x_ticks:
+            parts.append(label(text, self.at(value, self.y.low)[0], bottom + 14, "middle", whole=whole))
+        for value, text, whole in self.y_ticks:
             kind = "name" if self.y.names else ""
-            parts.append(label(text, self.left - 4, self.at(self.x.low, value)[1] + 4, "end", kind))
+            parts.append(label(text, self.left - 4, self.at(self.x.low, value)[1] + 4, "end", kind, whole))
         return "".join(parts)
+
+
+def _cut(axis: Axis, ticks: Sequence[tuple[float, str]], pixels: Number) -> list[tuple[float, str, str]]:
+    """Ticks with the text that is shown of each and all of it; names take no more than so many pixels."""
+    return [(value, fitted(text, pixels) if axis.names else text, text) for value, text in ticks]
+
+
+def _inside(text: str, middle: Number, size: Number) -> tuple[str, float]:
+    """What is shown of a text along a side of a picture, and where its middle is: there, or as near as it is whole."""
+    shown = fitted(text, size - 4)
+    half = width_of(shown) / 2
+    return shown, min(max(middle, half), size - half)
 
 
 def plane(
@@ -154,10 +173,11 @@ def legend(parts: Sequence[Points | Curve], width: int) -> Drawing:
     """What the marks of parts stand for, in lines of at most this width."""
     body, left, line = [], 0.0, 1
     for part in parts:
-        wide = 30 + LETTER * len(part.label)
+        shown = fitted(part.label, width - 20)
+        wide = max(30 + LETTER * len(shown), 20 + width_of(shown))
         if left and left + wide - 12 > width:
             left, line = 0.0, line + 1
-        body.append(f'<g transform="translate({coordinate(left)} {LINE * line - 4})">{_key(part)}</g>')
+        body.append(f'<g transform="translate({coordinate(left)} {LINE * line - 4})">{_key(part, shown)}</g>')
         left += wide
     return Drawing("", "".join(body), width, LINE * line)
 
@@ -226,9 +246,9 @@ def _drawn(part: Points | Curve, frame: Frame) -> str:
     return _line(part, at)
 
 
-def _key(part: Points | Curve) -> str:
+def _key(part: Points | Curve, shown: str) -> str:
     if isinstance(part, Points):
         mark = _marks(Points((), part.shape, part.colour), [(6.0, -4.0)])
     else:
         mark = _line(part, [(0.0, -4.0), (13.0, -4.0)])
-    return mark + label(part.label, 17, 0)
+    return mark + label(shown, 17, 0, whole=part.label)

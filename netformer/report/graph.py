@@ -12,10 +12,10 @@ from jaxtyping import Float
 from netformer.exports.slopes import felt
 from netformer.networks.specs import ACTIVATIONS
 from netformer.networks.stack import Networks
-from netformer.report.svg import Drawing, coordinate, escape, label, short
+from netformer.report.svg import BOLD, Drawing, coordinate, escape, fitted, label, width_of
 
 WIDTH, HEIGHT = 360, 300
-LETTER = 6.4  # width of a letter of a name
+LETTER, NAMES = 6.4, 130  # pixels: width of a letter of a name, mostly; of a name of an input, at most
 LEGEND = (
     "The pointer, or the arrow keys after a click, shows weight and sensitivity. Size of a vertex: its sensitivity; "
     "width of an edge: |weight| in its layer; dashed: negative."
@@ -120,15 +120,16 @@ def _places(count: int) -> list[float]:
 def graph(title: str, layers: Sequence[str], vertices: Sequence[Vertex], edges: Sequence[Edge]) -> Drawing:
     """A network: inputs left, outputs right, vertices by sensitivity, edges by |weight| in their layer; negative ones
     are dashed. What the pointer or the arrow keys reach says weight and sensitivity."""
-    named = max((len(short(v.name)) for v in vertices if v.layer == 0), default=0)
-    left, right, top, bottom = 14 + LETTER * named, WIDTH - 16, 36, HEIGHT - 26
+    names = [fitted(v.name, NAMES) for v in vertices if v.layer == 0]
+    named = max((max(LETTER * len(name), width_of(name) - 4) for name in names), default=0.0)
+    left, right, top, bottom = 14 + named, WIDTH - 16, 36, HEIGHT - 26
     last = max(1, len(layers) - 1)
     xy = [(left + v.layer * (right - left) / last, (top + bottom + v.place * (bottom - top)) / 2) for v in vertices]
     largest: dict[int, float] = {}
     for edge in edges:
         layer = vertices[edge.target].layer
         largest[layer] = max(largest.get(layer, 1e-12), abs(edge.weight))
-    parts = [label(short(title, int(WIDTH / LETTER)), 4, 14, kind="title")]
+    parts = [label(fitted(title, (WIDTH - 6) / BOLD), 4, 14, kind="title", whole=title)]
     for edge in edges:
         (x0, y0), (x1, y1) = xy[edge.source], xy[edge.target]
         width = 0.3 + 2.7 * abs(edge.weight) / largest[vertices[edge.target].layer]
@@ -145,7 +146,8 @@ def graph(title: str, layers: Sequence[str], vertices: Sequence[Vertex], edges: 
                 place = f'cx="{coordinate(x)}" cy="{coordinate(y)}" r="{radius:.1f}"'
                 parts.append(f'<circle class="vertex" {place} {facts}/>')
                 if level == 0:
-                    parts.append(label(short(vertex.name), x - 9, y + 3.5, "end", "name"))
+                    shown = fitted(vertex.name, NAMES)
+                    parts.append(label(shown, x - 9, y + 3.5, "end", "name", vertex.name))
         x = left + level * (right - left) / last + (12 if level == last else 0)
         parts.append(label(name, x, HEIGHT - 6, "end" if level == last else "middle"))
     return Drawing(title, "".join(parts), WIDTH, HEIGHT, "graph")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,17 @@ svg { font: 11px system-ui, sans-serif } svg text { fill: var(--soft) } svg .tit
 .vertex { fill: var(--page); stroke: var(--ink); stroke-width: 1.2 }
 """
 GAP = 12  # between the drawings of a sheet
+FONT, BOLD = 11, 1.15  # pixels of a letter's height; how much wider a title is
+TOLD = 300  # letters of a text that was cut, under the pointer
+# Hundredths of that height that the letters from space to ~ are wide in DejaVu Sans, the widest of the usual fonts.
+# fmt: off
+_WIDTHS = [
+    32, 41, 46, 84, 64, 96, 78, 28, 40, 40, 50, 84, 32, 37, 32, 34, 64, 64, 64, 64, 64, 64, 64, 64,
+    64, 64, 34, 34, 84, 84, 84, 54, 100, 69, 69, 70, 78, 64, 58, 78, 76, 30, 30, 66, 56, 87, 75, 79,
+    61, 79, 70, 64, 62, 74, 69, 99, 69, 62, 69, 40, 34, 40, 84, 50, 50, 62, 64, 55, 64, 62, 36, 64,
+    64, 28, 28, 58, 28, 98, 64, 62, 64, 64, 42, 53, 40, 64, 60, 82, 60, 60, 53, 64, 34, 64, 84,
+]
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -75,16 +87,43 @@ def short(text: str, most: int = 16) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def width_of(text: str) -> float:
+    """Pixels that a text takes, at most; a title takes `BOLD` times as many."""
+    return FONT / 100 * sum(_WIDTHS[ord(one) - 32] if " " <= one <= "~" else _width_of_other(one) for one in text)
+
+
+def _width_of_other(letter: str) -> int:
+    """Hundredths of its height that a letter is wide: marks over letters take no room, emoji the most."""
+    return 0 if unicodedata.combining(letter) else 140 if letter >= "\U0001f000" else 110
+
+
+def fitted(text: str, pixels: float | int) -> str:
+    """The text, cut so that it takes no more than so many pixels."""
+    if len(text) <= TOLD and width_of(text) <= pixels:
+        return text
+    room, kept = pixels - width_of("…"), 0
+    while kept < len(text) and (room := room - width_of(text[kept])) >= 0:
+        kept += 1
+    return text[:kept] + "…"
+
+
 def coordinate(value: float | int) -> str:
     """A number of pixels, to a tenth."""
     return f"{value:z.1f}".removesuffix(".0")
 
 
-def label(text: str, x: float | int, y: float | int, anchor: str = "", kind: str = "") -> str:
-    """Text at a place; anchor: `middle` or `end` of it stands there, else its start; kind: a class."""
+def label(text: str, x: float | int, y: float | int, anchor: str = "", kind: str = "", whole: str = "") -> str:
+    """Text at a place; anchor: `middle` or `end` of it stands there, else its start; kind: a class; whole: what it was
+    cut from, shown under the pointer."""
     kind = f' class="{kind}"' if kind else ""
     anchor = f' text-anchor="{anchor}"' if anchor else ""
-    return f'<text{kind} x="{coordinate(x)}" y="{coordinate(y)}"{anchor}>{escape(text)}</text>'
+    return f'<text{kind} x="{coordinate(x)}" y="{coordinate(y)}"{anchor}>{told(text, whole)}</text>'
+
+
+def told(text: str, whole: str) -> str:
+    """Markup inside of a text element: the text, and under the pointer what it was cut from."""
+    said = f"<title>{escape(short(whole, TOLD))}</title>" if whole and whole != text else ""
+    return said + escape(text)
 
 
 def sheet(title: str, drawings: Sequence[Drawing], columns: int, foot: Drawing | None = None) -> Drawing:
