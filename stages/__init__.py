@@ -32,7 +32,7 @@ def shared() -> Iterator[None]:
         yield
 
 
-def run(main: Callable[[Path], None]) -> None:
+def run(main: Callable[[Path], object]) -> None:
     """Run a stage in the current folder, on one thread; bad input is one line on stderr and exit code 2. SIGTERM ends
     it with its worker processes."""
     from netformer.workers import ending_workers, one_thread  # no dep of every stage: they decide no more than threads

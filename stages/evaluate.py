@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from jaxtyping import Int
+from torch import Tensor
+
 from netformer.artifacts import networks_of, read_class_tasks, read_parquet, read_tasks, write_json
 from netformer.evaluation.arms import positions_of_test
 from netformer.evaluation.class_scores import class_metrics
@@ -28,7 +31,8 @@ from stages.params import load_params
 
 
 @shared()
-def main(root: Path = Path()) -> None:
+def main(root: Path = Path()) -> Int[Tensor, " t"]:
+    """Returns the training network that retrieval chose for each test task, which the report card goes on from."""
     params = load_params(root)
     p, layout, data = params.evaluate, params.zoo.layout, root / "data"
     model, transform = load_model(root / "models" / "netformer")
@@ -44,7 +48,7 @@ def main(root: Path = Path()) -> None:
     bar = Bar("evaluate")
     workers = n_workers()
     train_nets, held = zoo.part("train").networks, zoo.part("test")
-    fitted = baseline_scores(
+    fitted, retrieved = baseline_scores(
         samples.stack,
         samples.first,
         train_nets,
@@ -56,7 +60,7 @@ def main(root: Path = Path()) -> None:
         workers=workers,
         progress=bar,
     )
-    scores = samples.scores() | {row: samples.over_runs(values) for row, values in fitted.items()}
+    scores = samples.scores(workers) | {row: samples.over_runs(values) for row, values in fitted.items()}
     per_task = per_task_table(samples, scores)
     latents, conditions = posterior_means(model, held.networks, held.task_index, stack, known)
     decoded = reconstruct(model, latents, conditions, held.networks.specs.n_inputs)
@@ -79,6 +83,7 @@ def main(root: Path = Path()) -> None:
         per_task.round(6).to_csv(part, index=False)
     write_json(report, folder / "metrics.json")
     write_page(evaluation_report(report, per_task.round(6), evidence), folder / "report.html")
+    return retrieved
 
 
 if __name__ == "__main__":

@@ -140,8 +140,8 @@ def main(repository: Path = Path()) -> None:
     (root / "models" / "netformer").mkdir(parents=True, exist_ok=True)
     for name in ("model.safetensors", "config.json"):
         shutil.copyfile(repository / PACKAGE / name, root / "models" / "netformer" / name)
-    for stage in ("sample", "evaluate"):
-        once(repository, root, stage)
+    once(repository, root, "sample")
+    retrieved = once(repository, root, "evaluate")
     data, layout = root / "data", params.zoo.layout
     model, transform = load_model(root / "models" / "netformer")
     tasks = read_tasks(data / "tasks.parquet")
@@ -175,9 +175,10 @@ def main(repository: Path = Path()) -> None:
     report["calibration"] = calibration(samples)
     some = [samples.tasks[i] for i in sets["heldout_tasks"]]
     report["prompts"] = prompts(NetFormer(model, transform), some, params.sample.seed)
-    retrieved = train[baselines.retrieval(samples.stack, train)[0]]
+    if retrieved is None:
+        retrieved, _ = baselines.retrieval(samples.stack, train, workers=n_workers())
     seed, bar = params.evaluate.seed, Bar("refine")
-    report["refine"] = refine_report(model, samples, retrieved, seed, n_workers(), bar)
+    report["refine"] = refine_report(model, samples, train[retrieved], seed, n_workers(), bar)
     report["sha256"] = origin(repository)
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -34,8 +34,9 @@ def write_params(source: Path, root: Path, changes: Mapping[str, Any]) -> None:
     load_params(root)
 
 
-def once(repository: Path, root: Path, stage: str) -> None:
+def once(repository: Path, root: Path, stage: str) -> Any:
     """Run a stage under `root`, on one thread, unless what `dvc.yaml` says it depends on is as it was.
+    Returns what the stage returns, None where it has not run.
 
     Of code counts what it does, not its comments. Data, models and reports are those of `root`; a folder that is not
     there counts as empty.
@@ -52,8 +53,9 @@ def once(repository: Path, root: Path, stage: str) -> None:
             digest.update(code_digest([file]).encode() if file.suffix == ".py" else file.read_bytes())
     stamp = root / "stamps" / stage
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
-        return
+        return None
     with one_thread():
-        import_module(f"stages.{stage}").main(root)
+        result = import_module(f"stages.{stage}").main(root)
     stamp.parent.mkdir(exist_ok=True)
     stamp.write_text(digest.hexdigest())
+    return result

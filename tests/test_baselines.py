@@ -97,7 +97,7 @@ def test_random_head_solves_what_a_line_cannot():
     assert bool((scores[0] > scores[1]).all())
 
 
-@pytest.mark.parametrize("chunks", [(64, 4), (7, 3)])
+@pytest.mark.parametrize("chunks", [(64, 4), (7, 3), (64, 2, 2)])
 def test_retrieval_finds_the_net_that_made_the_task(chunks):
     networks = draw(40)
     tasks = stack(t=5).float()

@@ -172,7 +172,7 @@ def test_controls_have_the_size_of_what_they_stand_beside(samples: Samples, monk
     for name, made in fast.items():
         monkeypatch.setattr(f"netformer.evaluation.scores.baselines.{name}", made)
     monkeypatch.setattr("netformer.evaluation.scores.train_networks", lambda initial, *_, **__: initial)
-    found = baseline_scores(
+    found, _ = baseline_scores(
         samples.stack,
         samples.first,
         draw(5, inputs=FEATURES),

@@ -7,6 +7,7 @@ rows, except in `random_head`, which weighs by leave-one-out on train rows, and 
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
@@ -164,24 +165,37 @@ def _fit_mlp(
 
 
 def retrieval(
-    tasks: TaskStack, networks: Networks, net_chunk: int = 64, task_chunk: int = 4
+    tasks: TaskStack, networks: Networks, net_chunk: int = 64, task_chunk: int = 4, workers: int = 1
 ) -> tuple[Int[Tensor, " t"], Float[Tensor, "t rows"]]:
     """For each task the network with the least squared error on its train and valid rows, and its predictions.
 
     Every network answers the first `FIRST_ROWS` of these rows in stored order, which is random; the `FINALISTS` best of
     them answer all. A network with more inputs than the task has features reads zeros there. A network that is not
     finite on these rows is never chosen before one that is. net_chunk, task_chunk: evaluated together; they change the
-    speed alone.
+    speed alone, as the number of processes does.
     """
+    chunks = torch.arange(len(tasks)).split(task_chunk)
+    parts = [torch.cat(chunks[k::workers]) for k in range(min(workers, len(chunks)))]
+    found = map_parallel(partial(_retrieved, tasks, networks, net_chunk, task_chunk), parts, workers=max(1, len(parts)))
+    index = torch.zeros(len(tasks), dtype=torch.long)
+    for part, best in zip(parts, found, strict=True):
+        index[part] = best
+    return index, networks[index].predict(tasks.x)
+
+
+def _retrieved(
+    tasks: TaskStack, networks: Networks, net_chunk: int, task_chunk: int, at: Int[Tensor, " k"]
+) -> Int[Tensor, " k"]:
+    """The network of each of these tasks. Rows of all tasks are laid out alike, whichever tasks are asked for."""
     seen = (tasks.rows == TRAIN) | (tasks.rows == VALID)
     order = torch.argsort((~seen).long(), dim=1, stable=True)[:, : int(seen.sum(1).max())]
-    x = tasks.x.gather(1, order.unsqueeze(2).expand(-1, -1, tasks.x.shape[2]))
-    y, keep = tasks.y.gather(1, order), seen.gather(1, order)
+    x = tasks.x.gather(1, order.unsqueeze(2).expand(-1, -1, tasks.x.shape[2]))[at]
+    y, keep = tasks.y.gather(1, order)[at], seen.gather(1, order)[at]
     count = min(FINALISTS, len(networks))
-    index = torch.zeros(len(tasks), dtype=torch.long)
-    for start in range(0, len(tasks), task_chunk):
-        at = slice(start, start + task_chunk)
-        first = (x[at, :FIRST_ROWS], y[at, :FIRST_ROWS], keep[at, :FIRST_ROWS])
+    index = torch.zeros(len(at), dtype=torch.long)
+    for start in range(0, len(at), task_chunk):
+        some = slice(start, start + task_chunk)
+        first = (x[some, :FIRST_ROWS], y[some, :FIRST_ROWS], keep[some, :FIRST_ROWS])
         errors = [_squared_error(networks[slice(k, k + net_chunk)], *first) for k in range(0, len(networks), net_chunk)]
         error = torch.cat(errors)
         best = torch.argsort(error, dim=0, stable=True)[:count]  # finalists, tasks
@@ -189,7 +203,7 @@ def retrieval(
             own = best[:, i].sort().values
             task = slice(start + i, start + i + 1)
             index[start + i] = own[_squared_error(networks[own], x[task], y[task], keep[task]).argmin()]
-    return index, networks[index].predict(tasks.x)
+    return index
 
 
 def _squared_error(

@@ -164,7 +164,8 @@ def refine_report(
     On the weights, with the model's penalties, output layers weighed at the end: generated, the delivered network; he,
     its spec with He initialisation; retrieval, the training network best on the task. On the latent: generated_latent,
     the delivered network; wide_latent, `WIDE_SAMPLES` networks, merged after their steps. retrieved: a network per
-    task of `samples.tasks`. workers: processes. progress: called with (curve points done, all of them).
+    task of `samples.tasks`. workers: processes, which begin with what takes longest. progress: called with
+    (curve points done, all of them).
     """
     stack = samples.stack
     own = torch.arange(len(stack))
@@ -180,13 +181,15 @@ def refine_report(
         "wide_latent": WIDE_SAMPLES,
     }
     jobs = [(name, k) for name in starts for k in (WIDE_STEPS if name == "wide_latent" else STEPS)]
+    longest = sorted(jobs, key=lambda job: -job[1] * (WIDE_SAMPLES if job[0] == "wide_latent" else 1))
     score = partial(_refined_r2, model=model, stack=stack, penalties=penalties, seed=seed)
-    scores = map_parallel(score, [(starts[name], k) for name, k in jobs], workers=workers, progress=progress)
+    done = map_parallel(score, [(starts[name], k) for name, k in longest], workers=workers, progress=progress)
+    scores = dict(zip(longest, done, strict=True))
     result: dict[str, dict[str, dict[str, float]]] = {}
     for group, members in sets_of(samples.tasks).items():
-        for (name, k), values in zip(jobs, scores, strict=True):
+        for name, k in jobs:
             rows = result.setdefault(group, {}).setdefault(name, {})
-            rows |= summarize(f"steps_{k}", samples.over_runs(values.numpy())[members])
+            rows |= summarize(f"steps_{k}", samples.over_runs(scores[name, k].numpy())[members])
     return result
 
 

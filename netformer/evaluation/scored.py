@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from netformer.networks.token_tables import detokenize_networks
 from netformer.tasks.scores import r2
 from netformer.tasks.task import TEST, VALID, Task
 from netformer.tasks.view import TaskStack, stack_tasks
+from netformer.workers import map_parallel
 from netformer.zoo.load import conform_tokens
 
 SMALL_ROWS = 300
@@ -149,12 +151,13 @@ class Samples:
         """Mean over the tasks of each problem of a number per task."""
         return values[self.runs.numpy()].mean(0)
 
-    def scores(self) -> dict[str, Float[np.ndarray, " problems"]]:
+    def scores(self, workers: int = 1) -> dict[str, Float[np.ndarray, " problems"]]:
         """Test R2 of our own rows on every problem, means over its runs, and the known ceiling (or nan).
 
         single, raw and the controls: the first sample, the mode of the prior. drawn: the mean score of the other
         samples of `single`, if there are any. expected_best_n: chosen by leave-one-out on the train rows, the first
         network of `NetFormer.generate`. best_of_n: chosen by valid rows. average_n, wide_n, distilled: see `_merged`.
+        workers: processes that share what is merged.
         """
         n, single = self.shape[2], self.r2["single"]
         result = {arm: values[:, :, 0, TEST].mean(0).numpy() for arm, values in self.r2.items()}
@@ -163,34 +166,58 @@ class Samples:
         for name, known in (("expected_best", self.expected), ("best_of", single[..., VALID])):
             chosen = known.argmax(2, keepdim=True)
             result[f"{name}_{n}"] = single[..., TEST].gather(2, chosen).squeeze(2).mean(0).numpy()
-        result |= self._merged()
+        result |= self._merged(workers)
         result["ceiling"] = self.over_runs(np.array([task.ceiling for task in self.tasks]))
         return result
 
-    def _merged(self, chunk: int = 16) -> dict[str, Float[np.ndarray, " problems"]]:
+    def _merged(self, workers: int, chunk: int = 16) -> dict[str, Float[np.ndarray, " problems"]]:
         """Test R2 of the samples of a run together, means over the runs of each problem.
 
         average_n: the mean prediction. wide_n: the samples merged, their output layer solved jointly
         (`merging.widen`). distilled: one network of the first sample's spec, in `DISTIL_STEPS` steps toward the wide
-        one. chunk: problems at a time.
+        one. chunk: problems at a time, those of most rows first.
         """
-        runs, t, n = self.shape
-        position = torch.arange(runs * t * n).view(runs, t, n)
+        _, t, n = self.shape
+        parts = torch.argsort(self.stack.n_rows[:t], stable=True).split(chunk)[::-1]
+        found = map_parallel(_merged_r2, _Parts(self, parts), workers=workers)
         merged = {name: torch.zeros(t, dtype=torch.float64) for name in (f"average_{n}", f"wide_{n}", "distilled")}
-        for at in torch.argsort(self.stack.n_rows[:t], stable=True).split(chunk):
-            stack = self.stack[self.runs[:, at].flatten()].trim()
-            networks = self.networks[position[:, at].flatten()]
-            wide = widen(networks, stack, n)
-            student = distil(wide, stack, torch.arange(len(stack)), networks[slice(0, None, n)], steps=DISTIL_STEPS)
-            x = stack.x.repeat_interleave(n, 0)
-            hidden = networks.hidden(x)[-1]  # the wide network has the same hidden layers
-            for name, predicted in (
-                (f"average_{n}", networks.output(hidden, x).view(len(stack), n, -1).mean(1)),
-                (f"wide_{n}", wide.output(hidden, x).view(len(stack), n, -1).mean(1)),
-                ("distilled", student.predict(stack.x)),
-            ):
-                merged[name][at] = r2(stack.y, predicted, stack.rows == TEST).view(runs, -1).mean(0)
+        for at, scores in zip(parts, found, strict=True):
+            for name, values in zip(merged, scores, strict=True):
+                merged[name][at] = values
         return {name: values.numpy() for name, values in merged.items()}
+
+
+@dataclass(frozen=True)
+class _Parts(Sequence):
+    """The tasks and networks of some problems, all runs, taken out of the samples when a process asks for them."""
+
+    samples: Samples
+    parts: Sequence[Int[Tensor, " k"]]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, index: Any) -> tuple[TaskStack, Networks, int, int]:
+        samples, at = self.samples, self.parts[index]
+        runs, t, n = samples.shape
+        position = torch.arange(runs * t * n).view(runs, t, n)[:, at].flatten()
+        stack = samples.stack[samples.runs[:, at].flatten()].trim()
+        return stack, samples.networks[position], runs, n
+
+
+def _merged_r2(part: tuple[TaskStack, Networks, int, int]) -> list[Float[Tensor, " problems"]]:
+    """The three rows of `Samples._merged` for one of `_Parts`."""
+    stack, networks, runs, n = part
+    wide = widen(networks, stack, n)
+    student = distil(wide, stack, torch.arange(len(stack)), networks[slice(0, None, n)], steps=DISTIL_STEPS)
+    x = stack.x.repeat_interleave(n, 0)
+    hidden = networks.hidden(x)[-1]  # the wide network has the same hidden layers
+    answers = [
+        networks.output(hidden, x).view(len(stack), n, -1).mean(1),
+        wide.output(hidden, x).view(len(stack), n, -1).mean(1),
+        student.predict(stack.x),
+    ]
+    return [r2(stack.y, predicted, stack.rows == TEST).view(runs, -1).mean(0).double() for predicted in answers]
 
 
 def read_samples(table: pa.Table, tasks: Sequence[Task], layout: Layout, n_seeds: int, n_samples: int) -> Samples:

@@ -48,8 +48,8 @@ def baseline_scores(
     seed: int,
     workers: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Float[np.ndarray, " t"]]:
-    """Test R2 of every baseline on every task.
+) -> tuple[dict[str, Float[np.ndarray, " t"]], Int[Tensor, " t"]]:
+    """Test R2 of every baseline on every task; and for each task the network of `zoo` that retrieval chose.
 
     singles: the delivered network of each task; `scratch` trains its spec, `random_ridge_head` has its size. zoo: all
     training networks, for retrieval and average. wide_units: hidden units of each task's wide network, and of
@@ -67,7 +67,7 @@ def baseline_scores(
     progress(1, 4)
     written["mlp"] = baselines.mlp_lbfgs(tasks, workers=workers, seed=seed)
     progress(2, 4)
-    written["retrieval"] = baselines.retrieval(tasks, zoo)[1]
+    retrieved, written["retrieval"] = baselines.retrieval(tasks, zoo, workers=workers)
     written["zoo_average"] = baselines.zoo_average(tasks, zoo)
     progress(3, 4)
     result = {name: r2(tasks.y, predicted, test).numpy() for name, predicted in written.items()}
@@ -84,7 +84,7 @@ def baseline_scores(
     chosen = all_r2[:, :, VALID].argmax(1, keepdim=True)
     result["scratch_best"] = all_r2[:, :, TEST].gather(1, chosen).squeeze(1).numpy()
     progress(4, 4)
-    return result
+    return result, retrieved
 
 
 def zoo_metrics(zoo: Scored, tasks: TaskStack, *, mlp_tasks: int, workers: int, seed: int) -> dict[str, float]:
