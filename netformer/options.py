@@ -23,12 +23,12 @@ NETWORKS_PER_CLASS_TASK = 3  # that training writes for a fresh task with classe
 class TaskPrior:
     """What random tasks look like, as in the section `download.prior` of params.yaml, which has these values too.
 
-    min_features: least number of features. noise_low, noise_high: deviation of the noise relative to that of the clean
-    target, log-uniform. weak_share: tasks whose noise follows from a ceiling R2 uniform in (0.02, 0.95) instead.
-    noise_share: tasks with heavy-tailed or input-dependent noise. warp_share: columns under a monotone warp (heavy
-    tails, Kumaraswamy, a floor). level_share: columns with few values (rounded, binary, category codes). derived_share:
-    columns replaced by a noisy copy, a square or a mix of others. target_share: tasks whose target is exponentiated,
-    raised to a power, clipped, or cut into levels.
+    min_features: least number of features. noise_low, noise_high: standard deviation of the noise relative to that of
+    the clean target, log-uniform. weak_share: tasks whose noise follows from a ceiling R2 uniform in (0.02, 0.95)
+    instead. noise_share: tasks with heavy-tailed or input-dependent noise. warp_share: columns under a monotone warp
+    (heavy tails, Kumaraswamy, a floor). level_share: columns with few values (rounded, binary, category codes).
+    derived_share: columns replaced by a noisy copy, a square or a mix of others. target_share: tasks whose target is
+    exponentiated, raised to a power, clipped, or cut into levels.
 
     Raises InputError for a value out of range.
     """
@@ -152,8 +152,8 @@ class BatchOptions:
     context rows of a fresh task, log-uniform. budget_share: share of steps whose fresh networks are written under
     random constraints on size, depth and activations. mode_share: chance that a fresh task is answered as `sampling`
     does first, with the mode of the prior, in the canonical orientation. condition_dropout: chance that a channel of
-    the condition is withheld. metafeature_noise: deviation of what is added to the meta-features of the zoo, in units
-    of theirs, lest its tasks be known by heart. tables: what the columns of fresh tasks hold beside numbers.
+    the condition is withheld. metafeature_noise: standard deviation of what is added to the meta-features of the zoo,
+    in units of theirs, lest its tasks be known by heart. tables: what the columns of fresh tasks hold beside numbers.
     class_share: share of the networks for fresh tasks that are written for tasks with classes, for each of them
     `NETWORKS_PER_CLASS_TASK`.
 

@@ -9,7 +9,7 @@ from netformer.arrays.namespace import Tensor, alike, namespace
 
 PENALTIES = logspace(-3, 3, 13)  # that every fit is made under
 TRUST = 40.0  # a unit of R2 by leave-one-out multiplies the weight of a fit by exp(TRUST)
-PRIOR_SCALE = 4.0  # deviation a priori of what all hidden units say together, against that of one input
+PRIOR_SCALE = 4.0  # standard deviation a priori of what all hidden units say together, against that of one input
 
 
 def ridge_path(

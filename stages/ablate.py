@@ -48,11 +48,12 @@ def measure(root: Path) -> list[dict[str, float]]:
     params, data = load_params(root), root / "data"
     model, transform = load_model(root / "models" / "netformer")
     tasks = read_tasks(data / "tasks.parquet")
-    known = transform(metafeature_values(read_parquet(data / "metafeatures.parquet"), [t.task_id for t in tasks]))
+    stored = read_parquet(data / "metafeatures.parquet")
+    metafeatures = transform(metafeature_values(stored, [task.task_id for task in tasks]))
     zoo_table, tokens = (read_parquet(data / f"{name}.parquet") for name in ("zoo", "tokens"))
     zoo = read_scored(zoo_table, tokens, tasks, params.zoo.layout)
     p = params.sample
-    return ablation.measure(model, zoo, tasks, known, n_samples=p.n_samples, seed=p.seed)
+    return ablation.measure(model, zoo, tasks, metafeatures, n_samples=p.n_samples, seed=p.seed)
 
 
 def main(

@@ -40,7 +40,7 @@ from netformer.files import replacing
 from netformer.generation.classifier import NetFormerClassifier
 from netformer.report.charts import Axis, Points, plane
 from netformer.report.svg import Drawing, save
-from netformer.tasks.classes import class_tasks
+from netformer.tasks.classes import synthetic_class_tasks
 from netformer.tasks.task import ClassTask
 from stages import Bar, n_workers, run
 
@@ -64,7 +64,9 @@ def every_table() -> tuple[list[ClassTable], pd.DataFrame]:
     """The tables, real ones first, and the report on the files of the real ones."""
     real, considered = class_tables(SEED, MAX_ROWS, SPLITS)
     tasks = [
-        task for stream, n in DRAWN.items() for task in class_tasks(n, seed=SEED, stream=stream, split="test", **SIZES)
+        task
+        for stream, n in DRAWN.items()
+        for task in synthetic_class_tasks(n, seed=SEED, stream=stream, split="test", **SIZES)
     ]
     return [*real, *map(drawn_table, tasks)], considered
 

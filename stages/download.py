@@ -6,7 +6,7 @@ import pandas as pd
 
 from netformer.artifacts import write_class_tasks, write_tasks
 from netformer.files import replacing
-from netformer.tasks.classes import class_tasks
+from netformer.tasks.classes import synthetic_class_tasks
 from netformer.tasks.real import real_tasks
 from netformer.tasks.sources import fetch, tasks_from_folder, tasks_from_predecessor_csv
 from netformer.tasks.stream import synthetic_tasks
@@ -46,7 +46,7 @@ def main(root: Path = Path()) -> None:
     classes = [
         task
         for stream, n in sizes.items()
-        for task in class_tasks(
+        for task in synthetic_class_tasks(
             n,
             seed=p.seed,
             stream=stream,

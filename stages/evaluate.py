@@ -9,8 +9,7 @@ from netformer.artifacts import networks_of, read_class_tasks, read_parquet, rea
 from netformer.evaluation.arms import positions_of_test
 from netformer.evaluation.class_scores import class_metrics
 from netformer.evaluation.comparison import per_task_table, zero_shot_metrics
-from netformer.evaluation.scored import read_samples, read_scored
-from netformer.evaluation.scores import (
+from netformer.evaluation.reported import (
     baseline_scores,
     posterior_means,
     reconstruct,
@@ -18,6 +17,7 @@ from netformer.evaluation.scores import (
     sampling_metrics,
     zoo_metrics,
 )
+from netformer.evaluation.scored import read_samples, read_scored
 from netformer.files import replacing
 from netformer.model.store import load_model
 from netformer.networks.token_tables import exact_share, tokenize_networks
@@ -37,7 +37,8 @@ def main(root: Path = Path()) -> Int[Tensor, " t"]:
     p, layout, data = params.evaluate, params.zoo.layout, root / "data"
     model, transform = load_model(root / "models" / "netformer")
     tasks = read_tasks(data / "tasks.parquet")
-    known = transform(metafeature_values(read_parquet(data / "metafeatures.parquet"), [t.task_id for t in tasks]))
+    stored = read_parquet(data / "metafeatures.parquet")
+    metafeatures = transform(metafeature_values(stored, [task.task_id for task in tasks]))
     stack = stack_tasks(tasks, layout.max_features)
     zoo_table = read_parquet(data / "zoo.parquet")
     stored = networks_of(zoo_table, layout)
@@ -62,7 +63,7 @@ def main(root: Path = Path()) -> Int[Tensor, " t"]:
     )
     scores = samples.scores(workers) | {row: samples.over_runs(values) for row, values in fitted.items()}
     per_task = per_task_table(samples, scores)
-    latents, conditions = posterior_means(model, held.networks, held.task_index, stack, known)
+    latents, conditions = posterior_means(model, held.networks, held.task_index, stack, metafeatures)
     decoded = reconstruct(model, latents, conditions, held.networks.specs.n_inputs)
     report = {
         "zoo": zoo_metrics(zoo, stack, mlp_tasks=p.mlp_tasks, workers=workers, seed=p.seed),

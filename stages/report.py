@@ -13,8 +13,8 @@ import pandas as pd
 from netformer.artifacts import read_parquet, read_tasks
 from netformer.errors import InputError
 from netformer.evaluation.arms import positions_of_test
+from netformer.evaluation.reported import posterior_means
 from netformer.evaluation.scored import read_samples, read_scored
-from netformer.evaluation.scores import posterior_means
 from netformer.model.store import load_model
 from netformer.report import pictures
 from netformer.report.evaluation_report import evaluation_report
@@ -51,9 +51,9 @@ def evidence(root: Path) -> pictures.Evidence | None:
     latents = None
     if models.is_dir():
         model, transform = load_model(models)
-        known = transform(metafeature_values(read_parquet(files[4]), [task.task_id for task in tasks]))
+        metafeatures = transform(metafeature_values(read_parquet(files[4]), [task.task_id for task in tasks]))
         stack = stack_tasks(tasks, layout.max_features)
-        latents = posterior_means(model, held.networks, held.task_index, stack, known)[0]
+        latents = posterior_means(model, held.networks, held.task_index, stack, metafeatures)[0]
     return pictures.Evidence(samples, held, latents, positions_of_test(tasks))
 
 

@@ -26,8 +26,8 @@ from netformer.evaluation import baselines
 from netformer.evaluation.arms import RAW_DRAWN
 from netformer.evaluation.card import by_group, calibration, prompts, refine_report
 from netformer.evaluation.comparison import rating, zero_shot_metrics
-from netformer.evaluation.learners import reference_scores
 from netformer.evaluation.memorisation import memorisation
+from netformer.evaluation.references import reference_scores
 from netformer.evaluation.scored import read_samples, read_scored, sets_of
 from netformer.files import code_digest, sources_of
 from netformer.generation.generator import NetFormer
@@ -57,7 +57,7 @@ THEIRS = (
 RATED = ("single", "average_16", "wide_16", "scratch_best", *THEIRS)  # who plays for the ratings
 FAMILY = "friedman"  # of the synthetic tasks that the references are fitted on
 REPOSITORY = Path(__file__).resolve().parents[1]
-REFERENCE_CODE = ("netformer/evaluation/learners.py", "netformer/tasks/scores.py")  # the fits, and R2
+REFERENCE_CODE = ("netformer/evaluation/references.py", "netformer/tasks/scores.py")  # the fits, and R2
 
 
 def sha256(paths: list[Path]) -> str:

@@ -29,7 +29,7 @@ def main(root: Path = Path()) -> None:
     tasks = [every[i] for i in positions_of_test(every)]
     stack = stack_tasks(tasks, params.zoo.max_features)
     values = read_parquet(root / "data" / "metafeatures.parquet")
-    known = transform(metafeature_values(values, [task.task_id for task in tasks]))
+    metafeatures = transform(metafeature_values(values, [task.task_id for task in tasks]))
     runs, tables = runs_of(tasks, p.n_seeds), []
 
     def keep(arm: str, seed: int, at: Tensor, networks: Networks, expected: Tensor) -> None:
@@ -50,7 +50,7 @@ def main(root: Path = Path()) -> None:
             here = at if arm == "single" else new
             if not len(here):
                 continue
-            networks, expected = sample_arm(model, stack[here], known[here], arm, count, p.seed + seed)
+            networks, expected = sample_arm(model, stack[here], metafeatures[here], arm, count, p.seed + seed)
             index = here.repeat_interleave(count)
             first = (torch.arange(len(index)) % count == 0) & torch.isin(index, new)
             drawn = torch.arange(len(index)) % count != 0

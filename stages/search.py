@@ -26,14 +26,14 @@ def main(root: Path = Path()) -> None:
     first = [every[i] for i in positions_of_test(every) if every[i].repeat == 0]
     tasks = [first[i * len(first) // p.n_tasks] for i in range(min(p.n_tasks, len(first)))]  # of every kind
     stack = stack_tasks(tasks, params.zoo.max_features)
-    known = None
+    given = None
     if model.condition == "metafeatures":
         values = read_parquet(data / "metafeatures.parquet")
-        known = transform(metafeature_values(values, [task.task_id for task in tasks]))
+        given = transform(metafeature_values(values, [task.task_id for task in tasks]))
     curves, fronts = [], []
     bar = Bar("search")
     for i, task in enumerate(tasks):
-        about = SearchTask.of(model, stack[[i]].trim(), metafeatures=None if known is None else known[[i]])
+        about = SearchTask.of(model, stack[[i]].trim(), metafeatures=None if given is None else given[[i]])
         found = compare(
             task.task_id,
             about,

@@ -18,7 +18,7 @@ from netformer.model.vae import TransformerVAE
 from netformer.networks.specs import Layout, draw_specs
 from netformer.networks.token_tables import tokenize_networks
 from netformer.search.engine import _Store
-from netformer.tasks.classes import class_tasks
+from netformer.tasks.classes import synthetic_class_tasks
 from netformer.tasks.metafeatures import NAMES, MetaFeatureTransform
 from netformer.tasks.stream import synthetic_tasks
 from netformer.tasks.task import Task
@@ -53,7 +53,9 @@ def write_artifacts(root: Path) -> None:
     for name in ("task_id", "net_id"):
         tokens = tokens.add_column(0, name, zoo[name])
     write_parquet(tokens, root / "data" / "tokens.parquet")
-    classes = class_tasks(2, seed=0, stream="class_train", split="train", max_features=4, min_rows=24, max_rows=26)
+    classes = synthetic_class_tasks(
+        2, seed=0, stream="class_train", split="train", max_features=4, min_rows=24, max_rows=26
+    )
     write_class_tasks(classes, root / "data" / "class_tasks.parquet")
     write_parquet(samples_of(tasks_to_test()), root / "data" / "samples.parquet")
     with torch.random.fork_rng():

@@ -142,7 +142,9 @@ def test_the_networks_written_are_those_of_the_model(prompt, columns):
 def test_metafeatures_are_given_in_the_same_way():
     z, t = table(4)
     reading, _, _ = read(z, t)
-    known = [one.known(reading, z, t, metafeatures=True) for one in (NetFormer.load(), NetFormer.load_arrays())]
+    known = [
+        one.metafeatures_of(reading, z, t, metafeatures=True) for one in (NetFormer.load(), NetFormer.load_arrays())
+    ]
     assert (np.asarray(known[0]) == np.asarray(known[1])).all()
 
 

@@ -18,7 +18,7 @@ from netformer.benchmark.learners import CLASS_METHODS, Answer, fit_predict_prob
 from netformer.benchmark.standing import WithRandomUnits, class_summary, class_table, own_answers
 from netformer.errors import InputError
 from netformer.generation.classifier import NetFormerClassifier
-from netformer.tasks.classes import class_tasks, floor
+from netformer.tasks.classes import floor, synthetic_class_tasks
 from netformer.tasks.task import TEST, TRAIN, VALID
 from stages import class_card as stage
 
@@ -293,7 +293,9 @@ def test_a_summary_by_hand():
 
 
 def test_the_floor_of_a_random_task_is_its_true_probabilities():
-    task = class_tasks(1, seed=0, stream="class_test", split="test", max_features=4, min_rows=2000, max_rows=2000)[0]
+    task = synthetic_class_tasks(
+        1, seed=0, stream="class_test", split="test", max_features=4, min_rows=2000, max_rows=2000
+    )[0]
     table = stage.drawn_table(task)
     found = stage.true_answers(table)["floor"]
     test = table.splits[0] == TEST
@@ -306,7 +308,7 @@ def test_the_stage_writes_its_report_and_fits_nothing_twice(tmp_path, monkeypatc
     monkeypatch.setattr(standing, "fit_predict_proba", partial(fit_predict_proba, names=tuple(few)))
     monkeypatch.setattr(stage, "CLASS_METHODS", few)
     sizes = {"max_features": 5, "min_rows": 60, "max_rows": 60}
-    tasks = class_tasks(2, seed=0, stream="class_heldout_family", split="test", **sizes)
+    tasks = synthetic_class_tasks(2, seed=0, stream="class_heldout_family", split="test", **sizes)
     tables = [drawn("made-a"), drawn("made-b", 1), drawn("made-c", 2, n=400), *map(stage.drawn_table, tasks)]
     considered = pd.DataFrame({"name": ["made-a", "made-out"], "kept": [True, False]})
     monkeypatch.setattr(stage, "every_table", lambda: (tables, considered))

@@ -25,7 +25,7 @@ from netformer.errors import InputError
 from netformer.evaluation.class_scores import ROWS, class_metrics
 from netformer.networks.symmetry import canonicalize
 from netformer.networks.token_tables import detokenize_networks
-from netformer.tasks.classes import class_tasks, floor
+from netformer.tasks.classes import floor, synthetic_class_tasks
 from netformer.tasks.task import TEST, TRAIN, ClassTask
 from netformer.tasks.view import stack_class_tasks
 from netformer.zoo.classes import build_class_zoo, class_r2
@@ -33,7 +33,7 @@ from stages.params import load_params
 
 
 def made(n: int = 8, rows: int = 80) -> list[ClassTask]:
-    return class_tasks(
+    return synthetic_class_tasks(
         n, seed=0, stream="class_train", split="train", max_features=4, min_rows=rows, max_rows=rows, batch_size=n
     )
 
@@ -173,7 +173,7 @@ def test_rows_of_the_evaluation_are_in_order_and_relabelling_changes_nothing() -
 def test_damaged_tasks_of_classes_are_one_line(tmp_path, name, value, line):
     path = tmp_path / "class_tasks.parquet"
     options = {"max_features": 4, "min_rows": 24, "max_rows": 26}
-    write_class_tasks(class_tasks(2, seed=0, stream="class_train", split="train", **options), path)
+    write_class_tasks(synthetic_class_tasks(2, seed=0, stream="class_train", split="train", **options), path)
     table = read_parquet(path)
     cells = table[name].to_pylist()
     cells[1] = [value, *cells[1][1:]] if isinstance(cells[1], list) and not isinstance(value, list) else value

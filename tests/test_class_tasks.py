@@ -8,7 +8,15 @@ from scipy.stats import norm
 from netformer.errors import InputError
 from netformer.options import TablePrior, TaskPrior
 from netformer.tasks import classes
-from netformer.tasks.classes import LEAST, MAX_CLASSES, WAYS, class_stream_batch, class_tasks, draw_class_tasks, floor
+from netformer.tasks.classes import (
+    LEAST,
+    MAX_CLASSES,
+    WAYS,
+    class_stream_batch,
+    draw_class_tasks,
+    floor,
+    synthetic_class_tasks,
+)
 from netformer.tasks.task import TEST, TRAIN
 
 SIZES = {"max_features": 8, "min_rows": 40, "max_rows": 120}
@@ -23,7 +31,7 @@ def drawn(n=40, rows=160, fitted=60, seed=0, **options):
 
 
 def stored(n, stream="class_train", seed=0, **options):
-    return class_tasks(n, seed=seed, stream=stream, split="train", **SIZES, **options)
+    return synthetic_class_tasks(n, seed=seed, stream=stream, split="train", **SIZES, **options)
 
 
 def one_hot(codes):

@@ -22,7 +22,7 @@ from test_estimator import CHECKS, ROOT
 from netformer import InputError, NetFormerClassifier, NetFormerRegressor, Population
 from netformer.arrays import functions as xp
 from netformer.generation import classes as module
-from netformer.generation.classes import directions, relabelled, stratified
+from netformer.generation.classes import discriminant_targets, relabelled, stratified
 from netformer.model.class_head import logistic
 from netformer.networks.specs import Layout, draw_specs
 from netformer.networks.stack import Networks
@@ -274,11 +274,11 @@ def test_directions_separate_the_classes_and_do_not_know_their_numbers():
     rng = np.random.default_rng(0)
     codes = rng.integers(30, size=600)
     z = rng.normal(size=(30, 5))[codes] + 0.3 * rng.normal(size=(600, 5))
-    found = directions(z, codes, 16)
+    found = discriminant_targets(z, codes, 16)
     assert found.shape == (5, 600)
     np.testing.assert_allclose(found.mean(1), 0, atol=1e-9)
     place = rng.permutation(30)
-    np.testing.assert_allclose(np.abs(directions(z, place[codes], 16)), np.abs(found), atol=1e-6)
+    np.testing.assert_allclose(np.abs(discriminant_targets(z, place[codes], 16)), np.abs(found), atol=1e-6)
 
 
 def test_order_of_classes_and_outputs():

@@ -13,8 +13,8 @@ from netformer.artifacts import networks_table
 from netformer.evaluation import baselines
 from netformer.evaluation.arms import ARMS, DRAWN, RAW_DRAWN, positions_of_test, runs_of
 from netformer.evaluation.comparison import paired, per_task_table, rating, verdict, zero_shot_metrics
+from netformer.evaluation.reported import baseline_scores
 from netformer.evaluation.scored import Samples, read_samples, read_scored, sets_of
-from netformer.evaluation.scores import baseline_scores
 from netformer.networks.token_tables import tokenize_networks
 from netformer.tasks.scores import scores
 from netformer.tasks.stream import synthetic_tasks
@@ -170,8 +170,8 @@ def test_controls_have_the_size_of_what_they_stand_beside(samples: Samples, monk
 
     fast = {"random_head": head, "mlp_lbfgs": lambda tasks, **_: baselines.constant(tasks)}
     for name, made in fast.items():
-        monkeypatch.setattr(f"netformer.evaluation.scores.baselines.{name}", made)
-    monkeypatch.setattr("netformer.evaluation.scores.train_networks", lambda initial, *_, **__: initial)
+        monkeypatch.setattr(f"netformer.evaluation.reported.baselines.{name}", made)
+    monkeypatch.setattr("netformer.evaluation.reported.train_networks", lambda initial, *_, **__: initial)
     found, _ = baseline_scores(
         samples.stack,
         samples.first,

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from netformer.evaluation import baselines
 from netformer.evaluation.arms import ARMS, CONTROLS, sample_arm
+from netformer.evaluation.reported import baseline_scores
 from netformer.evaluation.scored import Samples
-from netformer.evaluation.scores import baseline_scores
 from netformer.generation.merging import widen
 from netformer.model.grammar import read_structure
 from netformer.model.vae import TransformerVAE

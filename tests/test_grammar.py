@@ -10,7 +10,7 @@ import torch
 from netformer.evaluation.metrics import validity
 from netformer.model.grammar import SHAPES, Structure, best_widths, dense_params, listed_widths, read_structure, shapes
 from netformer.model.prompt import Prompt
-from netformer.networks.specs import WRITTEN, Layout, draw_specs, patch_numbers, patch_types, slots
+from netformer.networks.specs import WRITTEN, Layout, dense_mask, draw_specs, patch_numbers, patch_types
 from netformer.zoo.build import initialize
 
 LAYOUT = Layout()
@@ -87,7 +87,7 @@ def test_structures_of_any_logits_are_within_their_slots_and_every_vertex_has_a_
     assert bool(((specs.widths >= 0) & (specs.widths <= 8)).all())
     assert bool((present == (torch.arange(3) < specs.depth.unsqueeze(1))).all())
     assert set(specs.depth.tolist()) == {1, 2, 3}
-    assert not bool((specs.mask & ~slots(LAYOUT, n_inputs, specs.widths, yes, yes)).any())
+    assert not bool((specs.mask & ~dense_mask(LAYOUT, n_inputs, specs.widths, yes, yes)).any())
     assert torch.equal(specs.mask[:, :, 1:].any(2), specs.patch_mask)
 
 
@@ -139,7 +139,7 @@ def test_dense_params_counts_the_edges_of_dense_networks():
     table = every_shape(LAYOUT)
     yes = torch.ones(len(table), dtype=torch.bool)
     n_inputs = torch.full((len(table),), 7)
-    counted = slots(LAYOUT, n_inputs, table, yes, yes).sum((1, 2))
+    counted = dense_mask(LAYOUT, n_inputs, table, yes, yes).sum((1, 2))
     assert torch.equal(dense_params(torch.tensor([7]), table)[0], counted)
 
 

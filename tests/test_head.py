@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from netformer.model import head
-from netformer.model.head import FACTORS, FLOOR, SHARES, STEP, left_out, solve_head, weigh_heads
+from netformer.model.head import FACTORS, FLOOR, SHARES, STEP, leave_one_out_heads, solve_head, weigh_heads
 from netformer.networks.specs import Layout, draw_specs
 from netformer.networks.stack import Networks
 from netformer.ridge import TRUST
@@ -127,7 +127,7 @@ def test_what_is_predicted_for_a_row_that_is_left_out():
     tasks = stream_batch(0, 3, seed=3, max_features=10, min_rows=30, max_rows=30)
     specs = draw_specs(tasks.n_features, layout=LAYOUT, generator=torch.Generator().manual_seed(1))
     networks, penalties = initialize(specs, torch.arange(3)), torch.full((3, LAYOUT.n_slots), 0.1)
-    solved, predicted = left_out(networks, tasks, penalties)
+    solved, predicted = leave_one_out_heads(networks, tasks, penalties)
     assert torch.equal(solved.weight, weigh_heads(networks, tasks, penalties)[0].weight)
     assert not bool(predicted[~tasks.train].any())
     rows = tasks.rows.clone()

@@ -11,10 +11,10 @@ from netformer.networks.specs import (
     Layout,
     Specs,
     activate,
+    dense_mask,
     draw_specs,
     patch_numbers,
     patch_types,
-    slots,
 )
 from netformer.networks.stack import LONG, Networks, _check_stack, concatenate, constant_network
 
@@ -162,23 +162,23 @@ def test_every_drawn_vertex_has_a_parent_that_is_no_bias_and_only_possible_edges
     shares = {"sparse_share": 1.0, "min_density": 0.0, "min_width": 1}
     specs = draw_specs(n_inputs, layout=LAYOUT, generator=seeded(1), **shares)
     yes = torch.ones(3000, dtype=torch.bool)
-    possible = slots(LAYOUT, n_inputs, specs.widths, yes, yes)
+    possible = dense_mask(LAYOUT, n_inputs, specs.widths, yes, yes)
     assert not bool((specs.mask & ~possible).any())
     assert bool((specs.mask[:, :, 1:].any(2) == specs.patch_mask).all())
-    dense = slots(LAYOUT, n_inputs, specs.widths, specs.bias, specs.skip)
+    dense = dense_mask(LAYOUT, n_inputs, specs.widths, specs.bias, specs.skip)
     assert bool((specs.mask[:, :, 1:].sum((1, 2)) < dense[:, :, 1:].sum((1, 2))).float().mean() > 0.8)
 
 
 def test_a_dense_draw_has_every_edge():
     specs = draw_specs(torch.arange(400) % 10 + 1, layout=LAYOUT, generator=seeded(2), sparse_share=0.0)
-    assert torch.equal(specs.mask, slots(LAYOUT, specs.n_inputs, specs.widths, specs.bias, specs.skip))
+    assert torch.equal(specs.mask, dense_mask(LAYOUT, specs.n_inputs, specs.widths, specs.bias, specs.skip))
 
 
 def test_shares_of_bias_skip_and_sparse_networks():
     """4,000 draws: six standard deviations of a share are below 0.05."""
     shares = {"bias_share": 0.7, "skip_share": 0.25, "sparse_share": 0.4, "min_density": 0.2}
     specs = draw_specs(torch.full((4000,), 10), layout=LAYOUT, generator=seeded(3), **shares)
-    dense = slots(LAYOUT, specs.n_inputs, specs.widths, specs.bias, specs.skip)
+    dense = dense_mask(LAYOUT, specs.n_inputs, specs.widths, specs.bias, specs.skip)
     sparse = (dense != specs.mask).any((1, 2))
     assert float(specs.bias.float().mean()) == pytest.approx(0.7, abs=0.05)
     assert float(specs.skip.float().mean()) == pytest.approx(0.25, abs=0.05)

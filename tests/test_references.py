@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.svm import SVR
 
-from netformer.evaluation import learners as references
-from netformer.evaluation.learners import REFERENCES, fit_reference, reference_scores
+from netformer.evaluation import references
+from netformer.evaluation.references import REFERENCES, fit_reference, reference_scores
 from netformer.tasks.task import TEST, TRAIN, VALID, Task
 
 

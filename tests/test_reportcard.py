@@ -70,7 +70,7 @@ def test_committed_report_comes_from_the_committed_weights_params_and_evaluator(
 def test_the_stamp_covers_what_decides_a_number_and_no_page():
     found = {str(path.relative_to(ROOT)) for path in evaluator(ROOT)}
     stages = {f"stages/{name}.py" for name in ("report_card", "download", "zoo", "tokenize", "sample", "evaluate")}
-    library = {"evaluation/scored", "evaluation/learners", "tasks/real", "zoo/build", "generation/merging", "ridge"}
+    library = {"evaluation/scored", "evaluation/references", "tasks/real", "zoo/build", "generation/merging", "ridge"}
     library |= {"generation/generator", "tables/reading"}
     assert stages | {f"netformer/{name}.py" for name in library} <= found
     pages = ("netformer/report/", "netformer/cli/", "netformer/exports/", "stages/report.py")
@@ -158,7 +158,7 @@ def test_references_depend_on_the_code_that_fits_and_scores_them_and_on_no_other
     assert not moved("networks/stack.py", "import torch\n", "import torch\n\nEDITED = 1\n")
     assert not moved("tasks/view.py", "import torch\n", "import torch\n\nEDITED = 1\n")
     assert not moved("tables/reading.py", "CUT = 6.0", "CUT = 7.0")
-    assert moved("evaluation/learners.py", "(0.3, 1.0, 10.0, 100.0)", "(0.3, 1.0, 10.0)")
+    assert moved("evaluation/references.py", "(0.3, 1.0, 10.0, 100.0)", "(0.3, 1.0, 10.0)")
     assert moved("tasks/scores.py", "value = 1 - error / total", "value = 1 - 2 * error / total")
     ours = [name for name in imported_names(ROOT / REFERENCE_CODE[0]) if name.startswith("netformer.")]
     # Whether another one decides a score: say so in `reference_key`.

@@ -7,7 +7,7 @@ import pytest
 from netformer import NetFormerRegressor
 from netformer.errors import InputError
 from netformer.tables.reading import read
-from netformer.tables.scaling import directions
+from netformer.tables.scaling import principal_targets
 
 
 def table(n=150, seed=0):
@@ -110,13 +110,13 @@ def test_what_is_saved_answers_the_same(tmp_path):
 def test_directions_say_most_of_many_targets():
     rng = np.random.default_rng(0)
     t = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 12))
-    assert directions(t, 12) is t
-    found = directions(t, 5)
+    assert principal_targets(t, 12) is t
+    found = principal_targets(t, 5)
     assert found.shape == (200, 2)  # the others are rounding
     np.testing.assert_allclose(found.std(0), 1.0)
     left = t - t.mean(0) - found @ np.linalg.lstsq(found, t - t.mean(0), rcond=None)[0]
     assert np.abs(left).max() < 1e-9
-    np.testing.assert_allclose(directions(-t, 5), found, atol=1e-9)  # whatever the signs of the vectors are
+    np.testing.assert_allclose(principal_targets(-t, 5), found, atol=1e-9)  # whatever the signs of the vectors are
 
 
 def test_a_level_of_many_has_a_mean_of_every_target():

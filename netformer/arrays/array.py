@@ -193,7 +193,7 @@ class Array(_BASE):
         return _wrapped(np.mean(self.numpy(), axis=_axes(dim, self), keepdims=keepdim))
 
     def std(self, dim: Any = None, correction: int = 1) -> Array:
-        """The deviation along dimensions, over n - correction."""
+        """The standard deviation along dimensions, over n - correction."""
         return _wrapped(np.std(self.numpy(), axis=_axes(dim, self), ddof=correction))
 
     def any(self, dim: Any = None, keepdim: bool = False) -> Array:

@@ -23,7 +23,7 @@ from netformer.exports.groups import Groups
 from netformer.exports.intervals import Intervals
 from netformer.exports.population import Population
 from netformer.exports.slopes import slopes_of
-from netformer.networks.specs import ACTIVATIONS, Specs, slots
+from netformer.networks.specs import ACTIVATIONS, Specs, dense_mask
 from netformer.networks.stack import Networks
 from netformer.report.graph import draw_network
 from netformer.report.svg import Drawing, sheet
@@ -148,7 +148,7 @@ def structure(networks: Networks, index: int) -> str:
     depth = int(specs.depth[0])
     sizes = [int(specs.n_inputs[0]), *specs.widths[0, :depth].tolist(), specs.n_outputs]
     names = list(dict.fromkeys(ACTIVATIONS[code] for code in specs.activations[0, :depth].tolist()))
-    dense = slots(networks.layout, specs.n_inputs, specs.widths, specs.bias, specs.skip)
+    dense = dense_mask(networks.layout, specs.n_inputs, specs.widths, specs.bias, specs.skip)
     words = ["-".join(map(str, sizes)) + " " + "/".join(names)]
     words += ["skip"] * bool(specs.skip[0]) + ["sparse"] * bool((dense & ~specs.mask).any())
     return ", ".join(words)

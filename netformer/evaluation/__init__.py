@@ -1,4 +1,4 @@
 """Evaluation: every reported number, and the methods ours is compared with.
 
-Read `scored` first (who reads which rows), then `scores`.
+Read `scored` first (who reads which rows), then `reported`.
 """

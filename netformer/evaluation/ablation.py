@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from netformer.evaluation.reported import posterior_means, reconstruct, reconstruction_metrics
 from netformer.evaluation.scored import Scored
-from netformer.evaluation.scores import posterior_means, reconstruct, reconstruction_metrics
 from netformer.generation.merging import widen
 from netformer.generation.sampling import sample_networks
 from netformer.model.vae import TransformerVAE
@@ -70,12 +70,12 @@ def measure(
     given += [metafeatures[at]] if model.condition in ("metafeatures", "both") else []
     given = given or [None]
     rows: list[dict[str, float]] = []
-    for known in given:
+    for seen in given:
         row = {key: rebuilt[key] for key in RECONSTRUCTION} | mixed_scores(model, n_samples, seed) if not rows else {}
         for key, solve, order_noise in (("single", True, None), ("raw", False, 0.0)):
             g = torch.Generator().manual_seed(seed)
             written, _ = sample_networks(
-                model, stack[at], known, n_samples=n_samples, generator=g, solve=solve, order_noise=order_noise
+                model, stack[at], seen, n_samples=n_samples, generator=g, solve=solve, order_noise=order_noise
             )
             row[key] = float(scores(written, stack[at], index)[::n_samples, TEST].median())
             if solve:
@@ -104,7 +104,7 @@ def mixed_scores(model: TransformerVAE, n_samples: int, seed: int) -> dict[str, 
 
 
 def by_arm(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean and deviation over the seeds of every figure of every arm, arms in order of appearance."""
+    """Mean and standard deviation over the seeds of every figure of every arm, arms in order of appearance."""
     groups = runs.drop(columns="seed").groupby("arm", sort=False)
     names = [*GENERATION, *RECONSTRUCTION]
     both = pd.concat([groups.mean()[names], groups.std()[names].add_suffix("_std")], axis=1)

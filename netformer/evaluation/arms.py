@@ -64,21 +64,21 @@ def sample_arm(
         return sample_networks(model, tasks, delivered, n_samples=n_samples, generator=g)
     if arm == "shuffled_condition":
         other = torch.roll(torch.arange(len(tasks)), 1)
-        tasks_seen, known = tasks[other], None if delivered is None else delivered[other]
+        tasks_seen, metafeatures_seen = tasks[other], None if delivered is None else delivered[other]
     elif arm == "raw_with_metafeatures":
-        tasks_seen, known = tasks, metafeatures
+        tasks_seen, metafeatures_seen = tasks, metafeatures
     elif arm == "metafeatures_only":
-        tasks_seen, known = empty, metafeatures
+        tasks_seen, metafeatures_seen = empty, metafeatures
     elif arm == "unconditional":
-        tasks_seen, known = empty, None
+        tasks_seen, metafeatures_seen = empty, None
     elif arm == "raw":
-        tasks_seen, known = tasks, delivered
+        tasks_seen, metafeatures_seen = tasks, delivered
     else:
         raise InputError(f"arm must be one of {', '.join(ARMS)}, got {arm!r}")
     return sample_networks(
         model,
         tasks,
-        known,
+        metafeatures_seen,
         n_samples=n_samples,
         generator=g,
         solve=False,

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netformer.networks.convert import SKLEARN_NAMES
-from netformer.networks.specs import ACTIVATIONS, activate, slots
+from netformer.networks.specs import ACTIVATIONS, activate, dense_mask
 from netformer.networks.stack import Networks
 from netformer.ridge import leave_one_out, ridge_path, trust
 from netformer.tasks.scores import r2
@@ -107,7 +107,7 @@ def mlp_same_spec(
     known = torch.tensor([name in SKLEARN_NAMES for name in ACTIVATIONS])
     first = specs.activations[:, :1]
     same = ((specs.activations == first) | (specs.widths == 0)).all(1) & known[first[:, 0]]
-    dense = (specs.mask == slots(specs.layout, specs.n_inputs, specs.widths, every, ~every)).all(2).all(1)
+    dense = (specs.mask == dense_mask(specs.layout, specs.n_inputs, specs.widths, every, ~every)).all(2).all(1)
     index = torch.nonzero(same & dense).squeeze(1)
     if len(index) == 0:
         return torch.zeros(0, dtype=torch.float64), index

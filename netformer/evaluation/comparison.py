@@ -35,7 +35,7 @@ class Paired(NamedTuple):
 def paired(per_table: pd.DataFrame, a: str, b: str) -> Paired:
     """Column a against column b of a table with a row per problem; problems that lack one of the two are left out.
 
-    Standard error: deviation of the differences (n - 1) over sqrt(n). A tie is half a win.
+    Standard error: standard deviation of the differences (n - 1) over sqrt(n). A tie is half a win.
 
     Raises InputError when fewer than 2 problems are left, which have no standard error.
     """

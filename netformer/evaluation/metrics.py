@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netformer.errors import InputError
-from netformer.networks.specs import ACTIVATIONS, Specs, patch_numbers, patch_types, slots
+from netformer.networks.specs import ACTIVATIONS, Specs, dense_mask, patch_numbers, patch_types
 from netformer.networks.stack import Networks
 from netformer.tasks.scores import r2
 
@@ -132,7 +132,9 @@ def validity(
     shape &= (specs.n_inputs >= 1) & (specs.n_inputs <= layout.max_features)
     every = torch.ones(n, dtype=torch.bool)
     first = torch.arange(specs.widths.shape[1]) == 0
-    dense = slots(layout, specs.n_inputs, torch.where(first, specs.widths.clamp(min=1), specs.widths), every, every)
+    dense = dense_mask(
+        layout, specs.n_inputs, torch.where(first, specs.widths.clamp(min=1), specs.widths), every, every
+    )
     edges = ~(specs.mask & ~dense).any(2).any(1)
     complete = (specs.mask[:, :, 1:].any(2) | ~specs.patch_mask).all(1)
     weights = torch.isfinite(networks.weight).all(2).all(1) & ~((networks.weight != 0) & ~specs.mask).any(2).any(1)

@@ -82,7 +82,9 @@ def deliver_classes(
     if not z.any():
         return _nothing(reading, codes, weight)
     model, written = load(), []
-    targets = shown if len(shown) <= n_samples else np.concatenate([directions(z, place, n_samples), shown])[:n_samples]
+    targets = shown
+    if len(shown) > n_samples:
+        targets = np.concatenate([discriminant_targets(z, place, n_samples), shown])[:n_samples]
     for number, (t, count) in enumerate(zip(targets, split_evenly(n_samples, len(targets)), strict=True)):
         own = seed + number * n_samples
         networks, _, groups = written_for(
@@ -161,7 +163,7 @@ def indicators(codes: Int[np.ndarray, " rows"], n_classes: int) -> Float[np.ndar
     return (rows - rows.mean(1, keepdims=True)) / rows.std(1, keepdims=True)
 
 
-def directions(
+def discriminant_targets(
     z: Float[np.ndarray, "rows inputs"], codes: Int[np.ndarray, " rows"], most: int
 ) -> Float[np.ndarray, "k rows"]:
     """Standardised targets that give every class the place of its mean along a discriminant direction: at most `most`

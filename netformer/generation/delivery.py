@@ -25,7 +25,7 @@ from netformer.networks.stack import Networks, concatenate, constant_network
 from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.inputs import Input
 from netformer.tables.reading import CUT, Reading, read
-from netformer.tables.scaling import directions
+from netformer.tables.scaling import principal_targets
 
 GROUPS = 2  # of inputs beside the relevant ones, of a table with more than a network reads
 NOISE_ROWS = 8192  # that `noise_of` looks at, at most
@@ -163,10 +163,10 @@ def _written_for_each(
     **asked: Any,
 ) -> tuple[Networks, Int[Tensor, " n"], Float[Tensor, " n"], int]:
     """`written_for` of several targets: the networks are written for one after the other, of more targets than networks
-    for their principal components (`scaling.directions`), and each answers all targets (`merging.for_all`). Also the
-    target of each, -1 for none. What is expected of a network is its mean over the targets that vary."""
+    for their principal components (`scaling.principal_targets`), and each answers all targets (`merging.for_all`).
+    Also the target of each, -1 for none. What is expected of a network is its mean over the targets that vary."""
     varying = np.flatnonzero(t.any(0))
-    shown = directions(t[:, varying], n_samples)
+    shown = principal_targets(t[:, varying], n_samples)
     places = varying if len(varying) <= n_samples else np.full(shown.shape[1], -1)
     written, own, hoped = [], [], []
     for number, (column, count) in enumerate(zip(shown.T, split_evenly(n_samples, shown.shape[1]), strict=True)):
@@ -213,7 +213,7 @@ def written_for(
             count,
             prompt=prompt,
             refine_steps=refine_steps,
-            known=model.known(reading, X, y, np.sort(group)),
+            metafeatures=model.metafeatures_of(reading, X, y, np.sort(group)),
             kinds=reading.kinds,
             random_state=(seed + number) % 2**31,
         )

@@ -125,7 +125,7 @@ class NetFormer:
             raise InputError(f"y must be (rows,), one target, got {t.shape}; NetFormerRegressor fits several")
         if not t.any():
             raise InputError("y must not be constant: there is nothing to learn")
-        known, base = self.known(reading, X, y, metafeatures=metafeatures), self.model.temperature
+        described, base = self.metafeatures_of(reading, X, y, metafeatures=metafeatures), self.model.temperature
         temperatures = [temperature] if target_r2 is None else [times * base for times in TARGET_TEMPERATURES]
         written, estimates = [], []
         for number, at in enumerate(temperatures):
@@ -137,7 +137,7 @@ class NetFormer:
                 temperature=at,
                 mode=number == 0,
                 refine_steps=refine_steps,
-                known=known,
+                metafeatures=described,
                 kinds=reading.kinds,
                 random_state=random_state,
             )
@@ -148,7 +148,7 @@ class NetFormer:
         order = self._xp.argsort(far, stable=True)[:n_samples]
         return Population(reading, concatenate(written)[order], expected[order])
 
-    def known(
+    def metafeatures_of(
         self,
         reading: Reading,
         X: Any,
@@ -176,21 +176,21 @@ class NetFormer:
         temperature: float | None = None,
         mode: bool = True,
         refine_steps: int = 0,
-        known: Float[Tensor, "1 k"] | None = None,
+        metafeatures: Float[Tensor, "1 k"] | None = None,
         kinds: Float[np.ndarray, "features kinds"] | None = None,
         random_state: int = 0,
     ) -> tuple[Networks, Float[Tensor, " n"]]:
         """Networks that read the columns of z and answer in t, and the expected R2 of each.
 
-        z, t: standardised, not cut (`reading.read`). known: see `known`. kinds: see `Reading.kinds`; None: z holds
-        numbers without gaps. The others: as in `generate` and `sampling.sample_networks`.
+        z, t: standardised, not cut (`reading.read`). metafeatures: see `metafeatures_of`. kinds: see `Reading.kinds`;
+        None: z holds numbers without gaps. The others: as in `generate` and `sampling.sample_networks`.
         """
         (task, seen), place = self.task_of(z, t, kinds), self.model.device
         with made_on(place), nullcontext() if place is None else enough_memory("n_samples"):
             networks, expected = sample_networks(
                 self.model,
                 moved(task, place),
-                moved(known, place),
+                moved(metafeatures, place),
                 n_samples=n_samples,
                 generator=self._xp.Generator().manual_seed(random_state),
                 condition_tasks=moved(seen, place),

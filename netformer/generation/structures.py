@@ -21,7 +21,7 @@ from netformer.exports.population import Population
 from netformer.generation.generator import NetFormer
 from netformer.model.head import weigh_heads
 from netformer.model.prompt import FREE, Prompt
-from netformer.networks.specs import WRITTEN, Layout, Specs, slots
+from netformer.networks.specs import WRITTEN, Layout, Specs, dense_mask
 from netformer.networks.stack import Networks
 from netformer.tables.reading import read
 from netformer.tasks.view import TaskStack
@@ -157,7 +157,7 @@ def dense(layout: Layout, order: Int[Tensor, " used"], shapes: Sequence[tuple[in
     yes, n_inputs = xp.ones(n, dtype=xp.bool), xp.full((n,), used)
     read = xp.zeros(n, layout.max_features, dtype=xp.bool)
     read[:, order] = xp.arange(used) < reads.unsqueeze(1)
-    mask = slots(layout, n_inputs, widths, yes, yes)
+    mask = dense_mask(layout, n_inputs, widths, yes, yes)
     mask[:, :, 1 : 1 + layout.max_features] &= read.unsqueeze(1)
     return Specs(n_inputs, widths, kinds, mask)
 

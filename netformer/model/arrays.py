@@ -262,7 +262,7 @@ def _kinds(tasks: TaskStack) -> np.ndarray:
 
 
 def _pool(rows: Float[np.ndarray, "rows d"], keep: Float[np.ndarray, " rows"]) -> Float[np.ndarray, "1 two_d"]:
-    """Mean and deviation over the kept rows of one task."""
+    """Mean and standard deviation over the kept rows of one task."""
     count = max(float(keep.sum()), 1.0)
     mean = keep @ rows / np.float32(count)
     variance = keep @ np.square(rows - mean) / np.float32(count)

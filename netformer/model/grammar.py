@@ -20,7 +20,7 @@ from netformer.arrays.devices import on_cpu
 from netformer.arrays.namespace import Tensor, alike, namespace
 from netformer.errors import InputError
 from netformer.model.prompt import FREE, Prompt
-from netformer.networks.specs import ABSENT, WRITTEN, Layout, Specs, slots
+from netformer.networks.specs import ABSENT, WRITTEN, Layout, Specs, dense_mask
 
 SHAPES = 2**16  # looked at together: bounds the memory
 
@@ -145,8 +145,8 @@ def read_structure(
     codes = score.argmax(2) * (widths > 0)
 
     yes = xp.ones(n, dtype=xp.bool)
-    dense = slots(layout, n_inputs, widths, yes, yes)
-    required = slots(layout, n_inputs, widths, ~yes, ~yes)
+    dense = dense_mask(layout, n_inputs, widths, yes, yes)
+    required = dense_mask(layout, n_inputs, widths, ~yes, ~yes)
     forced = logits.parent.masked_fill(~required, -xp.inf).argmax(2, keepdim=True)
     forced_mask = xp.zeros_like(dense).scatter(2, forced, True) & required
     return Specs(n_inputs, widths, codes, (dense & (logits.parent > 0)) | forced_mask)

@@ -59,7 +59,7 @@ def weigh_heads(
     return _weighed(networks, tasks, penalties)[:2]
 
 
-def left_out(
+def leave_one_out_heads(
     networks: Networks, tasks: TaskStack, penalties: Float[Tensor, "n slots"]
 ) -> tuple[Networks, Float[Tensor, "n rows"]]:
     """The networks of `weigh_heads`, and what each predicts for every train row when its output layer is solved without

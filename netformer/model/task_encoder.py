@@ -20,9 +20,9 @@ class TaskEncoder(nn.Module):
     """Rows of a task to one embedding (deep sets), helped by what linear algebra knows already.
 
     A ridge fit comes first; with r its residual, a row MLP reads [x, y, r and their products], pooled by mean and
-    deviation over the train rows. Each of `rounds` adds to every row a residual update computed from the pooled
-    summary. Its last layer starts at zero, so a model without rounds can be trained on with them. Beside the pooled
-    summary go the moments E[x x'], E[x x' r], E[|x| r] and the ridge coefficients.
+    standard deviation over the train rows. Each of `rounds` adds to every row a residual update computed from the
+    pooled summary. Its last layer starts at zero, so a model without rounds can be trained on with them. Beside the
+    pooled summary go the moments E[x x'], E[x x' r], E[|x| r] and the ridge coefficients.
 
     d_row: width of a row. d_out: width of the embedding. kinds: add to every row what the inputs are (`TaskStack`),
     through a linear layer that starts at zero, so that a model which was not given it can be trained on with it.
@@ -112,7 +112,7 @@ def input_kinds(tasks: TaskStack) -> Float[Tensor, "t features kinds"]:
 
 
 def _pool(rows: Float[Tensor, "t rows d"], keep: Float[Tensor, "t rows 1"]) -> Float[Tensor, "t two_d"]:
-    """Mean and deviation over the kept rows."""
+    """Mean and standard deviation over the kept rows."""
     across, count = keep.transpose(1, 2), keep.sum(1, keepdim=True).clamp(min=1)
     mean = (across @ rows / count).to(rows.dtype)
     variance = across @ (rows - mean).square() / count

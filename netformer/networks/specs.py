@@ -154,7 +154,7 @@ class Specs:
         return b"".join(part.numpy().tobytes() for part in parts)
 
 
-def slots(
+def dense_mask(
     layout: Layout,
     n_inputs: Int[Tensor, " n"],
     widths: Int[Tensor, "n layers"],
@@ -213,7 +213,7 @@ def draw_specs(
     widths = torch.randint(min_width, layout.max_width + 1, (n, layers), generator=generator) * present
     codes = torch.tensor([ACTIVATIONS.index(name) for name in activations])
     chosen = codes[torch.randint(len(codes), (n, layers), generator=generator)] * present
-    dense = slots(layout, n_inputs, widths, chance(bias_share), chance(skip_share))
+    dense = dense_mask(layout, n_inputs, widths, chance(bias_share), chance(skip_share))
     score = torch.rand(dense.shape, generator=generator)
     keep = min_density + (1 - min_density) * torch.rand(n, 1, 1, generator=generator)
     candidates = dense.clone()

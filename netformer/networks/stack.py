@@ -14,7 +14,7 @@ from netformer.arrays.devices import on_cpu
 from netformer.arrays.namespace import Tensor, namespace
 from netformer.errors import InputError, need
 from netformer.networks.convert import sklearn_regressor
-from netformer.networks.specs import ACTIVATIONS, FUNCTIONS, Layout, Specs, activate, slots
+from netformer.networks.specs import ACTIVATIONS, FUNCTIONS, Layout, Specs, activate, dense_mask
 
 if TYPE_CHECKING:
     from torch import nn
@@ -256,7 +256,7 @@ def _check_stack(name: str, stack: Networks, n_features: int) -> None:
     if not bool(((s.activations >= 0) & (s.activations < len(ACTIVATIONS))).all()):
         raise InputError(f"{name}: activations must be 0 to {len(ACTIVATIONS) - 1}")
     yes = xp.ones(n, dtype=xp.bool)
-    if bool((s.mask & ~slots(s.layout, s.n_inputs, s.widths, yes, yes)).any()):
+    if bool((s.mask & ~dense_mask(s.layout, s.n_inputs, s.widths, yes, yes)).any()):
         raise InputError(f"{name}: mask must hold no edge from or to a vertex that does not exist")
     if stack.weight.dtype not in (xp.float32, xp.float64):
         raise InputError(f"{name}: weight must be float32 or float64, got {stack.weight.dtype}")

@@ -59,7 +59,7 @@ class ClassHead:
         return self.target.shape[1]
 
     @property
-    def known(self) -> Float[Tensor, "rows k"]:
+    def solved_from(self) -> Float[Tensor, "rows k"]:
         """Target and weights."""
         return torch.cat([self.target, self.weight.unsqueeze(1)], 1)
 

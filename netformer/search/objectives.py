@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from netformer.errors import InputError
-from netformer.networks.specs import Specs, slots
+from netformer.networks.specs import Specs, dense_mask
 from netformer.networks.stack import Networks
 from netformer.search.problem import SearchTask
 from netformer.tasks.task import VALID
@@ -127,7 +127,7 @@ def smallest(task: SearchTask) -> Networks:
     widths = torch.zeros(1, layout.max_hidden_layers, dtype=torch.long)
     widths[0, 0] = 1
     no = torch.zeros(1, dtype=torch.bool)
-    mask = slots(layout, torch.tensor([1]), widths, no, no)
+    mask = dense_mask(layout, torch.tensor([1]), widths, no, no)
     mask[:, layout.outputs, 0] = task.head is not None  # classes have a share without any input
     return Networks(Specs(task.rows.n_features, widths, 0 * widths, mask, task.n_outputs), mask.float())
 
@@ -136,7 +136,7 @@ def _largest(task: SearchTask) -> Networks:
     layout, yes = replace(task.model.layout, n_outputs=task.n_outputs), torch.ones(1, dtype=torch.bool)
     widths = torch.full((1, layout.max_hidden_layers), layout.max_width)
     n_inputs = task.rows.n_features
-    mask = slots(layout, n_inputs, widths, yes, yes)
+    mask = dense_mask(layout, n_inputs, widths, yes, yes)
     return Networks(Specs(n_inputs, widths, 0 * widths, mask, task.n_outputs), mask.float())
 
 

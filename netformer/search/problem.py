@@ -26,7 +26,7 @@ class Head(Protocol):
         """Outputs of a network under it."""
 
     @property
-    def known(self) -> Float[Tensor, "rows k"]:
+    def solved_from(self) -> Float[Tensor, "rows k"]:
         """What it is solved from beside the inputs: another search where it differs."""
 
     def solved(self, networks: Networks) -> tuple[Networks, Float[Tensor, " n"]]:
@@ -96,5 +96,5 @@ class SearchTask:
     def digest(self) -> str:
         """SHA-256 of the rows and of what the model makes of them: equal for the same table and the same weights."""
         parts = [self.rows.x, self.rows.y, self.rows.rows, self.condition, self.prior.mu, self.penalties, self.column]
-        parts += [] if self.head is None else [self.head.known]
+        parts += [] if self.head is None else [self.head.solved_from]
         return hashlib.sha256(b"".join(part.contiguous().numpy().tobytes() for part in parts)).hexdigest()

@@ -21,7 +21,7 @@ from torch import Tensor
 from netformer.errors import InputError
 from netformer.model.grammar import Structure, read_structure
 from netformer.model.prompt import Prompt
-from netformer.networks.specs import WRITTEN, Specs, slots
+from netformer.networks.specs import WRITTEN, Specs, dense_mask
 from netformer.networks.stack import Networks
 from netformer.search.problem import SearchTask
 
@@ -117,7 +117,7 @@ class Space:
         present = torch.arange(layers) < 1 + _choice(depth, layers)
         widths = (1 + _choice(widths, layout.max_width)) * present
         n_inputs = self.task.rows.n_features.expand(n)
-        mask = slots(layout, n_inputs, widths, bias[:, 0] > 0.5, skip[:, 0] > 0.5)
+        mask = dense_mask(layout, n_inputs, widths, bias[:, 0] > 0.5, skip[:, 0] > 0.5)
         return Specs(n_inputs, widths, _choice(kinds, len(WRITTEN)) * present, mask)
 
     def _under(self, genes: Float[Tensor, "n genes"], logits: Structure) -> Specs:
@@ -158,7 +158,7 @@ def reading_only(specs: Specs, reads: Bool[Tensor, "n features"]) -> Specs:
     layout, features = specs.layout, specs.layout.max_features
     mask, first = specs.mask.clone(), layout.layer(0)
     yes = torch.ones(len(specs), dtype=torch.bool)
-    dense = slots(layout, specs.n_inputs, specs.widths, yes, ~yes)
+    dense = dense_mask(layout, specs.n_inputs, specs.widths, yes, ~yes)
     for rows in (first, layout.outputs):
         mask[:, rows, 1 : 1 + features] &= reads.unsqueeze(1)
         empty = ~mask[:, rows, 1:].any(2, keepdim=True)

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from netformer.errors import InputError
 from netformer.exports.classes import n_outputs_of
 from netformer.exports.population import Population
-from netformer.generation.classes import directions, indicators, relabelled
+from netformer.generation.classes import discriminant_targets, indicators, relabelled
 from netformer.generation.generator import NetFormer
 from netformer.networks.stack import Networks
 from netformer.search.classes import ClassHead
@@ -98,7 +98,7 @@ def task_of_table(
         raise InputError(f"{target!r} has classes; search them by netformer.search.table.search_classes")
     if not t.any():
         raise InputError("y must not be constant: there is nothing to learn")
-    return task_for(model, reading, z, t, model.known(reading, X, y)), reading
+    return task_for(model, reading, z, t, model.metafeatures_of(reading, X, y)), reading
 
 
 def task_for(
@@ -169,8 +169,8 @@ def task_of_classes(
     min_frequency: int = MIN_FREQUENCY,
 ) -> tuple[SearchTask, Reading]:
     """The task that a table with classes is, and how it is read. Networks are written for the indicator of one of two
-    classes, of more for the direction in which their means differ most (`generation.classes.directions`). Classes are
-    in an order of their own (`tasks.task.class_order`), so that other labels give the same search.
+    classes, of more for the direction in which their means differ most (`generation.classes.discriminant_targets`).
+    Classes are in an order of their own (`tasks.task.class_order`), so that other labels give the same search.
 
     codes: the number of each row's class in `classes`, which hold labels; every class has a row. weight: of the rows,
     None: all alike. The others: see `reading.read_classes`. Raises InputError as it does, where no column varies, and
@@ -182,9 +182,9 @@ def task_of_classes(
     reading, z = read_classes(X, shown[:MOST_MEANS], classes, columns, target, min_frequency)
     t = shown[0]
     if n_outputs_of(len(classes)) > 1 and z.any():
-        t = np.concatenate([directions(z, place, 1), shown])[0]
+        t = np.concatenate([discriminant_targets(z, place, 1), shown])[0]
     step = -(-len(z) // SOLVED_ROWS)
-    made = task_for(model, reading, z[::step], t[::step], model.known(reading, X, t))
+    made = task_for(model, reading, z[::step], t[::step], model.metafeatures_of(reading, X, t))
     mass = np.ones(len(codes)) if weight is None else weight
     head = ClassHead.of(made.rows.x[0], place[::step], len(classes), mass[::step])
     return replace(made, head=head), reading

@@ -19,7 +19,7 @@ from netformer.generation.generator import NetFormer
 from netformer.generation.structures import Writing, dense, n_params, sizes
 from netformer.model.grammar import read_structure
 from netformer.model.prompt import Prompt
-from netformer.networks.specs import WRITTEN, Specs, slots
+from netformer.networks.specs import WRITTEN, Specs, dense_mask
 from netformer.tables.reading import read
 from netformer.tasks.task import TEST, Task
 from netformer.workers import map_parallel
@@ -132,7 +132,7 @@ def _random(writing: Writing, bound: int | None, rng: np.random.Generator) -> Sp
     widths[:, : drawn.shape[1]] = drawn[:, : layout.max_hidden_layers]
     kinds = torch.from_numpy(rng.integers(0, len(WRITTEN), widths.shape)) * (widths > 0)
     yes, n_inputs = torch.ones(N_RANDOM, dtype=torch.bool), torch.full((N_RANDOM,), f)
-    return Specs(n_inputs, widths, kinds, slots(layout, n_inputs, widths, yes, yes))
+    return Specs(n_inputs, widths, kinds, dense_mask(layout, n_inputs, widths, yes, yes))
 
 
 def summary(measured: pd.DataFrame) -> dict[str, float]:

@@ -27,7 +27,7 @@ VALUE, LEVEL, MEAN, MISSING, OTHER = range(len(KINDS))
 class ManyInputs:
     """Inputs of n tables, as many for each as the table with most has; the others end in zeros.
 
-    x: squashed, mean and deviation any. kinds: as `Reading.kinds`. column: what each is made of, -1 for none.
+    x: squashed, mean and standard deviation any. kinds: as `Reading.kinds`. column: what each is made of, -1 for none.
     """
 
     x: Float[Tensor, "n rows inputs"]
@@ -222,17 +222,17 @@ def _act_as_codes(
     z = z / z.std(1, keepdim=True, correction=0).clamp(min=1e-12)
     prior, (n, total) = _prior_rows(codes, t), _sums(codes, t, int(codes.max()) + 1)
     left = t - (total.gather(1, codes) - t) / (n.gather(1, codes) - 1 + prior)
-    gain = _left_out(torch.stack([z, z**2, z**3], 2), t) - left.square()
+    gain = _leave_one_out_squares(torch.stack([z, z**2, z**3], 2), t) - left.square()
     return gain.mean(1) > CODES * gain.std(1, correction=0) / t.shape[1] ** 0.5
 
 
 def _helps(base: Float[Tensor, "c m a"], more: Float[Tensor, "c m b"], t: Float[Tensor, "c m"]) -> Bool[Tensor, " c"]:
     """As `inputs.helps`."""
-    return _left_out(torch.cat([base, more], 2), t).sum(1) < _left_out(base, t).sum(1)
+    return _leave_one_out_squares(torch.cat([base, more], 2), t).sum(1) < _leave_one_out_squares(base, t).sum(1)
 
 
-def _left_out(design: Float[Tensor, "c m a"], t: Float[Tensor, "c m"]) -> Float[Tensor, "c m"]:
-    """As `inputs.left_out`."""
+def _leave_one_out_squares(design: Float[Tensor, "c m a"], t: Float[Tensor, "c m"]) -> Float[Tensor, "c m"]:
+    """As `inputs.leave_one_out_squares`."""
     design = design - design.mean(1, keepdim=True)
     size = design.abs().amax(1, keepdim=True)
     basis, triangle = torch.linalg.qr(design / torch.where(size > 0, size, 1.0))

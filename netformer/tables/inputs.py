@@ -240,7 +240,7 @@ def _act_as_codes(
     for t in targets:
         prior, total = _prior_rows(codes, t, k), np.bincount(codes, t, minlength=k + 1)
         left = t - (total[codes] - t) / (n[codes] - 1 + prior)
-        gain += left_out([z, z**2, z**3], t) - left**2
+        gain += leave_one_out_squares([z, z**2, z**3], t) - left**2
     return bool(gain.mean() > CODES * gain.std() / len(z) ** 0.5)
 
 
@@ -248,11 +248,13 @@ def helps(
     base: Sequence[np.ndarray], more: Sequence[np.ndarray], targets: Sequence[Float[np.ndarray, " rows"]]
 ) -> bool:
     """Whether further inputs lower the squared leave-one-out errors of linear fits on some inputs."""
-    without, beside = (sum(left_out(inputs, t).sum() for t in targets) for inputs in (base, [*base, *more]))
+    without, beside = (
+        sum(leave_one_out_squares(inputs, t).sum() for t in targets) for inputs in (base, [*base, *more])
+    )
     return bool(beside < without)
 
 
-def left_out(inputs: Sequence[np.ndarray], t: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+def leave_one_out_squares(inputs: Sequence[np.ndarray], t: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
     """Squared error of each row under the least-squares line of all others, in closed form by its leverage."""
     design = np.column_stack(inputs).astype(np.float64)
     design = design - design.mean(0)
@@ -280,7 +282,8 @@ def telling(
     varying = [t for t in targets if t.any()]
     for i, one in enumerate(inputs):
         column = [standard(numbers[:, i], center[i], scale[i])]
-        r2 = max((1 - left_out(column, t).mean() for t in varying), default=0.0) if one.part == "value" else 0.0
+        own = varying if one.part == "value" else []
+        r2 = max((1 - leave_one_out_squares(column, t).mean() for t in own), default=0.0)
         if r2 > TELLING:
             found.append(
                 f"{columns[one.column]!r} alone predicts {what} with an R2 of {r2:.4f}; drop it if "

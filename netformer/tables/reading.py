@@ -4,14 +4,15 @@ Columns give inputs (`inputs`), and each input x becomes
 
     r = (x cut to the range fitted - center) / scale        center, scale: median, interquartile range / 1.349
     s = r / sqrt(1 + (r / SQUASH)^2)                         smooth, order kept, within +-SQUASH
-    z = (s - shift) / spread, cut at +-CUT                   mean 0 and deviation 1 on the rows fitted
+    z = (s - shift) / spread, cut at +-CUT                   mean 0 and standard deviation 1 on the rows fitted
 
 so that one wrong cell moves no other row, and a row beyond what was seen is read as one at the edge. Columns without
 tails are 1,000 times nearer to 0, where the squash is straight (`scaling.LIGHT`): it would cost them a little.
 
     answer = t * scale + center        of each target
 
-All in float64, the center first: a column may lie 1e8 deviations away from 0. What is written for a table carries this.
+All in float64, the center first: a column may lie 1e8 standard deviations away from 0. What is written for a table
+carries this.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from netformer.tables.columns import (
     usable,
 )
 from netformer.tables.inputs import Input, inputs_of, kinds_of, telling
-from netformer.tables.scaling import Target, center_and_scale, directions, maps_of, squash, standard
+from netformer.tables.scaling import Target, center_and_scale, maps_of, principal_targets, squash, standard
 
 CUT = 6.0  # of a standardised input
 SHOWN = 6  # names in a line of what a reading says of itself
@@ -145,7 +146,7 @@ class Reading:
 
     @property
     def scale(self) -> Float[np.ndarray, " inputs"]:
-        """Interquartile range of each input / 1.349, its deviation where that is 0; see the module for light tails."""
+        """Interquartile range of each input / 1.349, its standard deviation where that is 0; light tails: see above."""
         return self.maps[3]
 
     @property
@@ -155,7 +156,7 @@ class Reading:
 
     @property
     def spread(self) -> Float[np.ndarray, " inputs"]:
-        """Deviation of each squashed input."""
+        """Standard deviation of each squashed input."""
         return self.maps[5]
 
     def numbers(self, X: Any) -> Float[np.ndarray, "rows inputs"]:
@@ -251,7 +252,7 @@ def read(
     target: str | Sequence[str] = "y",
     min_frequency: int = MIN_FREQUENCY,
 ) -> tuple[Reading, Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows ..."]]:
-    """The reading of a table, its inputs and its target in it: mean 0 and deviation 1, not cut, in the shape of y.
+    """The reading of a table, its inputs and its target in it: mean 0, standard deviation 1, not cut, shaped as y.
 
     X: a DataFrame of pandas, polars or pyarrow, or an array (rows, columns); gaps are None or nan. y: (rows,), numbers,
     or (rows, targets). columns: names of an array's columns, None for x0, x1, ... Of a DataFrame, columns that say
@@ -277,7 +278,7 @@ def read(
     center, scale, flat = center_and_scale(every)
     t = standard(every, center, scale) * ~flat
     ends = tuple(map(Target, named, center.tolist(), scale.tolist()))
-    shown = [np.ascontiguousarray(one) for one in directions(t, MOST_MEANS).T]
+    shown = [np.ascontiguousarray(one) for one in principal_targets(t, MOST_MEANS).T]
     return *_read(names, cells, is_frame(X), shown, min_frequency, ends), t.reshape(y.shape)
 
 
@@ -290,8 +291,8 @@ def read_classes(
     min_frequency: int = MIN_FREQUENCY,
 ) -> tuple[Reading, Float[np.ndarray, "rows inputs"]]:
     """The reading of a table for a target of classes, and its inputs. targets: what stands for the classes where inputs
-    are decided, mean 0 and deviation 1 each; a level of many has a mean of each. classes: labels. The others, Raises:
-    as in `read`."""
+    are decided, mean 0 and standard deviation 1 each; a level of many has a mean of each. classes: labels. The others,
+    Raises: as in `read`."""
     names, cells = cells_of(X, columns)
     if not cells or any(len(cell) != targets.shape[1] for cell in cells) or targets.shape[1] < 2:
         raise InputError(f"X must be (rows, features) with a label per row, of at least 2, got {targets.shape[1]}")

@@ -14,7 +14,7 @@ LIGHT = 2.0  # robust deviations that no value of a column exceeds whose tails a
 STRAIGHT = 1000.0  # times the scale of such a column, so that the squash bends it by less than a ten-millionth
 FARTHEST = 1e9  # robust deviations from which on the squash is SQUASH in float64, and whose square does not overflow
 NORMAL_IQR = 1.3489795003921634  # interquartile range of a standard normal
-FLAT = 1e-13  # deviation over size, below which a column holds one value and what rounding makes of it
+FLAT = 1e-13  # standard deviation over size, below which a column holds one value and what rounding makes of it
 LEAST_DIRECTION = 1e-6  # of the first singular value, below which a direction of targets is rounding
 
 
@@ -44,7 +44,7 @@ def standard(
 def center_and_scale(
     X: Float[np.ndarray, "rows features"], robust: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and deviation of each column, or median and interquartile range; and which do not vary.
+    """Mean and standard deviation of each column, or median and interquartile range; and which do not vary.
 
     No step overflows, a scale is at most the largest number, and the deviation of a column far from 0 is that of what
     is left when its center is taken away. A column that does not vary has its size as scale.
@@ -84,7 +84,7 @@ def maps_of(
     return np.stack([low, high, center, scale, squashed.mean(0) * ~flat, np.where(flat, 1.0, spread)]), flat
 
 
-def directions(t: Float[np.ndarray, "rows k"], most: int) -> Float[np.ndarray, "rows few"]:
+def principal_targets(t: Float[np.ndarray, "rows k"], most: int) -> Float[np.ndarray, "rows few"]:
     """At most `most` standardised targets that say most of many: the columns of t themselves, where these are few; else
     their leading principal components (Pearson 1901), the largest first."""
     if t.shape[1] <= most:

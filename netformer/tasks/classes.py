@@ -44,7 +44,7 @@ BALANCE = (0.25, 0.4, 0.35)  # tasks whose classes are equal, cut at random thre
 BINARY_SHARE = 0.5
 NOISY_SHARE, NOISE = 0.3, (0.01, 0.3)  # tasks with label noise, and the share of their labels that are drawn anew
 SWING = 0.8  # of the logarithm of the spread with one column, where the noise depends on the input
-GUMBEL = math.sqrt(6) / math.pi  # scale of Gumbel noise of deviation 1
+GUMBEL = math.sqrt(6) / math.pi  # scale of Gumbel noise of standard deviation 1
 MOST_PROTOTYPES = 5  # per class
 TIGHT = (0.2, 0.8)  # distance of a row from its prototype afterwards, over that before
 BLUR = 0.6  # width of the clouds around prototypes over the mean distance to the nearest one, where the spread is 1
@@ -269,7 +269,7 @@ def draw_class_tasks(
     return _labelled(draw(n, rows, generator=generator), fitted, ways, prior, generator)
 
 
-def class_tasks(
+def synthetic_class_tasks(
     n: int,
     *,
     seed: int,

@@ -35,12 +35,12 @@ def log_uniform(low: float, high: float, *shape: int, g: Generator) -> Tensor:
 
 
 def normal(*shape: int, g: Generator) -> Tensor:
-    """Numbers of mean 0 and deviation 1, normally distributed."""
+    """Numbers of mean 0 and standard deviation 1, normally distributed."""
     return torch.randn(*shape, generator=g)
 
 
 def standardize(v: Tensor) -> Tensor:
-    """Zero mean and unit deviation along the rows (dimension 1)."""
+    """Zero mean and unit standard deviation along the rows (dimension 1)."""
     return (v - v.mean(1, keepdim=True)) / v.std(1, keepdim=True).clamp(min=1e-6)
 
 

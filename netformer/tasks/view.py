@@ -75,7 +75,7 @@ class Views:
 
     def fold_standardized(self, networks: Networks, n_raw: int) -> Networks:
         """As `fold`, all networks for the one task of these views, whose columns and target were standardised before:
-        means are 0 and deviations 1, so that columns find their place and sign and nothing is rounded."""
+        means are 0 and standard deviations 1, so that columns find their place and sign and nothing is rounded."""
         xp = namespace(self.mean)
         plain = replace(self, mean=xp.zeros_like(self.mean), scale=xp.ones_like(self.scale))
         plain = replace(plain, y_mean=xp.zeros_like(self.y_mean), y_scale=xp.ones_like(self.y_scale))

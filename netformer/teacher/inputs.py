@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from netformer.arrays.devices import drawn
 from netformer.model.grammar import read_structure
-from netformer.model.head import left_out
+from netformer.model.head import leave_one_out_heads
 from netformer.model.layers import squash
 from netformer.model.orientation import Orientations, draw_orientations
 from netformer.model.task_encoder import input_kinds
@@ -89,7 +89,7 @@ def _mean_of_written(writer: TransformerVAE, tasks: TaskStack, count: int, g: Ge
     c = writer.embed(len(at), own)
     z = writer.draw(writer.prior_of(c), eps)
     specs = read_structure(writer.structure_logits(z, c), own.n_features.clamp(min=1), writer.layout)
-    solved, off = left_out(writer.write(z, c, specs), own, writer.penalties(c))
+    solved, off = leave_one_out_heads(writer.write(z, c, specs), own, writer.penalties(c))
     predicted = torch.where(own.train, off, solved.predict(own.x)) * shown.sign.unsqueeze(1)
     return predicted.clamp(-2 * CUT, 2 * CUT).view(len(tasks), count, -1).mean(1)
 

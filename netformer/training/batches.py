@@ -119,11 +119,11 @@ def draw_batch(
     g, layout, o = step_generator(seed, step), corpus.networks.layout, options
     at = _zoo_batch(corpus, o.zoo_tasks, o.networks_per_task, g)
     index = corpus.task_index[at[:: o.networks_per_task]]
-    t, n, known = len(index), len(at), corpus.metafeatures[index]
+    t, n, metafeatures = len(index), len(at), corpus.metafeatures[index]
     keep_task = torch.rand(t, generator=g) >= o.condition_dropout
     keep_metafeatures = torch.rand(t, generator=g) >= o.condition_dropout
     eps = torch.randn(n, d_latent, generator=g)
-    known = known + o.metafeature_noise * torch.randn(known.shape, generator=g)
+    metafeatures = metafeatures + o.metafeature_noise * torch.randn(metafeatures.shape, generator=g)
     prior_eps = torch.randn(t, d_latent, generator=g)
     withheld = o.condition_dropout * FRESH_DROPOUT
     keep_fresh = torch.rand(o.number_tasks, generator=g) >= withheld
@@ -158,7 +158,7 @@ def draw_batch(
         networks=corpus.networks[at],
         sensitivity=corpus.sensitivity[at],
         tasks=corpus.tasks[index],
-        metafeatures=known,
+        metafeatures=metafeatures,
         keep_task=keep_task,
         keep_metafeatures=keep_metafeatures,
         eps=eps,

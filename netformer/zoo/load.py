@@ -20,7 +20,7 @@ from torch import Tensor
 
 from netformer.artifacts import NETWORKS, STACK, conform, networks_of, r2_of
 from netformer.errors import InputError
-from netformer.networks.specs import Layout, Specs, slots
+from netformer.networks.specs import Layout, Specs, dense_mask
 from netformer.networks.stack import Networks
 from netformer.networks.token_tables import detokenize_networks, detokenize_sensitivity, tokens_of
 from netformer.networks.tokens import Tokens
@@ -287,5 +287,5 @@ def _divisors(number: int) -> list[int]:
 def _are_networks(specs: Specs) -> bool:
     """Every edge is one a network of its widths may have, and every unit has an incoming edge."""
     yes = torch.ones(len(specs), dtype=torch.bool)
-    allowed = slots(specs.layout, specs.n_inputs, specs.widths, yes, yes)
+    allowed = dense_mask(specs.layout, specs.n_inputs, specs.widths, yes, yes)
     return not bool((specs.mask & ~allowed).any()) and bool((specs.mask.any(2) == specs.patch_mask).all())

@@ -1,4 +1,4 @@
-"""Learners: ready-made methods that ours is compared with in the report on the package's weights.
+"""References: ready-made learners that ours is compared with in the report on the package's weights.
 
 They read every column of the raw table, not the canonical view. Fits read train rows alone; valid rows choose the
 configuration of a grid and when boosting stops; nothing is refitted, test rows only report.

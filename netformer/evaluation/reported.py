@@ -1,4 +1,4 @@
-"""Scores: every reported number, on held-out tasks; networks are decoded without a look at the original.
+"""Reported: every number of the report, on held-out tasks; networks are decoded without a look at the original.
 
 Every method is fitted on the train rows of a task. What is selected is selected on its valid rows. Test rows are scored
 once; an R2 below -1 counts as -1.
