@@ -132,7 +132,7 @@ class-card: .venv/mixed  ## half an hour: the weights of the package where the t
 intervals: .venv/done  ## half an hour: how often intervals hold on real tables, into reports/intervals/
 	$(PY) -m stages.intervals
 
-step-card: .venv/done  ## ten minutes: step units where targets jump and where not, into reports/steps/
+step-card: .venv/done  ## twenty minutes, resumable: step units where targets jump and where not, into reports/steps/
 	$(PY) -m stages.step_card
 
 structure-card: .venv/done  ## ten minutes: what small networks are worth when their structure is chosen, into reports/structures/
