@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from jaxtyping import Bool
 
 from netformer.cli.arguments import (
     AsJson,
@@ -28,8 +29,13 @@ from netformer.cli.console import Talk, command_line, noted, number, plain, refu
 from netformer.errors import InputError, first_few, need
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from netformer.exports.population import Population
+    from netformer.generation.generator import NetFormer
     from netformer.report.page import Report
+    from netformer.search.engine import Found
+    from netformer.tables.intake import Intake
 
 MOST_DRAWN = 24  # networks of the front on a page
 WIDE = 10  # times the least value, from which an axis is logarithmic
@@ -70,15 +76,8 @@ def search(
     if report is not None and (report.suffix.lower() != ".html" or report == out):
         raise InputError(f"{report}: --report must end in .html and be another name than --out")
     need("torch", "a search")
-    from dataclasses import replace
-
-    import numpy as np
-
-    from netformer.cli.by import rows_to_train_on
-    from netformer.cli.describe import structure
     from netformer.generation.fitted import netformer_of
     from netformer.search.objectives import chosen
-    from netformer.search.table import search_classes, search_table
     from netformer.tables.intake import in_file, on_reading, take_in
 
     names = [name for name in objectives.replace(" ", "").split(",") if name]
@@ -95,43 +94,26 @@ def search(
         sheet=sheet,
         min_frequency=min_frequency,
     )
-    if len(intake.targets) > 1:
-        raise InputError(f"{table}: a search is for one target, found {len(intake.targets)} in {target!r}; name one")
-    X, y, classes = intake.X, intake.y, intake.classes
-    train = rows_to_train_on(len(y), seed) if score else np.ones(len(y), bool)
-    if classes and (rare := np.bincount(y[train], minlength=len(classes)) < 1).any():
-        rarest = classes[int(rare.argmax())]
-        raise InputError(f"{table}: no row of class {rarest!r} is left to search on; give --no-score or another --seed")
+    train = _rows_to_search_on(intake, table, target, seed, score)
     limits = {"max_params": max_params, "max_columns": max_columns, "max_bytes": max_bytes}
+    how: dict[str, Any] = {
+        "target": target,
+        "min_frequency": min_frequency,
+        "space": space,
+        "algorithm": algorithm,
+        "evaluations": evaluations,
+        "population": population,
+        "constraints": {name: value for name, value in limits.items() if value is not None},
+        "seed": seed,
+        "folder": resume,
+        "workers": os.cpu_count() or 1,
+    }
     notes = list(intake.notes)
     with in_file(table), noted(notes, table), talk.progress(f"searching networks for {train.sum()} rows") as say:
-        how: dict[str, Any] = {
-            "target": target,
-            "min_frequency": min_frequency,
-            "space": space,
-            "algorithm": algorithm,
-            "evaluations": evaluations,
-            "population": population,
-            "constraints": {name: value for name, value in limits.items() if value is not None},
-            "seed": seed,
-            "folder": resume,
-            "workers": os.cpu_count() or 1,
-            "progress": lambda done, total: say(f"{done} of {total} networks scored"),
-        }
-        if classes:
-            found, front = search_classes(writer, X[train], y[train], classes, names, **how)
-        else:
-            found, front = search_table(writer, X[train], y[train], names, **how)
-    front = replace(front, reading=front.reading.written(intake.columns))
+        how["progress"] = lambda done, total: say(f"{done} of {total} networks scored")
+        found, front = _searched(writer, intake, train, names, how)
     notes += on_reading(front.reading, table)
-    held, known = X[~train], y[~train]
-    facts: list[dict[str, Any]] = [
-        {"network": i}
-        | dict(zip(found.names, values, strict=True))
-        | (_scores(front, i, held, known) if score else {})
-        | {"structure": structure(front.networks, i), "reads": _columns_read(front, i)}
-        for i, values in enumerate(found.values[found.front].tolist())
-    ]
+    facts = _facts(found, front, intake.X[~train], intake.y[~train])
     volume = found.hypervolume[-1][1]
     front.about["search"] |= plain({"front": facts, "hypervolume": volume, "rows": int(train.sum())})
     if out is not None:
@@ -140,14 +122,62 @@ def search(
         from netformer.report.page import write_page
 
         write_page(_page(front, facts, found.names, table), report)
+    scored = "log_loss, accuracy" if intake.classes else "r2"
     talk.notes(notes)
     talk.show(
         _shown(facts, f"{target}: the front of {len(found.values)} networks"),
         f"hypervolume: {volume:.3f} of the box between the best and the worst values",
-        *([f"{', '.join(_scores(front, 0, held, known))}: on {len(held)} rows no network has seen"] if score else []),
+        *([f"{scored}: on {(~train).sum()} rows no network has seen"] if score else []),
         *(f"written: {path}" for path in (out, report) if path),
     )
     talk.finish({"table": str(table), "target": target, "front": facts, "hypervolume": volume, "notes": notes})
+
+
+def _rows_to_search_on(intake: Intake, table: Path, target: str, seed: int, score: bool) -> Bool[np.ndarray, " rows"]:
+    """All rows, or without those to score on. Raises InputError for several targets, and for a class of which no row
+    is left."""
+    import numpy as np
+
+    from netformer.cli.by import rows_to_train_on
+
+    if len(intake.targets) > 1:
+        raise InputError(f"{table}: a search is for one target, found {len(intake.targets)} in {target!r}; name one")
+    train = rows_to_train_on(len(intake.y), seed) if score else np.ones(len(intake.y), bool)
+    classes = intake.classes
+    if classes and (rare := np.bincount(intake.y[train], minlength=len(classes)) < 1).any():
+        rarest = classes[int(rare.argmax())]
+        raise InputError(f"{table}: no row of class {rarest!r} is left to search on; give --no-score or another --seed")
+    return train
+
+
+def _searched(
+    writer: NetFormer, intake: Intake, train: Bool[np.ndarray, " rows"], names: Sequence[str], how: dict[str, Any]
+) -> tuple[Found, Population]:
+    """The search itself, on the rows to train on. names: of objectives. how: other arguments of `search_table`."""
+    from dataclasses import replace
+
+    from netformer.search.table import search_classes, search_table
+
+    X, y = intake.X[train], intake.y[train]
+    if intake.classes:
+        found, front = search_classes(writer, X, y, intake.classes, names, **how)
+    else:
+        found, front = search_table(writer, X, y, names, **how)
+    return found, replace(front, reading=front.reading.written(intake.columns))
+
+
+def _facts(found: Found, front: Population, held: Any, known: Any) -> list[dict[str, Any]]:
+    """What there is to say of each network of the front: its objectives, its scores on rows held back if there are
+    some, its structure and the columns that it reads. known: the target there."""
+    from netformer.cli.describe import structure
+
+    return [
+        {"network": i}
+        | dict(zip(found.names, values, strict=True))
+        | (_scores(front, i, held, known) if len(held) else {})
+        | {"structure": structure(front.networks, i), "reads": _columns_read(front, i)}
+        for i, values in enumerate(found.values[found.front].tolist())
+    ]
 
 
 def _scores(front: Population, which: int, held: Any, known: Any) -> dict[str, float]:
