@@ -45,7 +45,6 @@ def deliver(
     seed: int = 0,
     prompt: Prompt = FREE,
     refine_steps: int = 0,
-    columns: Sequence[str] | None = None,
     target: str | Sequence[str] = "y",
     min_frequency: int = MIN_FREQUENCY,
     steps: bool = False,
@@ -54,13 +53,13 @@ def deliver(
 
     y: (rows,), or (rows, targets): networks are then written for one target after the other and answer all of them.
     load: gives the model; not called where nothing can be learned (a constant target, no column that varies), which one
-    network of zeros answers. prompt, refine_steps: as in `NetFormer.generate`. columns, target, min_frequency:
-    see `reading.read`. `about["groups"]`: of columns the networks read a part each, 1 where each is an answer by
+    network of zeros answers. prompt, refine_steps: as in `NetFormer.generate`. target, min_frequency: see
+    `reading.read`. `about["groups"]`: of columns the networks read a part each, 1 where each is an answer by
     itself; `about["rows"]`: how many rows were fitted. steps: grow step units beside them in the wide network where
     they help (`growing.mixing`), of each target on its own; `about["steps"]` is then how many of its hidden units they
     are, and their share of the answer, of several targets of each.
     """
-    reading, z, t = read(X, y, columns, target, min_frequency)
+    reading, z, t = read(X, y, None, target, min_frequency)
     if not (z.any() and t.any()):
         return _nothing(reading, z, t)
     model = load()
