@@ -41,7 +41,7 @@ def groups():
 
 
 def test_groups_are_a_dict_of_populations(groups):
-    assert groups.groups_ == ("a", "b", "north", "south")
+    assert groups.names == ("a", "b", "north", "south")
     assert list(groups) == ["a", "b", "north", "south"]
     assert len(groups) == 4
     assert "a" in groups
@@ -212,10 +212,10 @@ def test_one_group_a_constant_target_and_names_that_are_numbers():
     X, y = table_of({"1": 30, "2": 30})
     X = X.assign(store=X["store"].astype(float))  # 1.0 is the group 1
     fitted = fit_many(X, y, "store", random_state=0, n_samples=2)
-    assert fitted.groups_ == ("1", "2")
+    assert fitted.names == ("1", "2")
     np.testing.assert_array_equal(fitted.predict(X), fitted.predict(X.astype({"store": int})))
     only = fit_many(X.assign(store="all"), y, "store", random_state=0, n_samples=2)
-    assert only.groups_ == ("all",)
+    assert only.names == ("all",)
     constant = fit_many(X, np.full(len(y), 7.0), "store", random_state=0, n_samples=2)
     np.testing.assert_allclose(constant.predict(X), 7.0)
 

@@ -53,7 +53,7 @@ class Groups:
     group; `len`, `in` and iteration are those of a dict.
 
     whole: the population of the whole table, without the column `by`, with a wide network and intervals. names: of the
-    groups that have a network. rows: how many rows of each were fitted. output: the output layer of each on
+    groups that have a network, in order. rows: how many rows of each were fitted. output: the output layer of each on
     [1, inputs, hidden units], float32. scale: how large the errors of each are over the scale that `whole.intervals`
     gives, above 0. scores: of `Intervals`, of all groups. Raises InputError for parts that do not belong together.
     """
@@ -77,11 +77,6 @@ class Groups:
         if not bool(xp.isfinite(self.output).all()) or not ((self.scale > 0) & np.isfinite(self.scale)).all():
             raise InputError("output layers of groups must be finite, and scales finite and above 0")
         replace(self.whole.intervals, scores=self.scores[None])  # looks at them
-
-    @property
-    def groups_(self) -> tuple[str, ...]:
-        """Names of the groups that have a network, in order."""
-        return self.names
 
     @property
     def target(self) -> str:
