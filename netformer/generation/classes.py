@@ -180,7 +180,7 @@ def discriminant_targets(
     return (rows - rows.mean(1, keepdims=True)) / rows.std(1, keepdims=True)
 
 
-class LeftOut(NamedTuple):
+class LogitsLeftOut(NamedTuple):
     """Rows left out of the output layer, some of those solved on. logits: of each, without it. loss: their mean."""
 
     some: Int[np.ndarray, " some"]
@@ -193,7 +193,7 @@ def _with_steps(
     z: Float[np.ndarray, "rows inputs"],
     codes: Int[np.ndarray, " rows"],
     weight: Float[np.ndarray, " rows"],
-    left: LeftOut,
+    left: LogitsLeftOut,
 ) -> tuple[Networks, dict[str, Any]]:
     """The wide network with step units grown beside it, if they help, and what there is to say of it. Equal rows of one
     class count as one, so often, which is left out as a whole: trees grown on the others would know it."""
@@ -239,7 +239,7 @@ def solved(
     codes: Int[np.ndarray, " rows"],
     n_classes: int,
     weight: Float[Tensor, " rows"],
-) -> tuple[Networks, Networks, LeftOut]:
+) -> tuple[Networks, Networks, LogitsLeftOut]:
     """The networks under output layers of their own, the wide network (its mean over the stack is the logits), and what
     is said of rows left out of that. x: standardised and cut. For the networks alone every second, third, .. of more
     than `FOLD_ROWS` rows are read."""
@@ -283,7 +283,7 @@ def _own_designs(
 
 def _penalty_shares(
     design: _Design, target: Float[Tensor, "rows k"], codes: Int[np.ndarray, " rows"], weight: Float[Tensor, " rows"]
-) -> tuple[Float[Tensor, " penalties"], LeftOut]:
+) -> tuple[Float[Tensor, " penalties"], LogitsLeftOut]:
     """The weight of each penalty, and what is said of rows left out under them. Where there are so many outputs
     that it would take long (`MOST_WORK`), fewer folds are left out, and every second penalty is looked at."""
     step = -(-len(codes) // FOLD_ROWS)
@@ -302,7 +302,7 @@ def _penalty_shares(
     some = np.flatnonzero(own < folds)
     each = logits.numpy().reshape(folds, len(tried), *target.shape)[own[some], :, some]
     said = np.tensordot(each, share[::stride].numpy(), (1, 0))
-    return share, LeftOut(some * step, said, float(share[::stride] @ total / (weight @ fold.any(0).double())))
+    return share, LogitsLeftOut(some * step, said, float(share[::stride] @ total / (weight @ fold.any(0).double())))
 
 
 def stratified(codes: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:

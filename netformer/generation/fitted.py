@@ -34,11 +34,8 @@ if TYPE_CHECKING:
 
 ROWS = 512  # drawn for `feature_importances_`
 _LARGEST = 0.99  # of a squashed value over SQUASH
-NUMBERS: dict[str, Any] = {
-    "dtype": np.float64,
-    "ensure_all_finite": "allow-nan",
-}  # arrays, as scikit-learn checks them
-
+# Arrays, as scikit-learn checks them.
+NUMBERS: dict[str, Any] = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
 OF_WRITTEN = ("refine_steps", "max_params", "max_hidden_layers", "activations")  # parameters that a search has not
 MOST_REPEATS = 10  # times the rows of a table that it may grow by whole weights
 
