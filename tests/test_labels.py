@@ -6,7 +6,7 @@ import pytest
 
 from netformer.errors import InputError
 from netformer.tables.intake import take_in
-from netformer.tables.labels import check_classes, codes_in, labels_in, task_of
+from netformer.tables.labels import check_classes, codes_in, labels_in, task_type
 
 S = pd.Series
 NONE = None
@@ -30,7 +30,7 @@ NONE = None
     ],
 )
 def test_text_categories_truth_values_and_codes_are_classes(cells, classes):
-    assert task_of(cells) == "classification"
+    assert task_type(cells) == "classification"
     codes, labels = labels_in("y", cells)
     assert labels == classes
     assert [type(label) for label in labels] == [type(label) for label in classes]
@@ -53,9 +53,9 @@ def test_text_categories_truth_values_and_codes_are_classes(cells, classes):
     ],
 )
 def test_other_numbers_and_dates_are_no_classes_unless_asked_for(cells):
-    assert task_of(cells) == "regression"
-    assert task_of(cells, "classification") == "classification"
-    assert task_of(S(["a", "b"]), "regression") == "regression"
+    assert task_type(cells) == "regression"
+    assert task_type(cells, "classification") == "classification"
+    assert task_type(S(["a", "b"]), "regression") == "regression"
 
 
 def test_cells_of_another_file_are_read_as_the_classes_known():
@@ -85,7 +85,7 @@ def test_cells_that_are_no_labels_are_one_line(cells, message):
     with pytest.raises(InputError, match=message):
         labels_in("y", cells)
     with pytest.raises(InputError, match="task must be one of auto, classification, regression, got 'both'"):
-        task_of(cells, "both")
+        task_type(cells, "both")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from netformer.generation.classifier import NetFormerClassifier
 from netformer.generation.estimator import NetFormerRegressor, numeric_target
 from netformer.tables.columns import MIN_FREQUENCY, cells_of
 from netformer.tables.intake import settled
-from netformer.tables.labels import CLASSIFICATION, LEAST_ROWS, Label, check_classes, labels_in, task_of
+from netformer.tables.labels import CLASSIFICATION, LEAST_ROWS, Label, check_classes, labels_in, task_type
 from netformer.tables.reading import read
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def cross_validate(
     """What to expect of `NetFormerRegressor` or `NetFormerClassifier` on new rows, beside other learners on the same
     rows: see `HeldOut.table` and `HeldOutClasses.table`.
 
-    X, y: as in `fit`. estimator: None for its defaults with `random_state` as seed, of the kind that `labels.task_of`
+    X, y: as in `fit`. estimator: None for its defaults with `random_state` as seed, of the kind that `labels.task_type`
     says for y: text, categories, truth values and whole numbers that look like codes are classes. Folds are random,
     with copies of a row in one of them (`folds.copies`) and of classes the same shares in all, unless one of these is
     given. groups: (rows,), whole groups are held out. time: (rows,) dates or numbers, later rows are held out, each
@@ -269,7 +269,7 @@ def cross_validate(
             "groups, time and test exclude each other: each says which rows are held out; give one of them"
         )
     cells = _series(y)
-    of_classes = task_of(cells) == CLASSIFICATION if estimator is None else is_classifier(estimator)
+    of_classes = task_type(cells) == CLASSIFICATION if estimator is None else is_classifier(estimator)
     names = chosen(beside, BESIDE_CLASSES if of_classes else BESIDE)
     codes, classes = _classes(cells, None if test is None else _series(test[1])) if of_classes else (np.zeros(0), ())
     X, y = _table(X), codes[: len(cells)] if of_classes else numeric_target(y)

@@ -29,7 +29,7 @@ from netformer.tables.labels import (
     check_classes,
     codes_in,
     labels_in,
-    task_of,
+    task_type,
     whole_numbers,
 )
 from netformer.tables.reading import Reading
@@ -88,7 +88,7 @@ def take_in(
 ) -> Intake:
     """The table at `path` as features and target. target: its name; several names of columns of numbers with commas
     between them, of which a row needs every one. columns: names, with commas between them, of those to use, None for
-    all; drop: of those not to; keep: of those to have beside the features, used or not. task: see `labels.task_of`.
+    all; drop: of those not to; keep: of those to have beside the features, used or not. task: see `labels.task_type`.
 
     header, encoding, separator, sheet: see `read_raw`. min_frequency: as in `reading.read`. A target without a value
     drops its row. Raises FileNotFoundError, and InputError with one line that says what would be allowed.
@@ -110,7 +110,7 @@ def take_in(
     if len(targets) > 1:
         y, said = _several(targets, table, path, task)
         notes, known = notes + said, np.isfinite(y).all(1)
-    elif task_of(table[target], task) == CLASSIFICATION:
+    elif task_type(table[target], task) == CLASSIFICATION:
         with in_file(path):
             y, classes = labels_in(target, table[target])
             known = y >= 0
@@ -161,7 +161,7 @@ def _several(targets: Sequence[str], table: pd.DataFrame, path: Path, task: str)
     """Several targets, (rows, targets), nan where one has no value, and notes on what was assumed."""
     made, notes = [], []
     for name in targets:
-        if task_of(table[name], task) == CLASSIFICATION:
+        if task_type(table[name], task) == CLASSIFICATION:
             raise InputError(
                 f"{path}: target {name!r} looks like classes, and several targets are numbers; write networks for it "
                 "alone, or --task regression takes whole numbers for numbers"

@@ -27,7 +27,7 @@ SHOWN = 4  # classes in a line
 Label = str | int | float | bool
 
 
-def task_of(cells: pd.Series, task: str = AUTO) -> str:
+def task_type(cells: pd.Series, task: str = AUTO) -> str:
     """classification or regression: what is asked for, or what the cells of the target look like, see the module.
 
     Raises InputError for another task.
