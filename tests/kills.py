@@ -143,9 +143,9 @@ def completed(name: str, root: Path) -> float:
     return time.monotonic() - start
 
 
-def left_of(group: int) -> bool:
-    """Whether processes of a group are there after its first has ended; they have a moment to go."""
-    late = time.monotonic() + GONE_WITHIN
+def left_of(group: int, within: float = GONE_WITHIN) -> bool:
+    """Whether processes of a group are there some seconds after its first has ended."""
+    late = time.monotonic() + within
     while time.monotonic() < late:
         try:
             os.killpg(group, 0)

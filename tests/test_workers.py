@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kills import left_of
 
 from netformer.artifacts import write_tasks
 from netformer.evaluation.baselines import mlp_lbfgs
@@ -181,19 +182,7 @@ def test_sigterm_ends_a_stage_with_its_workers(tmp_path: Path) -> None:
         time.sleep(0.05)
     stage.terminate()
     assert stage.wait(10) == -signal.SIGTERM
-    assert gone(stage.pid)
-
-
-def gone(group: int) -> bool:
-    """Whether the processes of a group end within 10 seconds."""
-    late = time.monotonic() + 10
-    while time.monotonic() < late:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
+    assert not left_of(stage.pid, within=10)
 
 
 def test_what_sigterm_does_after_the_block_is_what_it_did_before() -> None:
