@@ -21,7 +21,7 @@ def _columns(rows: int, columns: int) -> Float[np.ndarray, "rows columns"]:
 
 
 def _friedman(x: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, " rows"]:
-    """Friedman 1 (1991) with noise of deviation 1."""
+    """Friedman 1 (1991) with noise of standard deviation 1."""
     noise = np.random.default_rng(1).normal(size=len(x))
     return 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2 + 10 * x[:, 3] + 5 * x[:, 4] + noise
 

@@ -37,7 +37,7 @@ def spec_features(zoo: Zoo) -> np.ndarray:
 
 
 def statistics(weight: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Number, mean, deviation, root mean square, largest magnitude and quartiles of the weights under the mask."""
+    """Number, mean, standard deviation, root mean square, largest magnitude and quartiles of weights under the mask."""
     values = np.where(mask, weight, np.nan).reshape(len(weight), -1)
     out = np.full((len(values), 8), np.nan)  # nan: no such edge, boosting knows what to do with it
     out[:, 0] = mask.reshape(len(mask), -1).sum(1)

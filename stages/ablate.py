@@ -4,7 +4,7 @@
 
 No stage of the pipeline. Works on the pipeline's tasks, zoo, tokens and meta-features with its own `tokenize` and
 `train`, under `build/ablations/`; what is finished is not repeated, an interrupted training resumes. Writes
-`reports/ablations/`: every run, and mean and deviation over the seeds.
+`reports/ablations/`: every run, and mean and standard deviation over the seeds.
 """
 
 import argparse

@@ -30,8 +30,8 @@ def measure(tasks: Sequence[Task], workers: int = 1) -> pd.DataFrame:
     """A row per task and method, columns MEASURED.
 
     covered: share of test rows within their interval, in each third in the columns THIRDS. width: the median, over the
-    deviation of y on the rows learned from. score: the mean interval score in the same unit, width plus 2 / (1 -
-    COVERAGE) times what a row lies outside by (Gneiting and Raftery 2007, eq. 43).
+    standard deviation of y on the rows learned from. score: the mean interval score in the same unit, width plus 2 /
+    (1 - COVERAGE) times what a row lies outside by (Gneiting and Raftery 2007, eq. 43).
     """
     found = map_parallel(partial(_measured), list(tasks), workers=workers)
     return pd.DataFrame([row for rows in found for row in rows], columns=MEASURED)

@@ -193,7 +193,8 @@ def groups_of(cells: Any) -> Int[np.ndarray, " rows"]:
 
 def cluster_error(influence: Float[np.ndarray, " rows"], clusters: Sequence[int] | np.ndarray) -> float:
     """Standard error of the mean of `influence` over rows, of which those of a cluster depend on each other (Liang and
-    Zeger 1986); nan for one cluster. With every row on its own: deviation (n - 1) over sqrt(n)."""
+    Zeger 1986); nan for one cluster. With every row on its own: standard deviation (n - 1) over
+    sqrt(n)."""
     _, label = np.unique(clusters, return_inverse=True)
     sums = np.bincount(label, influence - influence.mean())
     count = len(sums)

@@ -147,7 +147,7 @@ class HeldOutClasses:
         return pd.DataFrame.from_dict(rows, "index").rename_axis("method").sort_values("log_loss", kind="stable")
 
     def _parts(self, answers: Float[np.ndarray, "repeats rows classes"]) -> dict[str, Float[np.ndarray, " rows"]]:
-        """Of each of `ERRORS` what a row adds to it: their mean is the score, their deviation its error."""
+        """Of each of `ERRORS` what a row adds to it: their mean is the score, their standard deviation its error."""
         p = np.stack([clipped(one) for one in answers])
         at, k = np.arange(len(self.y)), p.shape[2]
         right = p.argmax(2) == self.y

@@ -193,8 +193,8 @@ def units(bundle: Population, X: pd.DataFrame) -> Section:
 def _hidden(
     formula: Formula, z: np.ndarray, names: Sequence[str]
 ) -> list[tuple[str, str, Float[np.ndarray, " outputs"]]]:
-    """Of each unit of each last hidden layer: activation, what it reads, and the deviation of what it adds to each
-    output."""
+    """Of each unit of each last hidden layer: activation, what it reads, and the standard deviation of what it adds
+    to each output."""
     found = []
     for index, body in enumerate(formula.bodies):
         heads = np.stack([one.heads[index] for one in formula.outputs], 1)

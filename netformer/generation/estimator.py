@@ -75,7 +75,7 @@ class NetFormerRegressor(RegressorMixin, Fitted):
     noise_ : float, root mean squared residual on the rows fitted, on 8,192 of them at most, in the units of y; of
         several targets an array (targets,), as the next two.
     columns_ : DataFrame, a row per column of the table: what it was read as, its inputs, what was left out and why.
-    target_center_, target_scale_ : float, mean and deviation of y.
+    target_center_, target_scale_ : float, mean and standard deviation of y.
     feature_importances_ : one number per column, sum 1, from the network alone; see `Fitted`.
     n_features_in_, feature_names_in_ : as in scikit-learn.
     """

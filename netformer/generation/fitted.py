@@ -253,8 +253,8 @@ class Fitted(BaseEstimator):
 
 
 def drawn_effects(population: Population) -> Float[np.ndarray, " columns"]:
-    """Mean |change of the answer| when the cells of one column are shuffled, on `drawn_rows`, in deviations of the
-    target; one per column of the table that was fitted, 0 for those left out."""
+    """Mean |change of the answer| when the cells of one column are shuffled, on `drawn_rows`, in standard deviations
+    of the target; one per column of the table that was fitted, 0 for those left out."""
     reading, rng = population.reading, np.random.default_rng(0)
     z = reading.standardize(drawn_rows(reading, ROWS, rng))
     answers, column = population.outputs(z), np.array([one.column for one in reading.inputs])

@@ -37,7 +37,7 @@ COMMON_ROWS, SHARP = 50.0, 0.5  # see the module; times the logarithm of a norma
 LEAST_ROWS = 2  # of a group with an output layer of its own
 GROUP_ROWS = 4096  # of a group that its output layer is fitted on at most: every second, third, ..
 OPTIMISM = (0.05, 0.95)
-MOMENT_ROWS = 8192  # of the table that means and deviations of v are taken from
+MOMENT_ROWS = 8192  # of the table that means and standard deviations of v are taken from
 
 
 class _Parts(NamedTuple):

@@ -147,8 +147,8 @@ def between(model: TransformerVAE, benchmark: Benchmark, split: Split) -> pd.Dat
 
 def neighbours(model: TransformerVAE, benchmark: Benchmark, split: Split) -> pd.DataFrame:
     """How often the nearest other network is of the same task, family, activation and depth, of those that a split
-    judges on: a row by what distances are of, latents or weight statistics, each number over its deviation, and one by
-    chance."""
+    judges on: a row by what distances are of, latents or weight statistics, each number over its standard deviation,
+    and one by chance."""
     networks, at = benchmark.networks[split.test], split.test
     some = Benchmark(networks, {}, benchmark.classes, benchmark.train_r2[at], benchmark.tasks, benchmark.task_index[at])
     known = {

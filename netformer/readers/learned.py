@@ -23,7 +23,7 @@ from netformer.readers.questions import CLASSES, Answers, Benchmark, Split
 STEPS, BATCH, RATE, DECAY = 400, 128, 3e-3, 0.05
 KEPT_BACK = 0.2  # share of the tasks fitted
 HEAD = 128  # width
-CUT, STILL = 5.0, 1e-8  # of features: in deviations at most; variance below which one is not read
+CUT, STILL = 5.0, 1e-8  # of features: in standard deviations at most; variance below which one is not read
 PROBES, CODE, GENERATOR = 64, 16, 32  # probes, numbers that one is made of, width on the way
 CHUNK = 512  # networks that answers are given for together
 

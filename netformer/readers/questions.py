@@ -4,7 +4,8 @@
     gap          R2 on train rows less that on test rows
     noise        log10 of the noise of its task: standard deviation over that of the target without noise, `QUIETEST`
                  at least
-    columns      columns that count: shuffled on its task, they move the answer by `COUNTS` of its deviation
+    columns      columns that count: shuffled on its task, they move the answer by `COUNTS` of its standard
+                 deviation
     family       the kind of random function that its task is
     activation   of its first hidden layer
 
@@ -38,7 +39,7 @@ from netformer.zoo.load import load_zoo
 NUMBERS, CLASSES = ("test_r2", "gap", "noise", "columns"), ("family", "activation")
 WAYS = ("task", "family", "architecture")
 SEEDS = 5
-COUNTS = 0.1  # of the deviation of the answer
+COUNTS = 0.1  # of the standard deviation of the answer
 QUIETEST = -1.5  # log10 of the noise at least, about what the quietest tasks of the pipeline are drawn with
 DEEP = 3  # hidden layers of the networks that the way `architecture` judges on
 FEW = 20  # networks on either side of a split, at least
@@ -163,7 +164,7 @@ def columns_that_count(
     networks: Networks, tasks: Sequence[Task], index: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
     """How many columns of its task move the answer of a network, in the root mean square, by at least `COUNTS` of the
-    deviation of the answer when they alone are shuffled. index: the task of each."""
+    standard deviation of the answer when they alone are shuffled. index: the task of each."""
     stack = stack_tasks(tasks, networks.layout.max_features)
     place, order = torch.from_numpy(index), torch.argsort(stack.n_rows[torch.from_numpy(index)], stable=True)
     out, rng = np.zeros(len(networks)), np.random.default_rng(0)

@@ -24,7 +24,7 @@ from netformer.ridge import leave_one_out, ridge_path, trust
 from netformer.tables.inputs import KINDS
 from netformer.tasks.view import CUT, TaskStack
 
-LEAST_DEVIATION = 0.02  # of the residuals of a fit, in deviations of the target
+LEAST_DEVIATION = 0.02  # of the residuals of a fit, in standard deviations of the target
 EDGE = 0.98 * CUT  # beyond it an input counts as cut
 LOG_ROWS_SCALE, LOG_ROWS_SHIFT = 3.0, 1.5  # the number m of train rows is read as log(m) / 3 - 1.5
 LEAST_LEFT = 1e-3  # of 1 - leverage
@@ -35,7 +35,8 @@ class Fits:
     """Predictions of the two fits for every row of t tasks, of train rows without them, and how far they are off.
 
     linear: of ridge regression. base: of the fit that the teacher corrects. deviation: root mean square of base's
-    residuals on the train rows, at least `LEAST_DEVIATION`. All in deviations of the target.
+    residuals on the train rows, at least `LEAST_DEVIATION`. All in standard deviations of the
+    target.
     """
 
     linear: Float[Tensor, "t rows"]

@@ -22,11 +22,11 @@ from netformer.teacher.answers import Answerer, asked
 
 ROWS = 600  # made up and shown to the teacher
 CROSSED = 0.5  # share of them that take columns from two train rows; the others are train rows moved a little
-JITTER = 0.3  # deviation of a move, in deviations of a column
+JITTER = 0.3  # standard deviation of a move, in those of a column
 FOLDS = 5
-LEAST_DEVIATION = 1e-4  # of what a fit reads, in deviations of an input
+LEAST_DEVIATION = 1e-4  # of what a fit reads, in standard deviations of an input
 LEAST_LEFT = 1e-3  # of 1 - leverage
-UNIT_SCALE = 4.0  # deviation of what all hidden units say together, against that of one input, before a fit
+UNIT_SCALE = 4.0  # standard deviation of what all hidden units say together, against that of one input, before a fit
 SHARES = torch.linspace(0, 1, 11, dtype=torch.float64)  # of the teacher that are weighed
 
 
@@ -60,7 +60,7 @@ def lessons_of(
 
 def made_up(x: Float[Tensor, "train features"], rows: int, generator: Generator) -> Float[Tensor, "rows features"]:
     """Rows like those of x: `CROSSED` of them take each column from one of two of its rows, the others are rows of it
-    with normal noise of `JITTER` of a column's deviation."""
+    with normal noise of `JITTER` of a column's standard deviation."""
     first, second = (torch.randint(len(x), (rows,), generator=generator) for _ in range(2))
     take = torch.rand(rows, x.shape[1], generator=generator) < 0.5
     noise = JITTER * x.std(0, correction=0) * torch.randn(rows, x.shape[1], generator=generator)

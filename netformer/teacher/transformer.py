@@ -19,7 +19,7 @@ from netformer.model.layers import Norm
 from netformer.tasks.view import TaskStack
 from netformer.teacher.inputs import Fits, n_row_inputs, row_inputs
 
-HEAD_DEVIATION = 0.05  # of the initial weights of the head: with zeros the blocks hear nothing for the first steps
+HEAD_DEVIATION = 0.05  # standard deviation of the head's initial weights: of zeros the blocks hear nothing at first
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Teacher(nn.Module):
         return asdict(self.options)
 
     def forward(self, tasks: TaskStack, fits: Fits, n_train: int) -> Float[Tensor, "t queries"]:
-        """Answers for the rows behind the first `n_train`, which are the train rows of every task, in deviations of the
-        target. The order of train rows does not matter, and no row that is asked about sees another."""
+        """Answers for the rows behind the first `n_train`, which are the train rows of every task, in standard
+        deviations of the target. The order of train rows does not matter; no row that is asked about sees another."""
         with torch.autocast(tasks.x.device.type, enabled=False):
             rows, known, whole = row_inputs(tasks, fits)
             first = self.row(rows) + self.known(known) + self.whole(whole).unsqueeze(1)
