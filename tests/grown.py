@@ -18,7 +18,7 @@ def some_trees(inputs, outputs=1, count=7, depth=3, seed=0):
 
 
 def with_trees(population, trees, shares):
-    """The same with trees in its wide network, as `beside` takes them."""
-    wide = beside(population.wide, trees, shares)
+    """The same with trees in its wide network, as `beside` takes them, by their shares of the answer."""
+    wide = beside(population.wide, trees, [(1 - share, share) for share in shares])
     intervals = population.intervals and intervals_beside(population.intervals, wide)
     return replace(population, wide=wide, intervals=intervals)

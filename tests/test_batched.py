@@ -94,7 +94,8 @@ def test_later_rows_decide_nothing_and_are_read_alone() -> None:
     both = inputs_of_many(tasks.x, tasks.levels, tasks.y, 80)
     cut = inputs_of_many(tasks.x[:, :90], tasks.levels, torch.cat([tasks.y[:, :80], torch.zeros(12, 10)], 1), 80)
     assert torch.equal(both.kinds, cut.kinds)
-    assert torch.equal(both.x[:, :90], cut.x)
+    # to the last digit: how a sum is rounded may depend on the number of rows
+    torch.testing.assert_close(both.x[:, :90], cut.x, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("share", vars(TablePrior()))

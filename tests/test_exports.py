@@ -82,13 +82,13 @@ def test_every_format_agrees_with_the_bundle(tmp_path, format):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_holds_trees(tmp_path, format):
-    """As questions and leaves: 60 trees of depth 5 are 2,220 numbers, and their units 14,220 weights."""
+    """As questions and leaves: 80 trees of depth 5 are 2,960 numbers, and their units 18,960 weights."""
     bundle = bundled(draw(1, 3, inputs=F), scaled(draw(2, 4, inputs=F, skip_share=1.0)))
-    grown = with_trees(bundle, [some_trees(F, count=60, depth=5)], [0.4])
+    grown = with_trees(bundle, [some_trees(F, count=80, depth=5)], [0.4])
     X = rows(bundle)
     before, after = (disagreement(one, "wide", format, tmp_path, X) for one in (bundle, grown))
     assert after[0] < 1e-5
-    assert (after[1] - before[1] < 45_000) == (format != "json")
+    assert (after[1] - before[1] < 60_000) == (format != "json")
 
 
 @pytest.mark.parametrize("name", ["identity", "relu", "tanh", "sigmoid"])

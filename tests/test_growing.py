@@ -10,6 +10,7 @@ from netformer.growing import trees as module
 from netformer.growing.beside import beside, enlarged, intervals_beside, step_networks, step_units
 from netformer.growing.mixing import FOLDS, LEAST_ROWS, grow, grow_classes
 from netformer.growing.trees import BETWEEN, CUTS, DEPTH, PENALTY, RATE, Boosting, ClassBoosting, Trees, thresholds
+from netformer.growing.trees import mean_of as mean_of_trees
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks, _check_stack, constant_network
 
@@ -138,14 +139,14 @@ def test_step_networks_answer_as_the_trees(layout):
         assert np.abs(single - expected).max() < 1e-5
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_beside_mixes_by_the_share(share):
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.7, 0.3), (0.0, 1.0), (0.9, 0.4)])
+def test_beside_adds_both_by_their_weights(weights):
     z, y = stairs()
     trees, wide = boosted(z, y).trees(0), constant_network(3).tensors()
     wide.weight[0, -1, 1] = 0.5
     before = wide.weight.clone()
-    both = beside(wide, [trees], [share])
-    expected = (1 - share) * 0.5 * z[:, 0] + share * trees.predict(z)[0]
+    both = beside(wide, [trees], [weights])
+    expected = weights[0] * 0.5 * z[:, 0] + weights[1] * trees.predict(z)[0]
     assert np.abs(mean_of(both, z) - expected).max() < 1e-6
     assert np.array_equal(wide.weight, before)
     assert step_units(both) == 5 * 2**DEPTH
@@ -183,6 +184,28 @@ def test_trees_get_the_share_that_rows_left_out_say():
     noise = np.random.default_rng(3).normal(size=(20, 300))
     kept = [grow(z, own, one, every, left_out(z, own, 1)) for own in noise]
     assert sum(one is not None for one in kept) <= 4, "trees fit noise on rows they know"
+
+
+def test_the_mixed_answer_is_scaled_to_what_rows_left_out_say():
+    """What is written knows one half of the target and trees the other: the answer is their sum, not their mean."""
+    z, y = stairs(300)
+    rng, every, one = np.random.default_rng(5), np.arange(300), np.ones(300)
+    other = rng.normal(size=300)
+    grown = grow(z, y + other, one, every, y)
+    assert sum(grown.weights) > 1.5
+    answers = y + other - grown.left
+    assert ((y + other) @ answers) / (answers @ answers) == pytest.approx(1, abs=0.1), "no other size fits better"
+    codes = (y + other + 0.3 * rng.normal(size=300) > 0).astype(int)
+    logits, fold = 2 * other[:, None], rng.permutation(300) % FOLDS
+    assert sum(grow_classes(z, codes, one, fold, every, logits).weights) > 1.2
+
+
+def test_the_mean_of_trees_answers_as_their_mean():
+    z, y = stairs()
+    parts = [boosted(z, y, seed=seed).trees(0) for seed in range(3)]
+    assert not np.array_equal(parts[0].cut, parts[1].cut)
+    expected = np.mean([one.predict(z) for one in parts], 0)
+    np.testing.assert_allclose(mean_of_trees(parts).predict(z), expected, atol=1e-12)
 
 
 def classes_of(z, y, cuts, seed=4):
@@ -248,7 +271,7 @@ def test_step_networks_answer_in_every_output_as_trees_of_classes():
     wide = constant_network(3, 3)
     wide.specs.mask[:, wide.layout.outputs, 1] = True
     wide.weight[:, wide.layout.outputs, 1] = xp.from_numpy(np.array([0.5, -1.0, 2.0], np.float32))
-    both = beside(wide, [trees], [0.4])
+    both = beside(wide, [trees], [(0.6, 0.4)])
     _check_stack("wide", both, 3)
     expected = 0.6 * z[:, :1] * [0.5, -1.0, 2.0] + 0.4 * trees.predict(z).T
     exact = Networks(both.specs, both.weight.double())
@@ -287,7 +310,7 @@ def test_intervals_keep_their_scale():
     wide = constant_network(3)
     output = xp.tensor([[[0.3, 0.1, 0.2, -0.4, 0.0]]], dtype=xp.float64)
     before = Intervals(output, np.array([[-1.0, 1.0]]), np.linspace(-2, 2, len(LEVELS))[None])
-    both = beside(wide, [boosted(z, y).trees(0)], [0.5])
+    both = beside(wide, [boosted(z, y).trees(0)], [(0.5, 0.5)])
     after = intervals_beside(before, both)
     x = xp.from_numpy(z)[None]
     first, second = (one.scale_of(stack).predict(x).mean(0) for one, stack in ((before, wide), (after, both)))

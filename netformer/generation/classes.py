@@ -210,7 +210,7 @@ def _with_steps(
     grown = grow_classes(z, own, mass / mass.mean(), stratified(own), some, left.logits[once])
     if grown is None:
         return wide, {}
-    both = beside(wide, [grown.trees], [grown.share])
+    both = beside(wide, [grown.trees], [grown.weights])
     loss = float(mass[some] @ grown.left / mass[some].sum())
     return both, {"log_loss": loss, "steps": {"units": step_units(both), "share": grown.share}}
 

@@ -145,7 +145,8 @@ def _with_steps(wide: Networks, left: LeftOut) -> tuple[Networks, Intervals, dic
     errors = [old if one is None else xp.from_numpy(one.left) for one, old in zip(grown, left.errors, strict=True)]
     intervals = intervals_of(wide, left, errors)
     shares = [0.0 if one is None else one.share for one in grown]
-    both = beside(wide, [None if one is None else one.trees for one in grown], shares)
+    weights = [(1.0, 0.0) if one is None else one.weights for one in grown]
+    both = beside(wide, [None if one is None else one.trees for one in grown], weights)
     about = {"steps": {"units": step_units(both), "share": shares[0] if len(shares) == 1 else shares}}
     return both, intervals_beside(intervals, both), about
 

@@ -15,10 +15,10 @@ from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks, concatenate
 
 
-def beside(wide: Networks, trees: Sequence[Trees | None], shares: Sequence[float]) -> Networks:
-    """Networks whose mean is (1 - share) times that of `wide` plus share times the answer of the trees, in each output:
-    its networks, and behind them those of the trees. trees, shares: of one output after the other, or of as many as
-    trees answer; None and 0 where there are none."""
+def beside(wide: Networks, trees: Sequence[Trees | None], weights: Sequence[tuple[float, float]]) -> Networks:
+    """Networks whose mean is that of `wide` plus the answer of the trees, each times its weight, in each output: its
+    networks, and behind them those of the trees. trees, weights: of one output after the other, or of as many as trees
+    answer; None, and weights of 1 and 0, where there are none."""
     wide, leaves = wide.numpy(), max(one.leaf.shape[2] for one in trees if one is not None)
     layout = wide.layout
     layers, width = max(layout.max_hidden_layers, 2), max(layout.max_width, leaves)
@@ -30,11 +30,11 @@ def beside(wide: Networks, trees: Sequence[Trees | None], shares: Sequence[float
     written = enlarged(wide, layout)
     count = len(written) + sum(map(len, filter(None, grown)))
     parts = [written]
-    for own, share, at, end in zip(grown, shares, first[:-1], first[1:], strict=True):
+    for own, (kept, added), at, end in zip(grown, weights, first[:-1], first[1:], strict=True):
         outputs = slice(layout.outputs.start + at, layout.outputs.start + end)
-        written.weight[:, outputs] *= (1 - share) * count / len(written)
+        written.weight[:, outputs] *= kept * count / len(written)
         if own is not None:
-            own.weight[:, outputs] *= share * count
+            own.weight[:, outputs] *= added * count
             parts.append(own)
     return concatenate(parts)
 

@@ -12,13 +12,15 @@ Fits that differ in their rows alone cost little more than one: so every row get
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import expit, softmax
 
 from netformer.exports.trees import Trees
 
-TREES, DEPTH, RATE = 60, 5, 0.2
+TREES, DEPTH, RATE = 40, 5, 0.25
 CUTS = 32  # thresholds of an input that a tree chooses among
 SOME, MOST_ROWS = 0.8, 1024  # of the rows a tree is grown on: their share, and how many at most
 PENALTY = 1.0  # rows of residual 0 that a leaf counts beside its own
@@ -124,6 +126,13 @@ class ClassBoosting(Boosting):
     def _left_over(self, step: Float[np.ndarray, "outputs fits rows"] | None = None) -> np.ndarray:
         said = expit(self.answers) if len(self.answers) == 1 else softmax(self.answers, 0)
         return (self.y[:, None] - said) * self.mass
+
+
+def mean_of(parts: Sequence[Trees]) -> Trees:
+    """Trees whose answer is the mean of those of some, which are as deep and answer as many outputs."""
+    bias = np.mean([one.bias for one in parts], 0)
+    column, cut = np.concatenate([one.column for one in parts]), np.concatenate([one.cut for one in parts])
+    return Trees(bias, column, cut, np.concatenate([one.leaf for one in parts], 1) / len(parts))
 
 
 def thresholds(
