@@ -236,7 +236,7 @@ def noise_of(population: Population, X: Any, y: Float[np.ndarray, "rows ..."]) -
 def relevance(z: Float[np.ndarray, "rows inputs"], t: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " inputs"]:
     """What each input says of the target on its own: adjusted R2 of a line, or of the means of up to `BINS` bins of
     equal size if that is more, on at most `RELEVANCE_ROWS` rows. Of an input that says nothing it is 0 in the mean,
-    with a deviation of some 4 / rows."""
+    with a standard deviation of some 4 / rows."""
     step = -(-len(t) // RELEVANCE_ROWS)
     z, t = z[::step], t[::step] - t[::step].mean()
     n, total = len(t), max(float(np.square(t).sum()), 1e-12)
