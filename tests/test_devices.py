@@ -23,7 +23,7 @@ from netformer.training.processes import processes
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-NEAR, NEAR_WEIGHT = 1e-3, 2e-5  # relative difference of losses, mean one of weights, which move by 1e-3 a step
+NEAR, NEAR_WEIGHT = 1e-3, 1e-4  # relative difference of losses, mean one of weights, which move by 1e-3 a step
 OUT = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB\nof which 1 MiB is free"
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 

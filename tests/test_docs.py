@@ -106,7 +106,7 @@ def shell(code: str, folder: Path) -> str:
 
 
 SECONDS = re.compile(r"\(\d+\.\d\)")
-DECIMAL = re.compile(r"-?\d+\.\d+")
+DECIMAL = re.compile(r"-?\d+\.\d+|\d+(?= ± )|(?<= ± )\d+")
 COUNTS = re.compile(r"\d+(?= │| hidden units| parameters)")
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from jaxtyping import Bool
 
 from netformer.cli.arguments import (
     AsJson,
@@ -30,6 +29,7 @@ from netformer.errors import InputError, first_few, need
 
 if TYPE_CHECKING:
     import numpy as np
+    from jaxtyping import Bool
 
     from netformer.exports.population import Population
     from netformer.generation.generator import NetFormer
