@@ -1,5 +1,6 @@
 """Scores: no learner sees what it is scored on, numbers are scikit-learn's, errors those of repeated experiments."""
 
+import os
 from dataclasses import replace
 from typing import ClassVar
 
@@ -85,7 +86,30 @@ def test_ours_is_fitted_without_the_rows_it_is_scored_on(table, monkeypatch):
     monkeypatch.setattr(NetFormerRegressor, "fit", watched)
     plan = in_folds(np.arange(N), repeats=1, seed=3)
     hold_out(X, y, plan, NetFormerRegressor(n_samples=1, random_state=0), [])
-    assert fitted == [X["a"][part.fitted].tolist() for part in plan.parts]
+    assert sorted(fitted) == sorted(X["a"][part.fitted].tolist() for part in plan.parts)
+
+
+def test_scores_do_not_depend_on_the_number_of_cores(table, monkeypatch):
+    found = []
+    for cores in (1, 5):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        found.append(cross_validate(*table, beside=["ridge", "hgb"], estimator=NetFormerRegressor(n_samples=2)))
+    pd.testing.assert_frame_equal(*found, check_exact=True)
+
+
+def test_an_error_in_one_part_ends_all_of_them(table, monkeypatch):
+    """What waits is not begun."""
+    begun = []
+
+    def failing(seed):
+        begun.append(seed)
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setitem(beside.BESIDE, "ridge", (failing, ""))
+    with pytest.raises(RuntimeError, match=r"^no$"):
+        cross_validate(*table, beside=["ridge"], estimator=NetFormerRegressor(n_samples=1))
+    assert len(begun) <= 2
 
 
 def test_pure_noise_is_worth_nothing():

@@ -5,8 +5,10 @@ What is computed of the predictions is in `held_out`.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from netformer.benchmark.beside import BESIDE, BESIDE_CLASSES, ONE_THREAD, Beside, chosen, constant, shares
 from netformer.benchmark.class_scores import aligned
-from netformer.benchmark.folds import FOLDS, Plan, copies, groups_of, in_folds, in_time, on_test, times_of
+from netformer.benchmark.folds import FOLDS, Part, Plan, copies, groups_of, in_folds, in_time, on_test, times_of
 from netformer.benchmark.held_out import ONE, OURS, HeldOut, HeldOutClasses
 from netformer.errors import InputError
 from netformer.exports.classes import labels_of
@@ -190,25 +192,33 @@ def _predictions(
     rows: tuple[np.ndarray, np.ndarray],
     also: Callable[..., None] = lambda population, new, fitted, to: None,
 ) -> dict[str, np.ndarray]:
-    """Of every learner what it answers for the rows held out, (repeats, rows, ..). also: is given ours of each part."""
+    """Of every learner what it answers for the rows held out, (repeats, rows, ..). also: is given ours of each part.
+    Parts of a small table share the processor's cores, a thread each."""
     at, place = rows
     shape = (plan.repeats, len(at), *np.shape(kind.constant(y)))
     predicted = {name: np.full(shape, np.nan) for name in (*kind.ours, *beside)}
-    for number, (repeat, fit, held) in enumerate(plan.parts, 1):
-        fitted, target, new = X.iloc[fit].reset_index(drop=True), y[fit], X.iloc[held].reset_index(drop=True)
-        said, to = f"scoring, part {number} of {len(plan.parts)}: ", (repeat, place[held])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # levels not seen before and cells taken for gaps: both are handled
-            say(said + OURS)
-            population = _fitted(estimator, fitted, target, kind)
-            constant = dict.fromkeys(kind.ours, kind.constant(target))
-            for name, answer in (constant if population is None else kind.answers(population, new)).items():
-                predicted[name][to] = answer
-            also(population, new, target, to)
-            for name in beside:
-                say(said + name)
-                with threadpool_limits(1 if X.size <= ONE_THREAD else None):
-                    predicted[name][to] = _beside(kind, name, seed, population is None, fitted, target, new)
+
+    def answer(part: Part) -> None:
+        fitted, new = (X.iloc[rows].reset_index(drop=True) for rows in (part.fitted, part.held_out))
+        target, to = y[part.fitted], (part.repeat, place[part.held_out])
+        population = _fitted(estimator, fitted, target, kind)
+        constant = dict.fromkeys(kind.ours, kind.constant(target))
+        for name, answers in (constant if population is None else kind.answers(population, new)).items():
+            predicted[name][to] = answers
+        also(population, new, target, to)
+        for name in beside:
+            predicted[name][to] = _beside(kind, name, seed, population is None, fitted, target, new)
+
+    small = X.size <= ONE_THREAD
+    with warnings.catch_warnings(), threadpool_limits(1 if small else None):
+        warnings.simplefilter("ignore")  # levels not seen before and cells taken for gaps: both are handled
+        pool = ThreadPoolExecutor(os.cpu_count() if small else 1)
+        try:
+            say(f"scoring, {len(plan.parts)} parts")
+            for number, _ in enumerate(pool.map(answer, plan.parts), 1):
+                say(f"scoring, part {number} of {len(plan.parts)} done")
+        finally:
+            pool.shutdown(cancel_futures=True)
     return predicted
 
 
