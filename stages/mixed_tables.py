@@ -6,7 +6,8 @@ No stage of the pipeline. Writes tables.csv (a line per table: what it holds, me
 and of every learner), considered.csv (a line per file of the packages, with the reason where it is out), metrics.json
 (of `evaluation.comparison.zero_shot_metrics`: medians, means, paired differences with their standard error over tables,
 on all tables and on those of fewer than 1,000 rows) and a picture. Nothing may be chosen by these numbers: they report.
---references: fit the other learners alone; the report finds them.
+references.csv holds what the other learners answer; those whose table, code and libraries are the same are not fitted
+again. --references: fit them alone.
 """
 
 import argparse
@@ -24,13 +25,13 @@ from netformer.report.summaries import real_tables
 from netformer.report.svg import save
 from stages import Bar, n_workers, run
 
-FOLDER, BUILD = Path("reports/mixed"), Path("build/mixed")
+FOLDER = Path("reports/mixed")
 SEED, MAX_ROWS, SPLITS = 0, 1500, 5
 
 
 def references(repository: Path, tables: list[MixedTable]) -> pd.DataFrame:
-    """Scores of the other learners, kept under `build/mixed/` table by table; what is kept and still holds stays."""
-    path = repository / BUILD / "references.csv"
+    """Scores of the other learners, kept in the report table by table; what is kept and still holds stays."""
+    path = repository / FOLDER / "references.csv"
     parts = [pd.read_csv(path)] if path.exists() else []
     known = set(parts[0]["key"]) if parts else set()
     keys, bar = [reference_key(table) for table in tables], Bar("references")
@@ -38,7 +39,7 @@ def references(repository: Path, tables: list[MixedTable]) -> pd.DataFrame:
         if key not in known:
             parts.append(reference_scores(table, n_workers()))
             with replacing(path) as temporary:
-                pd.concat(parts).to_csv(temporary, index=False)
+                pd.concat(parts).query("key in @keys").to_csv(temporary, index=False)
         bar(done, len(tables))
     return pd.concat(parts).query("key in @keys")
 
