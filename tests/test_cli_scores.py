@@ -17,7 +17,7 @@ from netformer import NetFormerRegressor, cross_validate
 from netformer.benchmark.beside import ridge
 from netformer.benchmark.folds import in_folds
 from netformer.benchmark.scoring import HeldOut
-from netformer.cli.scores import conclusions, plus_minus
+from netformer.cli.scores import conclusions, plus_minus, which_to_use
 from netformer.exports.population import Bundle
 
 pytestmark = pytest.mark.usefixtures("small_package")
@@ -168,6 +168,24 @@ def test_the_sentences_below_the_scores():
     assert said(30, wide=near)[-1] == "30 rows are few, these scores are rough."
     y = np.ones(60)
     assert said(wide=near)[0].startswith("The target is the same in all rows held out: no R2")
+
+
+def test_the_network_to_use_is_the_one_that_is_ahead():
+    y, noise = np.random.default_rng(0).normal(size=(2, 60))
+
+    class Written:
+        expected_r2, about = np.array([0.1, 0.6, 0.2]), {"rows": 60}
+
+        def __len__(self):
+            return 3
+
+    def said(**off):
+        answers = {name: (y + much * noise)[None] for name, much in off.items()}
+        return which_to_use(Written(), [HeldOut(y, answers, {}, np.arange(60), np.arange(60), "")])
+
+    assert said(wide=0.5, single=0.1) == "Use --which 1: single, ahead of wide; it is fitted on all 60 rows."
+    assert said(wide=0.1, single=0.5).startswith("Use wide: the 3 networks merged")
+    assert said(wide=0.5, single=0.5, ridge=0.1).startswith("Use wide: the 3 networks merged")
 
 
 def test_evaluate_prints_what_generate_prints_for_any_number_of_tables(folder):

@@ -55,6 +55,12 @@ def test_two_targets_are_written_scored_reported_and_predicted(table, tmp_path):
     assert "pure" in run("inspect", out, "--which", 0).stdout
 
 
+def test_a_target_that_is_named_twice_or_with_blanks_is_one(table):
+    for named in ("pure,pure", " pure", "pure,"):
+        facts = json.loads(run("generate", table, "--target", named, "-n", 1, "--no-score", "--json").stdout)
+        assert [one["name"] for one in facts["columns"]] == ["dose", "heat", "much", "kind"]
+
+
 def test_targets_that_do_not_go_together_are_one_line(table):
     assert "target 'kind' looks like classes, and several targets are numbers" in refused(
         "generate", table, "--target", "pure,kind"

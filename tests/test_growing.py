@@ -56,6 +56,15 @@ def test_thresholds_lie_between_a_value_and_the_next():
     np.testing.assert_allclose(cuts, [[first, first, last, last]], rtol=1e-6)
 
 
+def test_no_threshold_lies_between_values_that_differ_by_rounding_alone():
+    hours = 2 * np.pi * np.arange(24) / 24
+    z = np.stack([np.sin(hours), np.full(24, 0.5) + 1e-16 * np.arange(24)])
+    inputs, cuts = thresholds(z)
+    assert inputs.tolist() == [0]
+    assert np.abs(cuts[0][:, None] - z[0]).min() > 1e-3
+    assert len(np.unique(cuts)) == 12, "of 13 sines"
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_columns_of_two_values_have_trees_too(seed):
     """Few questions can be asked of them; none is about a threshold that nothing is above."""

@@ -28,6 +28,16 @@ def test_a_front_is_printed_kept_and_drawn(folder, tmp_path):
     assert front.about["search"]["front"] == facts["front"]
 
 
+def test_networks_of_a_front_are_named_where_they_are_used(folder, tmp_path):
+    run("search", folder / "t.csv", *RUN, "--no-score", "--out", tmp_path / "front")
+    commands = {"new.csv": ("predict", tmp_path / "front", folder / "t.csv")}
+    commands["new"] = ("export", tmp_path / "front", "--format", "c")
+    for name, command in commands.items():
+        assert "name one: --which 0, .. or --which" in refused(*command, "--out", tmp_path / name)
+        assert not (tmp_path / name).exists()
+    run("predict", tmp_path / "front", folder / "t.csv", "--which", 0, "--out", tmp_path / "p.csv")
+
+
 def test_the_r2_is_on_rows_that_the_search_has_not_seen(folder, tmp_path):
     """Other targets there change nothing but the R2."""
     from netformer.cli.by import rows_to_train_on

@@ -210,9 +210,11 @@ def _predictions(
             predicted[name][to] = _beside(kind, name, seed, population is None, fitted, target, new)
 
     small = X.size <= ONE_THREAD
+    one_each = {"max_workers": os.cpu_count(), "initializer": threadpool_limits, "initargs": (1,)}
     with warnings.catch_warnings(), threadpool_limits(1 if small else None):
         warnings.simplefilter("ignore")  # levels not seen before and cells taken for gaps: both are handled
-        pool = ThreadPoolExecutor(os.cpu_count() if small else 1)
+        # within a thread too: OpenMP counts threads in each anew
+        pool = ThreadPoolExecutor(**(one_each if small else {"max_workers": 1}))
         try:
             say(f"scoring, {len(plan.parts)} parts")
             for number, _ in enumerate(pool.map(answer, plan.parts), 1):

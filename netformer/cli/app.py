@@ -141,7 +141,7 @@ def generate(
     talk.notes(notes)
     measured = scores.facts_of_all(found, bundle.reading)
     bundle.about.update(plain({"rows": len(y)} | ({} if measured is None else {"scores": measured})))
-    said = [*scores.said_of_all(found, bundle.reading), scores.which_to_use(bundle)]
+    said = [*scores.said_of_all(found, bundle.reading), scores.which_to_use(bundle, found)]
     if out is not None:
         bundle.save(out)
     if report is not None:
@@ -181,7 +181,7 @@ def inspect(
     bundle, talk = load_bundle(nets, group), Talk(json, quiet)
     networks, inputs = bundle.networks, bundle.reading.input_names
     if which is not None:
-        which_of(str(which), len(networks))
+        which_of(str(which), bundle)
     listed = describe.overview(bundle)
     kind = f" of {len(bundle.classes)} classes" if bundle.classes else ""
     size = f"{len(networks)} networks for {bundle.target!r}{kind}, {len(bundle.columns)} columns, {len(inputs)} inputs"
@@ -228,7 +228,7 @@ def predict(
 
     grouped, talk = load_groups(nets) if is_groups(nets) else None, Talk(json, quiet)
     bundle = load_bundle(nets) if grouped is None else grouped.whole
-    chosen = which_of(which, len(bundle.networks))
+    chosen = which_of(which, bundle)
     if grouped is not None and chosen != "wide":
         raise InputError(f"{nets}: each group is answered by its wide network, got --which {which}; leave it out")
     if interval is not None:
@@ -280,7 +280,7 @@ def export(
     from netformer.sources.formats import export as write
 
     bundle, talk = load_bundle(nets, group), Talk(json, quiet)
-    chosen = which_of(which, len(bundle.networks))
+    chosen = which_of(which, bundle)
     stem = chosen if isinstance(chosen, str) else f"network{chosen}"
     files = {name: f"{stem}{SUFFIX.get(name, f'_{name}.py')}" for name in format}
     if columns is not None and "html" not in files:

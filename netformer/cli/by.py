@@ -48,8 +48,6 @@ def generate_by(
 ) -> None:
     """What `generate --by` does. options: of `intake.take_in`. `estimator.random_state` draws the rows held back."""
     start = time.perf_counter()
-    if options.get("columns") is not None:
-        options["columns"] += f",{by}"
     if by == target:
         raise InputError(f"--by must be another column than the target {target!r}")
     intake = take_in(table, target, keep=[by], **options)

@@ -41,8 +41,13 @@ def load_groups(path: Path) -> Groups:
     return Groups.load(path)
 
 
-def which_of(text: str, count: int) -> Any:
-    """wide, mean or the number of a network."""
+def which_of(text: str, networks: Population) -> Any:
+    """wide, mean or the number of a network. Raises InputError for others, and for wide where none was merged."""
+    count = len(networks.networks)
+    if text == "wide" and networks.wide is None:
+        raise InputError(
+            f"these networks were searched, none is merged from others; name one: --which 0, .. or --which {count - 1}"
+        )
     if text in ("wide", "mean"):
         return text
     if text.isdecimal() and int(text) < count:

@@ -265,14 +265,17 @@ def said_of_all(found: Sequence[Found], reading: Reading) -> list[str]:
     return lines
 
 
-def which_to_use(bundle: Population) -> str:
-    """A sentence on the networks that were written."""
+def which_to_use(bundle: Population, found: Sequence[Found]) -> str:
+    """A sentence on the networks that were written. found: their scores, of every target, or none."""
     if "chosen" in bundle.about.get("search", {}):
         size = bundle.stack("wide").merged_size()[1]
         return (
             f"Use {OURS}: network {bundle.about['search']['chosen']} of the {len(bundle)}, with {size} parameters the "
             f"smallest that is good enough; it is fitted on all {bundle.about['rows']} rows."
         )
+    if len(found) == 1 and next(iter(found[0].table().index)) == ONE and found[0].table()["standing"][ONE] == "behind":
+        best = int(np.asarray(bundle.expected_r2).argmax())
+        return f"Use --which {best}: {ONE}, ahead of {OURS}; it is fitted on all {bundle.about['rows']} rows."
     many = f"the {len(bundle)} networks merged, mostly better than each alone" if len(bundle) > 1 else "the network"
     return f"Use {OURS}: {many}; the one written is fitted on all {bundle.about['rows']} rows."
 

@@ -28,6 +28,7 @@ CURVATURE, CLASS_PENALTY = 0.25, 2.0  # of a logistic function at most, and what
 LEAST_SHARE = 1e-3  # of a class among the rows, as boosting starts
 MOST_SEEN = 10  # outputs that questions are chosen by: of more as many random sums
 BETWEEN = 0.381966  # of the way from a value to the next, where thresholds lie: no new value of a grid is there
+APART = 1e-6  # of a standardised input: closer values are one value and its rounding
 
 
 class Boosting:
@@ -142,13 +143,14 @@ def thresholds(
     value and the next one, as float32 has it; where it is the largest, the one below it.
 
     In the middle of two whole numbers or dates there may be a third one, which would lie above or below the threshold
-    as rounding has it, in every exported format anew.
+    as rounding has it, in every exported format anew. So would values that differ by rounding alone, such as the sines
+    of two hours of a day: no threshold is between values that are not `APART`.
     """
     ordered = np.sort(z, 1)
-    inputs = np.flatnonzero(ordered[:, 0] < ordered[:, -1])
+    inputs = np.flatnonzero((np.diff(ordered, axis=1) > APART).any(1))
     cuts = np.empty((len(inputs), z.shape[1]))
     for own, values in zip(cuts, ordered[inputs], strict=True):
-        last = np.flatnonzero(np.diff(values) > 0)  # the last row of each value but the largest
+        last = np.flatnonzero(np.diff(values) > APART)  # the last row of each value but the largest
         above = ((1 - BETWEEN) * values[last] + BETWEEN * values[last + 1]).astype(np.float32)
         own[: last[-1] + 1] = np.repeat(above, np.diff(last, prepend=-1))
         own[last[-1] + 1 :] = above[-1]

@@ -100,6 +100,7 @@ def take_in(
         way_out = "name what separates columns by --sep, or the sheet by --sheet"
         raise InputError(f"{path}: found one column only, {table.columns[0]!r}; {way_out}")
     targets = _named(target, table)
+    target = targets[0] if len(targets) == 1 else target
     for name in (*targets, *keep):
         require_column(table, name, path)
     kept = table[list(keep)]
