@@ -217,7 +217,8 @@ def _predictions(
         pool = ThreadPoolExecutor(**(one_each if small else {"max_workers": 1}))
         try:
             say(f"scoring, {len(plan.parts)} parts")
-            for number, _ in enumerate(pool.map(answer, plan.parts), 1):
+            answer(plan.parts[0])  # alone: libraries that are imported there look for each other, and must be whole
+            for number, _ in enumerate(pool.map(answer, plan.parts[1:]), 2):
                 say(f"scoring, part {number} of {len(plan.parts)} done")
         finally:
             pool.shutdown(cancel_futures=True)

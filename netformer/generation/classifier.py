@@ -34,9 +34,9 @@ class NetFormerClassifier(ClassifierMixin, Fitted):
 
     `n_samples` networks are written, for one class after the other against the rest (of more classes than networks, for
     directions in which classes differ), and merged into one wide network with an output per class. Its output layer is
-    a logistic regression over all hidden units and inputs, whose penalty is chosen by cross-validation
-    (`generation.classes`). There may be any number of classes; time grows in proportion to it. Columns are read as by
-    `NetFormerRegressor`.
+    a logistic regression over all hidden units and inputs, under several penalties, weighed by the
+    log loss of rows left out (`generation.classes`). There may be any number of classes; time grows in proportion to
+    it. Columns are read as by `NetFormerRegressor`.
 
     Parameters
     ----------

@@ -116,13 +116,13 @@ class Fitted(BaseEstimator):
     def explain(
         self, X: Any, background: Any = None, *, n_pairs: int | None = None, random_state: int = 0
     ) -> Explanation:
-        """Shapley values of each column in units of the target, see `Population.explain`."""
+        """Shapley values of each column in units of the target, of classes in logits, see `Population.explain`."""
         population = self._explainable()
         background = None if background is None else self._table(background)
         return population.explain(self._table(X), background, n_pairs=n_pairs, random_state=random_state)
 
     def importances(self, X: Any, y: Any, *, n_repeats: int = 10, random_state: int = 0) -> pd.DataFrame:
-        """How much R2 falls when a column is shuffled, with standard errors, see `Population.importances`."""
+        """How much R2 falls, of classes log loss rises, when a column is shuffled; see `Population.importances`."""
         population = self._explainable()
         return population.importances(self._table(X), y, n_repeats=n_repeats, random_state=random_state)
 
