@@ -93,6 +93,8 @@ def test_line_ends_marks_blank_lines_and_quotes_change_nothing(made, tmp_path):
 DAYS = {
     "2020-02-29": 1582934400,
     "2020-02": 1580515200,
+    "2020/02/29": 1582934400,
+    "2020/02/29 10:30": 1582972200,
     "2020-02-29 10:30": 1582972200,
     "2020-02-29T10:30:15.25": 1582972215.25,
     "2020-02-29T10:30:15Z": 1582972215,
@@ -112,6 +114,16 @@ def test_dates_are_seconds(made, tmp_path, text):
     assert found[0] == found[1] != found[2]
 
 
+@pytest.mark.parametrize("text", ["USD 1234,5", "1 234,5 chf", "eur1234,5", "1\u2009234,5", "\u20ac\x0b1.234,5"])
+def test_numbers_wear_what_predict_takes_off(made, tmp_path, text):
+    rows = table_of(3, 5)[0]
+    for size in (text, "1234,5"):
+        rows.assign(size=size).to_csv(tmp_path / f"{size == text}.csv", index=False)
+    dressed, plain = (answers(made, tmp_path / f"{which}.csv").tolist() for which in (True, False))
+    assert dressed == plain
+    np.testing.assert_allclose(dressed, made[0].predict(rows.assign(size=text), 0), rtol=1e-6, atol=1e-5)
+
+
 WRONG = {
     'row 2: column "size" must hold a number, found "12 cm"': lambda t: t.assign(size=["1", "12 cm", "3"]),
     'row 1: column "size" must hold a number, found "0x1F"': lambda t: t.assign(size="0x1F"),
@@ -119,6 +131,8 @@ WRONG = {
     'row 3: column "day" must hold a date, found "2021-02-29"': lambda t: t.assign(day=["", "", "2021-02-29"]),
     'row 1: column "day" must hold a date, found "2021-02-28T25:00"': lambda t: t.assign(day="2021-02-28T25:00"),
     'row 1: column "month" must hold a date, found "Foo 03, 2020"': lambda t: t.assign(month="Foo 03, 2020"),
+    'row 1: column "month" must hold a date, found "Feb 03, 20"': lambda t: t.assign(month="Feb 03, 20"),
+    'row 1: column "size" must hold a number, found "5 USD 6"': lambda t: t.assign(size="5 USD 6"),
     'column "town" is missing; the first one there is "size"': lambda t: t.drop(columns="town"),
     'column "size" is there twice': lambda t: t.rename(columns={"share": "size"}),
 }

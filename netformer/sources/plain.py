@@ -55,7 +55,7 @@ def date(cell, name, form):
     except ValueError:
         text = str(cell).strip()
     try:
-        time = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text.replace("/", "-"))
     except ValueError:
         try:
             time = datetime.strptime(text, form)

@@ -133,14 +133,37 @@ static int has_thousands(const char *s) {
     return !*s;
 }
 
+/* Bytes of the white space that s begins with, in UTF-8: what Python strips. */
+static size_t space(const char *s) {
+    static const char *const wide[] = {"\302\205",     "\302\240",     "\341\232\200", "\342\200\250", "\342\200\251",
+                                       "\342\200\257", "\342\201\237", "\343\200\200"};
+    if (isspace((unsigned char)*s) || (*s >= 28 && *s <= 31)) return 1;
+    if (!strncmp(s, "\342\200", 2) && (unsigned char)s[2] >= 128 && (unsigned char)s[2] <= 138) return 3;
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+        if (!strncmp(s, wide[i], strlen(wide[i]))) return strlen(wide[i]);
+    return 0;
+}
+
+/* Bytes of the name of a currency that s begins with. */
+static size_t currency(const char *s) {
+    static const char *const names[] = {"usd", "eur", "gbp", "chf"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t k = 0;
+        while (k < 3 && tolower((unsigned char)s[k]) == names[i][k]) k++;
+        if (k == 3) return 3;
+    }
+    return 0;
+}
+
 /* A number without what people put around it, such as $ and %; 0 if it is none. */
 static int number(const char *s, const char *form, double *value) {
-    static const char *const dress[] = {" ",        "\t",           "'",        "$",        "%",           "\302\240",
-                                        "\302\243", "\342\200\257", "\302\245", "\342\202\254", "\342\202\271"};
+    static const char *const dress[] = {"'", "$", "%", "\302\243", "\302\245", "\342\202\254", "\342\202\271"};
+    const char *const start = s;
     char plain[64];
     size_t n = 0;
     while (*s) {
-        size_t skip = 0;
+        size_t skip = space(s), name = currency(s);
+        if (name && (s == start || !s[name])) skip = name;
         for (size_t i = 0; i < sizeof dress / sizeof *dress; i++)
             if (!strncmp(s, dress[i], strlen(dress[i]))) skip = strlen(dress[i]);
         if (!skip && n == sizeof plain - 2) return 0;
@@ -183,16 +206,17 @@ static long days(long y, int m, int d) { /* since 1970-01-01, in the Gregorian c
     return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * (m + (m > 2 ? -3 : 9)) + 2) / 5 + d - 719469;
 }
 
-/* Reads what form says, and answers where it ends; NULL if s is not of that form. */
-static const char *parsed(const char *s, const char *form, double *seconds) {
+/* Reads what form says, and answers where it ends; NULL if s is not of that form. slashes: also in place of its -. */
+static const char *parsed(const char *s, const char *form, int slashes, double *seconds) {
     int y = 1970, m = 1, d = 1, hour = 0, minute = 0, second = 0;
     for (; *form; form++) {
         if (*form != '%') {
-            if (*s++ != *form) return NULL;
+            if (*s != *form && !(slashes && *form == '-' && *s == '/')) return NULL;
+            s++;
             continue;
         }
         switch (*++form) {
-        case 'Y': y = whole(&s, 4); break;
+        case 'Y': y = strspn(s, digits) < 4 ? -1 : whole(&s, 4); break;
         case 'y': y = whole(&s, 2), y += y < 0 ? 0 : y < 69 ? 2000 : 1900; break;
         case 'm': m = whole(&s, 2); break;
         case 'b': m = month(&s, 0); break;
@@ -213,9 +237,9 @@ static int date(const char *s, const char *form, double *seconds) {
     static const char *const iso[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M",
                                       "%Y-%m-%d",          "%Y-%m"};
     const char *end;
-    if (*form && (end = parsed(s, form, seconds)) && !*end) return 1;
+    if (*form && (end = parsed(s, form, 0, seconds)) && !*end) return 1;
     for (size_t i = 0; i < sizeof iso / sizeof *iso; i++) {
-        if (!(end = parsed(s, iso[i], seconds))) continue;
+        if (!(end = parsed(s, iso[i], 1, seconds))) continue;
         if (i < 2 && *end == '.') {
             char *stop_at;
             *seconds += strtod(end, &stop_at);
@@ -240,17 +264,6 @@ static double level(const char *s, const struct column *column) {
         if (!*column->levels[i]) gap = i;
     }
     return is_gap(s) ? gap : -1;
-}
-
-/* Bytes of the white space that s begins with, in UTF-8: what Python strips. */
-static size_t space(const char *s) {
-    static const char *const wide[] = {"\302\205",     "\302\240",     "\341\232\200", "\342\200\250", "\342\200\251",
-                                       "\342\200\257", "\342\201\237", "\343\200\200"};
-    if (isspace((unsigned char)*s) || (*s >= 28 && *s <= 31)) return 1;
-    if (!strncmp(s, "\342\200", 2) && (unsigned char)s[2] >= 128 && (unsigned char)s[2] <= 138) return 3;
-    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
-        if (!strncmp(s, wide[i], strlen(wide[i]))) return strlen(wide[i]);
-    return 0;
 }
 
 static char *stripped(char *s) {
