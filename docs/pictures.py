@@ -16,6 +16,7 @@ from netformer.report.svg import Drawing, coordinate, label, save, short
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "pictures" / "architecture.svg"
@@ -43,6 +44,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         name = f"pictures/{path.relative_to(reports).as_posix()}"
         files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Pages name the pictures where they lie in the repository, `../reports/`, so that they are seen there too."""
+    return re.sub(r"\]\(\.\./reports/(\S+?\.svg)\)", r"](pictures/\1)", markdown)
 
 
 def packages(root: Path = ROOT) -> list[str]:

@@ -222,7 +222,8 @@ class Population:
         random_state: int = 0,
         which: int | str | None = None,
     ) -> Explanation:
-        """What each column contributed to each prediction: Shapley values in units of the target (`exports.explain`).
+        """What each column contributed to each prediction: Shapley values in units of the target, of classes in logits
+        (`exports.explain`).
 
         X: rows, as in `predict`. background: rows of a table to compare with, the mean over them; time grows with
         their number, 20 to 100 are a good choice. None: one typical row, of medians and most frequent levels. It is
@@ -244,8 +245,9 @@ class Population:
     def importances(
         self, X: Any, y: Any, *, n_repeats: int = 10, random_state: int = 0, which: int | str | None = None
     ) -> pd.DataFrame:
-        """What each column in use is worth on rows with a known target: how much R2 falls when its cells are shuffled
-        (permutation importance, Breiman 2001), a row per column: column, importance, standard_error.
+        """What each column in use is worth on rows with a known target: how much R2 falls when its cells are shuffled,
+        of classes the rise of log loss, divided by the log loss of the class shares (permutation importance, Breiman
+        2001), a row per column: column, importance, standard_error.
 
         X, y: at least 2 rows; new ones, if it is to be worth on new rows. The mean over n_repeats shuffles; the
         standard error is that of the mean over rows. Columns that say the same share their worth: each alone may seem

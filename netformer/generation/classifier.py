@@ -32,10 +32,12 @@ SHOWN = 5  # labels in an error
 class NetFormerClassifier(ClassifierMixin, Fitted):
     """Classification by networks that a trained transformer writes for the table: no training, no choice to make.
 
+    Where classes jump, step units (boosted trees) are grown on the rows and join them; steps=False leaves them out.
+
     `n_samples` networks are written, for one class after the other against the rest (of more classes than networks, for
     directions in which classes differ), and merged into one wide network with an output per class. Its output layer is
-    a logistic regression over all hidden units and inputs, under several penalties, weighed by the
-    log loss of rows left out (`generation.classes`). There may be any number of classes; time grows in proportion to
+    a logistic regression over all hidden units and inputs, a mean over several penalties, weighted by the log loss of
+    rows left out (`generation.classes`). There may be any number of classes; time grows in proportion to
     it. Columns are read as by `NetFormerRegressor`.
 
     Parameters

@@ -30,6 +30,8 @@ LARGEST = 1e300  # of a target: answers and their errors stay finite, also where
 class NetFormerRegressor(RegressorMixin, Fitted):
     """Regression by networks that a trained transformer writes for the table: no gradient step, no choice to make.
 
+    Where the target jumps, step units (boosted trees) are grown on the rows and join them; steps=False leaves them out.
+
     `n_samples` networks are written and merged into one wide network. Its output layer is a blend of theirs and of one
     ridge fit over all hidden units (`merging.widen`): the more rows per hidden unit, the more of the fit. No gradient
     step is taken unless `refine_steps` asks for some.

@@ -122,7 +122,8 @@ class Fitted(BaseEstimator):
         return population.explain(self._table(X), background, n_pairs=n_pairs, random_state=random_state)
 
     def importances(self, X: Any, y: Any, *, n_repeats: int = 10, random_state: int = 0) -> pd.DataFrame:
-        """How much R2 falls, of classes log loss rises, when a column is shuffled; see `Population.importances`."""
+        """How much R2 falls when a column is shuffled; of classes the rise of log loss, divided by the
+        log loss of the class shares; see `Population.importances`."""
         population = self._explainable()
         return population.importances(self._table(X), y, n_repeats=n_repeats, random_state=random_state)
 

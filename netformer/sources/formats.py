@@ -2,7 +2,9 @@
 the reading inside, answers in units of the target, and agrees with `Population.predict`.
 
 A row holds, per column of `Population.columns`: a number, nan or empty for a gap; a date as seconds since 1970 UTC, in
-formats that take text also in ISO 8601; a category as text, empty for a gap, or as the position of its level.
+formats that take text also in ISO 8601; a category as text, empty for a gap, or as the position of its level. Python
+files (numpy, sklearn, `encode` of torch) take a number also as text of it alone (`1234.5`), without a currency sign or
+separators.
 
     onnx      one graph, opset 17: x double (rows, columns) -> y double (rows, 1), x a nan for each gap; of a table with
               categories an input per column instead, under its name, (rows, 1). Double, because float32 cannot hold a

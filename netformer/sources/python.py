@@ -39,7 +39,7 @@ _KINDS = {
 def python_source(formula: Formula) -> str:
     """One Python file of the standard library alone: `predict(rows)`, a list of floats, or of labels, which also has
     `predict_proba(rows)`. rows: a DataFrame, or rows as lists, an array, or dicts, with cells as in the table that was
-    fitted (`plain`)."""
+    fitted; a number is one, or text of it alone (`1234.5`), without a currency sign or separators (`plain`)."""
     reading, outputs = formula.reading, formula.outputs
     several = bool(reading.classes) or len(outputs) > 1
     bodies = []
