@@ -56,6 +56,13 @@ def test_scores_stand_beside_the_whole_table_and_the_mean_of_the_group(folder):
     assert done["rows"] == 150
 
 
+def test_the_column_of_groups_may_have_a_comma_beside_chosen_columns(folder, tmp_path):
+    pd.read_csv(folder / "sales.csv").rename(columns={"store": "store, town"}).to_csv(tmp_path / "t.csv", index=False)
+    options = ("--by", "store, town", "--columns", "price", "-n", 1)
+    done = json.loads(run("generate", tmp_path / "t.csv", "-t", "units", *options, "--json").stdout)
+    assert set(done["groups"]) == {f"s{i}" for i in range(6)}
+
+
 def test_one_predict_serves_all_groups(folder):
     table = pd.read_csv(folder / "sales.csv")
     new = table.drop(columns="units").iloc[::-1]

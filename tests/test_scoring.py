@@ -103,13 +103,15 @@ def test_an_error_in_one_part_ends_all_of_them(table, monkeypatch):
 
     def failing(seed):
         begun.append(seed)
-        raise RuntimeError("no")
+        if len(begun) > 1:
+            raise RuntimeError("no")
+        return beside.constant(seed)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setitem(beside.BESIDE, "ridge", (failing, ""))
     with pytest.raises(RuntimeError, match=r"^no$"):
         cross_validate(*table, beside=["ridge"], estimator=NetFormerRegressor(n_samples=1))
-    assert len(begun) <= 2
+    assert 2 <= len(begun) <= 5, "of ten parts or more: the first, one that fails, and what was begun meanwhile"
 
 
 def test_pure_noise_is_worth_nothing():

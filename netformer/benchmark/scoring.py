@@ -210,11 +210,11 @@ def _predictions(
             predicted[name][to] = _beside(kind, name, seed, population is None, fitted, target, new)
 
     small = X.size <= ONE_THREAD
-    one_each = {"max_workers": os.cpu_count(), "initializer": threadpool_limits, "initargs": (1,)}
-    with warnings.catch_warnings(), threadpool_limits(1 if small else None):
+    workers, threads = (os.cpu_count(), 1) if small else (1, None)
+    with warnings.catch_warnings(), threadpool_limits(threads):
         warnings.simplefilter("ignore")  # levels not seen before and cells taken for gaps: both are handled
         # within a thread too: OpenMP counts threads in each anew
-        pool = ThreadPoolExecutor(**(one_each if small else {"max_workers": 1}))
+        pool = ThreadPoolExecutor(workers, initializer=threadpool_limits, initargs=(threads,))
         try:
             say(f"scoring, {len(plan.parts)} parts")
             answer(plan.parts[0])  # alone: libraries that are imported there look for each other, and must be whole

@@ -273,7 +273,8 @@ def which_to_use(bundle: Population, found: Sequence[Found]) -> str:
             f"Use {OURS}: network {bundle.about['search']['chosen']} of the {len(bundle)}, with {size} parameters the "
             f"smallest that is good enough; it is fitted on all {bundle.about['rows']} rows."
         )
-    if len(found) == 1 and next(iter(found[0].table().index)) == ONE and found[0].table()["standing"][ONE] == "behind":
+    rows = found[0].table() if len(found) == 1 else pd.DataFrame()
+    if len(rows) and rows.index[0] == ONE and rows["standing"].iloc[0] == "behind":
         best = int(np.asarray(bundle.expected_r2).argmax())
         return f"Use --which {best}: {ONE}, ahead of {OURS}; it is fitted on all {bundle.about['rows']} rows."
     many = f"the {len(bundle)} networks merged, mostly better than each alone" if len(bundle) > 1 else "the network"

@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import cache
 from numbers import Integral
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,20 +37,14 @@ _LARGEST = 0.99  # of a squashed value over SQUASH
 # Arrays, as scikit-learn checks them.
 NUMBERS: dict[str, Any] = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
 OF_WRITTEN = ("refine_steps", "max_params", "max_hidden_layers", "activations")  # parameters that a search has not
-_LOADING = Lock()  # threads that start together load the weights once
 MOST_REPEATS = 10  # times the rows of a table that it may grow by whole weights
 
 
 @cache
-def _loaded(in_torch: bool) -> NetFormer:
+def _package(in_torch: bool) -> NetFormer:
     from netformer.generation.generator import NetFormer
 
     return NetFormer.load() if in_torch else NetFormer.load_arrays()
-
-
-def _package(in_torch: bool) -> NetFormer:
-    with _LOADING:
-        return _loaded(in_torch)
 
 
 def netformer_of(model: Any, torch_for: str = "") -> NetFormer:
