@@ -91,6 +91,20 @@ def test_every_format_holds_trees(tmp_path, format):
     assert (after[1] - before[1] < 60_000) == (format != "json")
 
 
+@pytest.mark.parametrize("format", ["onnx", "torch", "sklearn", "numpy", "c", "html"])
+def test_a_row_next_to_a_threshold_of_a_tree_is_where_the_bundle_has_it(tmp_path, format):
+    """Thresholds are numbers of float32, of which 9 digits are another float64."""
+    trees, one, wide = some_trees(F, count=80, depth=5), draw(1, 3, inputs=F), scaled(draw(2, 4, inputs=F))
+    reading = reading_of(np.zeros(F), np.ones(F))
+    grown = with_trees(Bundle(reading, one, torch.zeros(1), wide), [trees], [0.9])
+    squashed = (reading.shift + reading.spread * trees.cut.reshape(-1, 1)) / SQUASH
+    x = SQUASH * squashed / np.sqrt(1 - squashed**2)
+    X = np.concatenate([x * (1 + side * 1e-12) for side in (-1, 1)])
+    away = np.abs(grown.read(X)[: len(x)] - trees.cut.reshape(-1, 1))
+    assert 1e-15 < away.min() < away.max() < 1e-11
+    assert disagreement(grown, "wide", format, tmp_path, X)[0] < 1e-5
+
+
 @pytest.mark.parametrize("name", ["identity", "relu", "tanh", "sigmoid"])
 def test_sklearn_agrees_where_it_can_express_the_network(tmp_path, name):
     options = {"activations": (name,), "skip_share": 0.0, "sparse_share": 0.5, "bias_share": 0.5}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from netformer import exports
-from netformer.exports.formula import Formula, Spread, single_of
+from netformer.exports.formula import Formula, Spread
 from netformer.exports.intervals import COVERAGE, ramps_of
 from netformer.sources.digits import EXACT_DIGITS
 from netformer.sources.literals import CELLS, ROWS, literal, number_text
@@ -202,7 +202,7 @@ def _torch_trees(formula: Formula) -> list[str]:
     """The lines of `__init__` that make trees."""
     made = []
     for one in formula.trees:
-        cut = literal(one.cut, EXACT_DIGITS if single_of(one.cut) is None else 9)
+        cut = literal(one.cut, EXACT_DIGITS)
         parts = one.first, len(formula.outputs), one.column.tolist(), cut, literal(one.leaf)
         made.append(f"                Leaves({', '.join(map(str, parts))}),")
     return ["        self.trees = nn.ModuleList(", "            [", *made, "            ]", "        )"] if made else []

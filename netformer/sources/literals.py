@@ -112,7 +112,7 @@ def number_text(value: float) -> str:
 
 
 def literal(values: np.ndarray, digits: int = 9) -> str:
-    """A list, or a list of lists, of floats; 9 digits keep what float32 holds."""
+    """A list, or a list of lists, of floats. 9 digits are read as the same float32, but as another float64."""
     if values.ndim > 1:
         return f"[{', '.join(literal(row, digits) for row in values)}]"
     texts = (decimal(value, digits) for value in values)

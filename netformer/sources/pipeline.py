@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from netformer.exports.formula import single_of
 from netformer.exports.predictors import NetworkClassifier, NetworkRegressor, units_and_inputs, with_leaves
 from netformer.sources.digits import EXACT_DIGITS
 from netformer.sources.literals import CELLS, ROWS, function_lines, literal
@@ -75,8 +74,7 @@ def _parts(values: tuple[Any, ...], digits: int = 9) -> str:
 
 
 def _forest(first: int, column: np.ndarray, cut: np.ndarray, leaf: np.ndarray) -> str:
-    digits = EXACT_DIGITS if single_of(cut) is None else 9
-    return f"({first}, np.array({column.tolist()}), {_array(cut, digits)}, {_array(leaf)})"
+    return f"({first}, np.array({column.tolist()}), {_array(cut, EXACT_DIGITS)}, {_array(leaf)})"
 
 
 def _mlp_imports(reading: Reading) -> list[str]:

@@ -15,7 +15,6 @@ from netformer.exports.formula import (
     Step,
     fills_of,
     gaps_of,
-    single_of,
     steps_of,
 )
 from netformer.exports.intervals import COVERAGE, LEVELS
@@ -98,9 +97,8 @@ def _trees(formula: Formula) -> list[str]:
     """Trees, as `plain.added` takes them."""
     lines = []
     for trees in formula.trees:
-        digits = EXACT_DIGITS if single_of(trees.cut) is None else 9
         for column, cut, leaf in zip(trees.column, trees.cut, trees.leaf.swapaxes(0, 1), strict=True):
-            cuts = literal(cut, digits)[1:-1].split(", ")
+            cuts = literal(cut, EXACT_DIGITS)[1:-1].split(", ")
             questions = ", ".join(f"({i}, {text})" for i, text in zip(column, cuts, strict=True))
             lines.append(f"    ({trees.first}, ({questions},), {literal(leaf)}),")
     if not lines:
