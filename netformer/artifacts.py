@@ -92,9 +92,13 @@ def read_parquet(path: Path) -> pa.Table:
     if not path.exists():
         raise InputError(f"{path} does not exist; run the stage that writes it (dvc repro)")
     try:
-        return pq.read_table(path)
+        table = pq.read_table(path)
+        _ = table.column_names  # text, if they are
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a readable Parquet file: the name of a column is not UTF-8") from None
+    return table
 
 
 def conform(table: pa.Table, schema: pa.Schema, where: object) -> pa.Table:

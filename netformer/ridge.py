@@ -9,6 +9,7 @@ from netformer.arrays.namespace import Tensor, alike, namespace
 
 PENALTIES = logspace(-3, 3, 13)  # that every fit is made under
 TRUST = 40.0  # a unit of R2 by leave-one-out multiplies the weight of a fit by exp(TRUST)
+STRIP = 128  # columns of a Gram matrix that are computed together
 PRIOR_SCALE = 4.0  # standard deviation a priori of what all hidden units say together, against that of one input
 
 
@@ -59,3 +60,27 @@ def prior_scale(variance: Float[Tensor, " slots"], features: int, units: int | N
     scale = PRIOR_SCALE / max(units, 1) ** 0.5 / variance[features:].sqrt().clamp(min=1e-4)
     xp = namespace(scale)
     return xp.cat([xp.ones(features, dtype=scale.dtype), scale])
+
+
+def along_eigenvectors(
+    design: Float[Tensor, "rows slots"],
+) -> tuple[Float[Tensor, " k"], Float[Tensor, "slots k"], Float[Tensor, "rows k"]]:
+    """Eigenvalues and vectors of the Gram matrix, and the design along them; from its smaller side."""
+    xp = namespace(design)
+    if len(design) < design.shape[1]:
+        size, left = xp.linalg.eigh(design @ design.T)
+        size = size.clamp(min=0)
+        basis = design.T @ (left * xp.where(size > 1e-12 * size[-1], size, xp.inf).rsqrt())
+        return size, basis, left * size.sqrt()
+    size, basis = xp.linalg.eigh(gram(design))
+    return size.clamp(min=0), basis, design @ basis
+
+
+def gram(design: Float[Tensor, "rows slots"]) -> Float[Tensor, "slots slots"]:
+    """design' design: what lies above the diagonal is computed, the rest mirrored."""
+    products = design.new_empty(design.shape[1], design.shape[1])
+    for start in range(0, len(products), STRIP):
+        stop = min(start + STRIP, len(products))
+        products[start:stop, start:] = design[:, start:stop].T @ design[:, start:]
+        products[stop:, start:stop] = products[start:stop, stop:].T
+    return products

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -21,6 +23,7 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Activation = Literal["identity", "relu", "tanh", "sigmoid", "gelu"]
 SearchObjective = Literal["error", "valid_error", "params", "edges", "columns", "bytes", "multiply_adds", "robustness"]
+MOST_NESTED = 100  # brackets in a file of params
 Source = Literal["synthetic", "csv", "folder", "url", "real"]
 
 
@@ -201,7 +204,11 @@ def read_params(path: Path, kind: type[Some]) -> Some:
     if not path.exists():
         raise InputError(f"{path} does not exist; run from the repository's root")
     try:
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        steps = (1 if mark in "[{" else -1 for mark in re.findall(r"[][{}]", text))
+        if max(accumulate(steps), default=0) > MOST_NESTED:  # each costs more than the one around it
+            raise ValueError(f"more than {MOST_NESTED} brackets open at once; close them")
+        values = YAML(typ="safe").load(text)
     except (YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
     try:

@@ -110,15 +110,15 @@ def reference_key(tasks: Path, repository: Path = REPOSITORY) -> str:
     return "\n".join([sha256([tasks]), FAMILY, code, *libraries])
 
 
-def references(root: Path) -> pd.DataFrame:
+def references(repository: Path, root: Path) -> pd.DataFrame:
     """Scores and times of the reference learners on every row split of the real tables and on the held-out family.
 
     Columns: task_id, the table; row, test_r2, fit_seconds, predict_seconds, means over the splits; n_runs, splits. Kept
-    under `root`, and fitted again when `reference_key` has changed.
+    beside the report, and fitted again when `reference_key` has changed.
     """
     path = root / "data" / "tasks.parquet"
     tasks = [t for t in read_tasks(path) if t.split == "test" and (t.source == "real" or t.family.startswith(FAMILY))]
-    key, kept = reference_key(path), root / "stamps" / "references.csv"
+    key, kept = reference_key(path), repository / FOLDER / "references.csv"
     stamp = kept.with_suffix(".key")
     if not (kept.exists() and stamp.exists() and stamp.read_text() == key):
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def main(repository: Path = Path()) -> None:
 
     per_task = pd.read_csv(root / "reports" / "evaluate" / "per_task.csv")
     sets = sets_of(samples.tasks)
-    timed = references(root)
+    timed = references(repository, root)
     facts = per_task[per_task["row"] == "single"][["set", "task_id", "family"]]
     every = pd.concat([per_task, facts.merge(timed, on="task_id")[[*per_task.columns]]], ignore_index=True)
     real = every[every["set"] == "real_tables"].pivot(index="task_id", columns="row", values="test_r2")
@@ -203,7 +203,7 @@ def fit_references(repository: Path = Path()) -> None:
     """The tasks of `params/pretrained.yaml` and the reference learners on them."""
     root = prepare_root(repository)
     once(repository, root, "download")
-    references(root)
+    references(repository, root)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from netformer import Bundle, NetFormerRegressor
 from netformer.arrays import functions as xp
 from netformer.errors import InputError
 from netformer.exports.intervals import LEVELS, Intervals, between
-from netformer.generation.calibration import _left_out, along_eigenvectors, conformal
+from netformer.generation.calibration import _left_out, conformal
+from netformer.ridge import along_eigenvectors
 
 F = 4
 

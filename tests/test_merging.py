@@ -6,11 +6,10 @@ import torch
 from drawn import draw
 from sklearn.linear_model import Ridge
 
-from netformer.generation import merging
 from netformer.generation.merging import UNIT_ROWS, widen
 from netformer.networks.specs import Layout
 from netformer.networks.stack import Networks
-from netformer.ridge import PENALTIES, PRIOR_SCALE, TRUST
+from netformer.ridge import PENALTIES, PRIOR_SCALE, STRIP, TRUST, gram
 from netformer.tasks.task import PAD, TEST, TRAIN
 from netformer.tasks.view import TaskStack, canonicalize_tasks
 
@@ -134,7 +133,7 @@ def test_widen_refuses_another_number_of_networks():
 
 
 def test_half_of_a_gram_matrix_is_mirrored():
-    design = torch.randn(50, 2 * merging.STRIP + 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    gram = merging._gram(design)
-    np.testing.assert_allclose(gram.numpy(), design.numpy().T @ design.numpy(), rtol=0, atol=1e-12)
-    assert torch.equal(gram[merging.STRIP :, : merging.STRIP], gram[: merging.STRIP, merging.STRIP :].T)
+    design = torch.randn(50, 2 * STRIP + 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    products = gram(design)
+    np.testing.assert_allclose(products.numpy(), design.numpy().T @ design.numpy(), rtol=0, atol=1e-12)
+    assert torch.equal(products[STRIP:, :STRIP], products[:STRIP, STRIP:].T)

@@ -125,7 +125,7 @@ def test_references_are_fitted_again_when_tasks_code_or_libraries_have_changed(t
 
     def again() -> int:
         before = len(seen)
-        found = references(tmp_path)
+        found = references(tmp_path, tmp_path)
         expected = {"task_id": "real-t", "row": "svr", "test_r2": 0.375, "fit_seconds": 2.0, "predict_seconds": 0.5}
         assert found.to_dict("records") == [expected | {"n_runs": 2}]
         return len(seen) - before

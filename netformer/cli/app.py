@@ -240,7 +240,8 @@ def predict(
                 f"only the wide network has intervals, got --which {which}; leave --which or --interval out"
             )
     reads: dict[str, Any] = {"header": header, "encoding": encoding, "separator": sep, "sheet": sheet}
-    X, y, notes = match(table, (grouped or bundle).reading, **reads)
+    groups = None if grouped is None else (grouped.by, grouped.names)
+    X, y, notes = match(table, (grouped or bundle).reading, **reads, groups=groups)
     with in_file(table), noted(notes, table):
         answer = answers_of(bundle, X, chosen, grouped)
     with in_file(table), noted([], table):

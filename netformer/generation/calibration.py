@@ -21,9 +21,9 @@ from jaxtyping import Bool, Float, Int
 from netformer.arrays import functions as xp
 from netformer.arrays.namespace import Tensor, namespace
 from netformer.exports.intervals import LEVELS, Intervals, between
-from netformer.generation.merging import UNIT_ROWS, _gram, own_fits
+from netformer.generation.merging import UNIT_ROWS, own_fits
 from netformer.networks.stack import Networks
-from netformer.ridge import PENALTIES, TRUST, prior_scale, trust
+from netformer.ridge import PENALTIES, TRUST, along_eigenvectors, prior_scale, trust
 from netformer.tables.reading import CUT
 
 ROWS = 2048  # left out one at a time at most: of more rows every second, third, ..
@@ -177,20 +177,6 @@ def conformal(scores: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " levels"
     half = between(2 * levels[levels > 0.5] - 1, known, np.sort(np.abs(scores)))
     symmetric, skewed = np.concatenate([-half[::-1], [0.0], half]), between(levels, known, np.sort(scores))
     return np.maximum.accumulate(symmetric + n / (n + SKEW_ROWS) * (skewed - symmetric))
-
-
-def along_eigenvectors(
-    design: Float[Tensor, "rows slots"],
-) -> tuple[Float[Tensor, " k"], Float[Tensor, "slots k"], Float[Tensor, "rows k"]]:
-    """Eigenvalues and vectors of the Gram matrix, and the design along them; from its smaller side."""
-    xp = namespace(design)
-    if len(design) < design.shape[1]:
-        size, left = xp.linalg.eigh(design @ design.T)
-        size = size.clamp(min=0)
-        basis = design.T @ (left * xp.where(size > 1e-12 * size[-1], size, xp.inf).rsqrt())
-        return size, basis, left * size.sqrt()
-    size, basis = xp.linalg.eigh(_gram(design))
-    return size.clamp(min=0), basis, design @ basis
 
 
 def _left_out(

@@ -26,7 +26,6 @@ from netformer.arrays import functions as xp
 from netformer.arrays.namespace import Tensor
 from netformer.exports.classes import n_outputs_of
 from netformer.exports.population import Population
-from netformer.generation.calibration import along_eigenvectors
 from netformer.generation.delivery import split_evenly, written_for
 from netformer.generation.generator import NetFormer
 from netformer.growing.beside import beside, step_units
@@ -34,7 +33,7 @@ from netformer.growing.mixing import grow_classes
 from netformer.model.class_head import log_loss, logistic, times
 from netformer.model.prompt import FREE, Prompt
 from netformer.networks.stack import Networks, concatenate, constant_network, spread, with_outputs
-from netformer.ridge import prior_scale
+from netformer.ridge import along_eigenvectors, prior_scale
 from netformer.tables.columns import MIN_FREQUENCY
 from netformer.tables.reading import CUT, MOST_MEANS, Reading, read_classes
 from netformer.tasks.task import class_order

@@ -26,10 +26,11 @@ from netformer.arrays.namespace import Tensor
 from netformer.errors import InputError
 from netformer.exports.groups import Groups, answers, design, first_names, output_layer, without_group
 from netformer.exports.population import Population
-from netformer.generation.calibration import along_eigenvectors, conformal
+from netformer.generation.calibration import conformal
 from netformer.generation.estimator import NetFormerRegressor
 from netformer.generation.fitted import at_least_one
 from netformer.networks.stack import Networks
+from netformer.ridge import along_eigenvectors
 from netformer.tables.reading import CUT, read
 
 PENALTIES = xp.logspace(-2, 3, 11)

@@ -18,13 +18,12 @@ from netformer.arrays.namespace import Tensor, alike, namespace
 from netformer.errors import InputError
 from netformer.networks.specs import Specs
 from netformer.networks.stack import Networks, concatenate, with_outputs
-from netformer.ridge import PENALTIES, leave_one_out, prior_scale, ridge_path, trust
+from netformer.ridge import PENALTIES, along_eigenvectors, gram, leave_one_out, prior_scale, ridge_path, trust
 from netformer.tasks.view import TaskStack
 
 BLOCK = 8192  # rows whose hidden units are in memory at once
 TRUST_ROWS = 2048  # that say which networks to trust, at most
 MOST_UNITS = 2048  # under one solved output layer, of a table with more rows; more are solved in parts
-STRIP = 128  # columns of a Gram matrix that are computed together
 UNIT_ROWS = 0.7  # train rows for each hidden unit at which both output layers count the same
 
 
@@ -179,15 +178,7 @@ def _joint_head(
         z = design - centre
         scale = prior_scale(z.square().mean(0), f)
         z = z * scale
-        if m < z.shape[1]:  # the same from the smaller side: Z'Z and ZZ' share what is not 0
-            size, left = xp.linalg.eigh(z @ z.T)
-            size = size.clamp(min=0)
-            rotated = left * size.sqrt()
-            basis = z.T @ (left * xp.where(size > 1e-12 * size[-1], size, xp.inf).rsqrt())
-        else:
-            size, basis = xp.linalg.eigh(_gram(z))
-            size = size.clamp(min=0)
-            rotated = z @ basis
+        size, basis, rotated = along_eigenvectors(z)
         inverse = 1 / (size.unsqueeze(1) + penalties)
         leverage, every = (1 / m + rotated.square() @ inverse)[None], xp.ones(1, m, dtype=xp.bool)
         fits = []
@@ -196,9 +187,9 @@ def _joint_head(
             error = leave_one_out((rotated @ moment)[None], leverage, t[None], every)[0]
             fits.append((moment, error, t.square().sum()))
     else:
-        centre, means, gram, moments = _moments(blocks)
-        scale = prior_scale(gram.diagonal() / m, f)
-        size, basis = xp.linalg.eigh(gram * scale * scale.unsqueeze(1))
+        centre, means, products, moments = _moments(blocks)
+        scale = prior_scale(products.diagonal() / m, f)
+        size, basis = xp.linalg.eigh(products * scale * scale.unsqueeze(1))
         size = size.clamp(min=0)
         inverse = 1 / (size.unsqueeze(1) + penalties)
         fits = []
@@ -238,25 +229,15 @@ def _moments(
     sums: list[Tensor] = []
     for design, targets in blocks:
         total += len(design)
-        own = [design.sum(0), _gram(design)]
+        own = [design.sum(0), gram(design)]
         for target in targets:
             own += [target.sum(), design.T @ target, target.square().sum()]
         sums = [a + b for a, b in zip(sums, own, strict=True)] if sums else own
     first, second, *rest = sums
     centre, means = first / total, [y_first / total for y_first in rest[::3]]
-    gram = second - total * centre * centre.unsqueeze(1)
+    products = second - total * centre * centre.unsqueeze(1)
     moments = [
         (across - total * centre * mean, squares - total * mean.square())
         for mean, across, squares in zip(means, rest[1::3], rest[2::3], strict=True)
     ]
-    return centre, means, gram, moments
-
-
-def _gram(design: Float[Tensor, "rows slots"]) -> Float[Tensor, "slots slots"]:
-    """design' design: what lies above the diagonal is computed, the rest mirrored."""
-    gram = design.new_empty(design.shape[1], design.shape[1])
-    for start in range(0, len(gram), STRIP):
-        stop = min(start + STRIP, len(gram))
-        gram[start:stop, start:] = design[:, start:stop].T @ design[:, start:]
-        gram[stop:, start:stop] = gram[start:stop, stop:].T
-    return gram
+    return centre, means, products, moments

@@ -109,7 +109,7 @@ class EdgeNetwork(nn.Module):
 def tokenize(net: Any) -> Tokens:
     """The edges of a network.
 
-    net: `nn.Sequential` of Linear layers with ReLU, Tanh, Sigmoid, exact GELU, `convert.Step` or nothing after each; a
+    net: `nn.Sequential` of Linear layers with ReLU, Tanh, Sigmoid, exact GELU, `modules.Step` or nothing after each; a
     `SkipNetwork` around one; an `EdgeNetwork`; or a fitted scikit-learn `MLPRegressor` or `MLPClassifier`, of any
     number of outputs.
     Training state (inplace, device, requires_grad, optimiser) is not part of a network.

@@ -51,8 +51,9 @@ const numberOf = (written, form, gaps) => {
   if (/^(true|false)$/i.test(text)) return +/^t/i.test(text);
   text = text.replace(/[\s'$€£¥₹%]|^(?:usd|eur|gbp|chf)|(?:usd|eur|gbp|chf)$/gi, "");
   if (/^\(.*\)$/.test(text)) text = `-${text.slice(1, -1)}`;
-  if (form === ",") text = text.replaceAll(".", "").replaceAll(",", ".");
-  else if (/^[-+]?\d{1,3}(,\d{3})+(\.\d*)?$/.test(text)) text = text.replaceAll(",", "");
+  const marks = form === "," ? /^[-+]?[1-9]\d{0,2}(\.\d{3})+(?=,|$)/ : /^[-+]?[1-9]\d{0,2}(,\d{3})+(?=\.|$)/;
+  text = text.replace(marks, whole => whole.replace(/[.,]/g, ""));
+  if (form === ",") text = text.replace(",", ".");
   const value = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text) ? Number(text) : NaN;
   return Number.isFinite(value) ? value : undefined;
 };

@@ -123,14 +123,14 @@ static int is_gap(const char *s) {
 
 static const char digits[] = "0123456789";
 
-static int has_thousands(const char *s) {
+/* Where the whole number that s begins with ends, if marks stand between its thousands; NULL if none do. */
+static const char *thousands(const char *s, char mark) {
     s += *s == '-' || *s == '+';
     size_t n = strspn(s, digits);
-    if (n < 1 || n > 3) return 0;
-    for (s += n; *s == ','; s += 4)
-        if (strspn(s + 1, digits) != 3) return 0;
-    if (*s == '.') s += 1 + strspn(s + 1, digits);
-    return !*s;
+    if (n < 1 || n > 3 || *s == '0' || s[n] != mark) return NULL;
+    for (s += n; *s == mark; s += 4)
+        if (strspn(s + 1, digits) != 3) return NULL;
+    return !*s || *s == (mark == ',' ? '.' : ',') ? s : NULL;
 }
 
 /* Bytes of the white space that s begins with, in UTF-8: what Python strips. */
@@ -172,13 +172,12 @@ static int number(const char *s, const char *form, double *value) {
     }
     plain[n] = 0;
     if (n > 1 && *plain == '(' && plain[n - 1] == ')') *plain = '-', plain[n - 1] = 0;
-    int thousands = has_thousands(plain), kept = 0;
-    for (const char *p = plain; *p; p++) {
-        if (*form == ',' ? *p == '.' : *p == ',' && thousands) continue;
-        plain[kept++] = *form == ',' && *p == ',' ? '.' : *p;
-    }
+    char mark = *form == ',' ? '.' : ',', *end;
+    const char *grouped = thousands(plain, mark);
+    int kept = 0;
+    for (const char *p = plain; *p; p++)
+        if (!grouped || p >= grouped || *p != mark) plain[kept++] = *form == ',' && *p == ',' ? '.' : *p;
     plain[kept] = 0;
-    char *end;
     *value = strtod(plain, &end);
     return kept && !*end && strspn(plain, "0123456789+-.eE") == (size_t)kept && isfinite(*value);
 }

@@ -10,32 +10,26 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 GAPS = frozenset(("", "?", "-", "--", ".", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "nat"))
+_TIMES = ("", " %H:%M", " %H:%M:%S")
 DATE_FORMATS = (
-    *("ISO8601", "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S"),
-    *("%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y", "%d/%m/%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%m/%d/%y"),
-    *(
-        "%d-%m-%Y",
-        "%d-%b-%Y",
-        "%d-%b-%y",
-        "%d %b %Y",
-        "%d %B %Y",
-        "%b %d %Y",
-        "%b %d, %Y",
-        "%B %d, %Y",
-        "%b %Y",
-        "%B %Y",
-    ),
+    "ISO8601",
+    *(day + time for day in ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y") for time in _TIMES),
+    *("%d-%m-%Y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y"),
+    *("%b %d %Y", "%b %d, %Y", "%B %d, %Y", "%b %Y", "%B %Y"),
 )
 _TRUTH = {"true": 1.0, "false": 0.0}
 _DRESS = re.compile(r"[\s\u00a0\u202f'$€£¥₹%]|^(?:usd|eur|gbp|chf)|(?:usd|eur|gbp|chf)$", re.IGNORECASE)
-_COMMA = re.compile(r"[^\d]*(?:\d{1,3}(?:\.\d{3})+|\d+),(?:\d{1,2}|\d{4,})\D*")  # 2,5 and 1.000,25, not 1,000
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
+_COMMA = re.compile(r"\D*(?:\d{1,3}(?:\.\d{3})+,\d+|0,\d+|\d+,(?:\d{1,2}|\d{4,}))\D*")  # 2,5 0,125 1.000,25, not 1,000
+_GROUPED = {  # a whole number with marks between its thousands, by what is the decimal mark
+    "": re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?=\.|$)"),
+    ",": re.compile(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+(?=,|$)"),
+}
 
 Cells = np.ndarray | pd.Series  # of one column
 
 
 def has_comma(text: str) -> bool:
-    """Whether a number can only be read with a decimal comma: 2,5 and 1.000,25, not 1,000."""
+    """Whether a number can only be read with a decimal comma: 2,5 0,125 and 1.000,25, not 1,000."""
     return _COMMA.fullmatch(text) is not None
 
 
@@ -60,7 +54,7 @@ def _text(cell: Any) -> str:
 
 
 def read_numbers(series: pd.Series, form: str) -> tuple[Float[np.ndarray, " rows"], np.ndarray]:
-    """Cells as numbers, nan for gaps, and which could not be read. form: "," for a decimal comma."""
+    """Cells as numbers, nan for gaps, and which could not be read. form: "," for a decimal comma, see `read_number`."""
     kind = series.dtype
     if pd.api.types.is_timedelta64_dtype(kind):
         return series.dt.total_seconds().to_numpy(np.float64, na_value=np.nan), np.zeros(len(series), bool)
@@ -72,7 +66,8 @@ def read_numbers(series: pd.Series, form: str) -> tuple[Float[np.ndarray, " rows
 
 
 def read_number(cell: Any, form: str) -> tuple[float, bool]:
-    """A cell as a number, and whether it is neither a number nor a gap."""
+    """A cell as a number, and whether it is neither a number nor a gap. form: "," for text with a decimal comma, in which
+    points between thousands are left out; 2.5 is 2.5 there too, it can be nothing else."""
     if isinstance(cell, bool | np.bool_ | int | float | np.number):
         return float(cell), False
     text = str(cell).strip()
@@ -83,10 +78,10 @@ def read_number(cell: Any, form: str) -> tuple[float, bool]:
     text = _DRESS.sub("", text)
     if text.startswith("(") and text.endswith(")"):
         text = "-" + text[1:-1]
+    if whole := _GROUPED[form].match(text):
+        text = whole[0].replace(",", "").replace(".", "") + text[whole.end() :]
     if form == ",":
-        text = text.replace(".", "").replace(",", ".")
-    elif _THOUSANDS.fullmatch(text):
-        text = text.replace(",", "")
+        text = text.replace(",", ".")
     try:
         value = float(text) if "_" not in text else np.nan
     except ValueError:
@@ -105,10 +100,14 @@ def read_dates(series: pd.Series, form: str) -> tuple[Float[np.ndarray, " rows"]
 
 
 def times_of(series: pd.Series, form: str) -> tuple[pd.Series, np.ndarray]:
-    """Cells as times in UTC, and which could not be read; form: as in `read_dates`. Times without a zone are UTC."""
+    """Cells as times in UTC, and which could not be read; form: as in `read_dates`, beside which text may be ISO 8601.
+    Times without a zone are UTC."""
     if pd.api.types.is_datetime64_any_dtype(series.dtype):
         return pd.to_datetime(series, utc=True), np.zeros(len(series), bool)
     texts = [None if text.lower() in GAPS else text for text in texts_of(series)]
     cells = pd.Series(texts, series.index, dtype=object)
     times = pd.to_datetime(cells, format=form or "ISO8601", utc=True, errors="coerce")
+    other = times.isna() & cells.notna()
+    if other.any() and form not in ("", "ISO8601"):
+        times[other] = pd.to_datetime(cells[other], format="ISO8601", utc=True, errors="coerce")
     return times, (times.isna() & cells.notna()).to_numpy()

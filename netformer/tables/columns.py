@@ -64,9 +64,11 @@ class Column:
         if unreadable.any():
             series = pd.Series(cells)
             if self.kind == "date" or unreadable.sum() > MOST_UNREADABLE * series.notna().sum():
-                row = int(unreadable.argmax())
+                row, what = int(unreadable.argmax()), self.kind
+                if self.form not in ("", ",", "ISO8601"):
+                    what = f"date such as {pd.Timestamp(2026, 12, 31):{self.form}}, or 2026-12-31,"
                 raise InputError(
-                    f"column {self.name!r} must hold a {self.kind} in every row, as in the table that was fitted; "
+                    f"column {self.name!r} must hold a {what} in every row, as in the table that was fitted; "
                     f"found {str(series.iloc[row])!r} in row {row + 1}; leave the cell empty if it is not known"
                 )
             note = f"column {self.name!r}: {first_of(series, unreadable)} taken for a gap"
@@ -164,9 +166,11 @@ def _shown(names: Sequence[str]) -> str:
     return first_few([repr(name) for name in names])
 
 
-def column_of(name: str, cells: Cells, min_frequency: int = MIN_FREQUENCY) -> tuple[Column, np.ndarray]:
+def column_of(
+    name: str, cells: Cells, min_frequency: int = MIN_FREQUENCY, comma: bool = False
+) -> tuple[Column, np.ndarray]:
     """What a column is, and its cells: values of a number or date, codes of a category. min_frequency: rows in which
-    a word that stands for a gap is found, if it is kept.
+    a word that stands for a gap is found, if it is kept. comma: whether the numbers of its file have a decimal comma.
 
     Raises InputError, one line without the name of a file, for a column that nothing can be read from.
     """
@@ -181,7 +185,7 @@ def column_of(name: str, cells: Cells, min_frequency: int = MIN_FREQUENCY) -> tu
     if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_numeric_dtype(kind):
         if pd.api.types.is_complex_dtype(kind):
             raise InputError("holds complex numbers")
-        return Column(name, "number"), read_numbers(series, "")[0]
+        return Column(name, "number", form="," if comma else ""), read_numbers(series, "")[0]
     if pd.api.types.is_timedelta64_dtype(kind):
         return Column(name, "number", note="a duration, in seconds"), read_numbers(series, "")[0]
     if pd.api.types.is_datetime64_any_dtype(kind):
@@ -189,17 +193,17 @@ def column_of(name: str, cells: Cells, min_frequency: int = MIN_FREQUENCY) -> tu
     known = series.dropna()
     if known.map(lambda cell: isinstance(cell, list | dict | set | tuple | np.ndarray)).any():
         raise InputError("holds lists or the like")
-    return _text_column(name, series, min_frequency)
+    return _text_column(name, series, min_frequency, comma)
 
 
-def _text_column(name: str, series: pd.Series, min_frequency: int) -> tuple[Column, np.ndarray]:
+def _text_column(name: str, series: pd.Series, min_frequency: int, comma: bool) -> tuple[Column, np.ndarray]:
     """A column of text or mixed cells: numbers if (nearly) all are, dates if all are, else a category."""
     texts = texts_of(series)
     distinct = [text for text in pd.unique(texts) if text.lower() not in GAPS]
     if not distinct:
         raise InputError("holds no value")
     codes = any(re.fullmatch(r"0\d+", text) for text in distinct)  # 00123: no number is written so
-    form = "," if any(has_comma(text) for text in distinct) else ""
+    form = "," if comma or any(has_comma(text) for text in distinct) else ""
     values, unreadable = read_numbers(series, form)
     some = np.isfinite(values)
     if not codes and some.any() and unreadable.sum() <= MOST_UNREADABLE * (some.sum() + unreadable.sum()):

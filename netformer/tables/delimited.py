@@ -7,7 +7,7 @@ import io
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -67,12 +67,18 @@ class _Text:
 
 
 def read_delimited(
-    source: Source, usual: str, separator: str | None = None, header: bool = True
-) -> tuple[pd.DataFrame, list[str]]:
-    """A table from UTF-8 text, and what was assumed.
+    source: Source,
+    usual: str,
+    separator: str | None = None,
+    header: bool = True,
+    texts: Collection[str] = (),
+    comma: bool = False,
+) -> tuple[pd.DataFrame, list[str], bool]:
+    """A table from UTF-8 text, what was assumed, and whether numbers have a decimal comma.
 
     usual: the separator that the file's name stands for, taken where the first lines allow several. separator: one
-    character, or `tab`, `space`; None to find out. header: False for a table without one: columns are x0, x1, ..
+    character, or `tab`, `space`; None to find out. header: False for a table without one: columns are x0, x1, .. texts:
+    names of columns whose cells stay text. comma: whether numbers have a decimal comma where the file does not say.
 
     Cells are numbers where all of a column are. Text with another separator than a comma may have a decimal comma.
     Leading lines that start with # and blank ones are skipped; the last of them is the header where a row of numbers
@@ -93,7 +99,7 @@ def read_delimited(
         sample, whole = _sample(source, start)
         rows = _records(sample, sep, whole)
     text = _Text(source, start, n_lines, sep)
-    decimal = "," if sep != "," and _decimal_comma(rows, source, sep) else "."
+    decimal = "," if sep != "," and _decimal_comma(rows, source, sep, comma) else "."
     spaced = sep == " " or any(cell.startswith(" ") for cell in rows[0][1:])
     first = [cell.strip() for cell in rows[0]] if spaced else rows[0]
     above = _header_above(skipped, first, sep, decimal) if header else None
@@ -110,12 +116,13 @@ def read_delimited(
     n_bytes = len(source.head) if source.file is None else source.file.stat().st_size
     if len(first) * n_bytes > MOST_CELLS:  # there are no more rows than bytes
         require_cells(text.lines(), len(first), name, n_bytes)
-    frame = _parse(text, decimal, names, spaced, len(first))
+    as_text = {*texts, *(cell for cell in rows[0] if cell.strip() in texts)}
+    frame = _parse(text, decimal, names, spaced, len(first), as_text)
     if sep != usual or decimal == ",":
         mark = ", with ',' as decimal mark" if decimal == "," else ""
         size = " and ".join(f"{n} {w}{'s' * (n != 1)}" for n, w in zip(frame.shape, ("row", "column"), strict=True))
         notes.insert(0, f"{name}: read {size}, separated by {_shown(sep)}{mark}")
-    return frame, notes + _short(text, frame, names is None)
+    return frame, notes + _short(text, frame, names is None), decimal == ","
 
 
 def header_at(rows: Sequence[Sequence[str]]) -> int:
@@ -241,16 +248,17 @@ def _sniff(sample: str, whole: bool, usual: str) -> str:
     return best
 
 
-def _decimal_comma(rows: Sequence[Sequence[str]], source: Source, sep: str) -> bool:
+def _decimal_comma(rows: Sequence[Sequence[str]], source: Source, sep: str, usual: bool) -> bool:
     """Whether numbers have a decimal comma: more of those that can be nothing else than of such with a point. 1,234 may
-    be a thousand; beside semicolons, which are there because of it, it is not, unless points say otherwise."""
+    be a thousand; beside semicolons, which are there because of it, it is not, unless points say otherwise. usual:
+    whether they have one where no cell says otherwise."""
     cells = [cell for row in rows for cell in row]
     if not any(_COMMA.fullmatch(c) or _POINT.fullmatch(c) for c in cells) and b"," in source.data:
         hits = zip(range(_CELLS), _ANYWHERE.finditer(source.data), strict=False)  # further down
         cells = [hit[0].decode() for _, hit in hits]
     commas, points = ([c for c in cells if mark.fullmatch(c)] for mark in (_COMMA, _POINT))
     sure, against = (sum(not _THOUSANDS.fullmatch(c) for c in found) for found in (commas, points))
-    return sure > against or (sep == ";" and bool(commas) and not against)
+    return sure > against or (not against and (usual or (sep == ";" and bool(commas))))
 
 
 def _is_number(cell: str, decimal: str = ".") -> bool:
@@ -272,9 +280,11 @@ def _header_above(
     return names if len(names) == len(first) and all(names) and len(set(names)) == len(names) else None
 
 
-def _parse(text: _Text, decimal: str, names: list[str] | None, spaced: bool, width: int) -> pd.DataFrame:
+def _parse(
+    text: _Text, decimal: str, names: list[str] | None, spaced: bool, width: int, as_text: Collection[str]
+) -> pd.DataFrame:
     """The table by pandas. names: of the columns, None for those of the first row, which has `width` cells. spaced:
-    whether blanks follow the separators."""
+    whether blanks follow the separators. as_text: names of columns whose cells stay text."""
     try:
         with warnings.catch_warnings(), text.source.stream(text.start) as stream:
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
@@ -287,6 +297,7 @@ def _parse(text: _Text, decimal: str, names: list[str] | None, spaced: bool, wid
                 skipinitialspace=spaced,
                 encoding="utf-8",
                 index_col=False,
+                dtype=dict.fromkeys(as_text, "str"),
                 low_memory=False,
             )
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:

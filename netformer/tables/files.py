@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,12 @@ MIN_ROWS = 10  # below it the row split leaves one or two rows to choose or to r
 
 @dataclass(frozen=True, eq=False)
 class RawTable:
-    """A table as its file has it, column names text and unique, and what was assumed to read it, a sentence each."""
+    """A table as its file has it, column names text and unique, and what was assumed to read it, a sentence each.
+    comma: whether the numbers of the file have a decimal comma."""
 
     frame: pd.DataFrame
     notes: list[str]
+    comma: bool = False
 
 
 def read_table(path: str | Path, target: str) -> tuple[pd.DataFrame, Float[np.ndarray, " rows"]]:
@@ -96,6 +99,8 @@ def read_raw(
     encoding: str | None = None,
     separator: str | None = None,
     sheet: str | None = None,
+    texts: Collection[str] = (),
+    comma: bool = False,
 ) -> RawTable:
     """A table file as it stands: cells are numbers where all of a column are, otherwise text, or what the format has.
 
@@ -103,7 +108,8 @@ def read_raw(
     or Excel, text and JSON also compressed (.gz); `-` for standard input, whose format its first bytes say.
     header: False for text or Excel without column names: they are x0, x1, .. encoding: of text, None for UTF-8 or what
     a byte order mark says. separator: see `read_delimited`, which says what is assumed of text. sheet: of Excel, see
-    `sheets.read_excel`.
+    `sheets.read_excel`. texts, comma: of delimited text, which columns stay text whatever their cells look like, and
+    whether numbers have a decimal comma where no cell says otherwise, both as in the table that was fitted.
 
     Of text and Excel lines of a title above the header are skipped, and last rows that begin with a word for a total or
     a mean (`TOTALS`), which stands nowhere else in its column, are left out, each with a note.
@@ -124,19 +130,20 @@ def read_raw(
         if encoding is not None:
             raise InputError(f"{name}: an encoding is said of text, not of {suffix}; leave it out")
         frame, notes = read_excel(source, header, sheet) if suffix == EXCEL else (_read_arrow(source, suffix), [])
+        comma = False
     else:
         source, notes = as_utf8(source, encoding)
         if suffix in TEXT:
-            frame, more = read_delimited(source, TEXT[suffix], separator, header)
+            frame, more, comma = read_delimited(source, TEXT[suffix], separator, header, texts, comma)
             notes += more
         else:
-            frame = _read_json(source, suffix)
+            frame, comma = _read_json(source, suffix), False
     frame, more = _without_nameless(frame, name)
     notes += more
     if suffix in TEXT or suffix == EXCEL:
         frame, more = _without_totals(frame, name)
         notes += more
-    return RawTable(frame, notes)
+    return RawTable(frame, notes, comma)
 
 
 def _load(path: Path) -> tuple[Source, str]:
@@ -287,6 +294,8 @@ def _without_totals(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[
             break
         notes.append(f"{name}: left out the last row, {str(cell).strip()!r}, which sums up those above")
         frame = frame.iloc[:-1].infer_objects()  # a column in which it alone was text holds numbers now
+        while len(frame) and frame.iloc[-1].isna().all():  # a blank row above it
+            frame = frame.iloc[:-1]
     return frame, notes
 
 

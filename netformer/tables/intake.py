@@ -18,7 +18,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from netformer.errors import InputError, first_few
-from netformer.tables.cells import first_of, read_number, times_of
+from netformer.tables.cells import first_of, times_of
 from netformer.tables.columns import MIN_FREQUENCY, MOST_UNREADABLE, Column, column_of, finite, matched, stand_ins
 from netformer.tables.files import MIN_ROWS, read_raw, require_column
 from netformer.tables.labels import (
@@ -28,7 +28,9 @@ from netformer.tables.labels import (
     are_truth_values,
     check_classes,
     codes_in,
+    is_plain,
     labels_in,
+    numbers_in,
     task_type,
     whole_numbers,
 )
@@ -109,17 +111,19 @@ def take_in(
             raise InputError(f"{path}: target {name!r} holds no value; choose another column")
     classes: tuple[Label, ...] = ()
     if len(targets) > 1:
-        y, said = _several(targets, table, path, task)
-        notes, known = notes + said, np.isfinite(y).all(1)
+        with in_file(path):
+            y, said = _several(targets, table, raw.comma, task)
+        notes, known = notes + [f"{path}: {line}" for line in said], np.isfinite(y).all(1)
     elif task_type(table[target], task) == CLASSIFICATION:
         with in_file(path):
             y, classes = labels_in(target, table[target])
             known = y >= 0
     else:
-        y, said = _target(target, table[target], path)
-        notes, known = notes + said, np.isfinite(y)
+        with in_file(path):
+            y, note = numbers_in(target, table[target], raw.comma)
+        notes, known = notes + [f"{path}: target {target!r}: {note}"] * bool(note), np.isfinite(y)
     X = _chosen(table.drop(columns=list(targets)), targets, columns, drop, path)
-    X, read = settled(X, path, min_frequency)
+    X, read = settled(X, path, min_frequency, raw.comma)
     if not known.all():
         what = "" if classes else "finite "
         which = (
@@ -158,18 +162,18 @@ def _named(target: str, table: pd.DataFrame) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named)) or (target,)
 
 
-def _several(targets: Sequence[str], table: pd.DataFrame, path: Path, task: str) -> tuple[np.ndarray, list[str]]:
+def _several(targets: Sequence[str], table: pd.DataFrame, comma: bool, task: str) -> tuple[np.ndarray, list[str]]:
     """Several targets, (rows, targets), nan where one has no value, and notes on what was assumed."""
     made, notes = [], []
     for name in targets:
         if task_type(table[name], task) == CLASSIFICATION:
             raise InputError(
-                f"{path}: target {name!r} looks like classes, and several targets are numbers; write networks for it "
+                f"target {name!r} looks like classes, and several targets are numbers; write networks for it "
                 "alone, or --task regression takes whole numbers for numbers"
             )
-        y, said = _target(name, table[name], path)
+        y, note = numbers_in(name, table[name], comma)
         made.append(y)
-        notes += said
+        notes += [f"target {name!r}: {note}"] * bool(note)
     return np.stack(made, 1), notes
 
 
@@ -181,16 +185,26 @@ def match(
     encoding: str | None = None,
     separator: str | None = None,
     sheet: str | None = None,
+    groups: tuple[str, Sequence[str]] | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray | None, list[str]]:
     """The features of the table at `path` as networks that carry `reading` take them, its target if it has one, and
     notes: of `read_raw`, on columns that are ignored, on cells of columns of numbers that hold none and stood for no
     gap in the table that was fitted. A few such cells are gaps here. The target is numbers, gaps nan, or numbers of
     classes, -1 for a gap and for a label that was not fitted; of several targets (rows, targets).
 
+    What was fitted as text stays text, and numbers have the decimal mark that they had, also in a file whose cells look
+    otherwise: a row does not depend on those beside it. groups: a column that is not read, and its names.
+
     header, encoding, separator, sheet: see `read_raw`. Raises FileNotFoundError, InputError naming missing columns.
     """
     path = Path(path)
-    raw = read_raw(path, header=header, encoding=encoding, separator=separator, sheet=sheet)
+    levels = {column.name: column.levels for column in reading.table if column.kind == "category"}
+    levels |= dict([groups] if groups else []) | ({reading.target: reading.classes} if reading.classes else {})
+    texts = [name for name, known in levels.items() if not all(map(is_plain, known))]
+    texts += [column.name for column in reading.table if column.kind == "date" and column.form]
+    comma = any(column.form == "," for column in reading.table)
+    options = {"header": header, "encoding": encoding, "separator": separator, "sheet": sheet}
+    raw = read_raw(path, **options, texts=texts, comma=comma)
     table, notes = raw.frame, list(raw.notes)
     if table.empty:
         raise InputError(f"{path}: a table needs at least one row, found only the header; add rows to predict")
@@ -216,19 +230,18 @@ def match(
             )
         y = y if (y >= 0).any() else None
     elif not reading.classes:
-        found = [_known_numbers(table, name) for name in ends]
+        found = [_known_numbers(table, name, raw.comma) for name in ends]
         if any(np.isfinite(one).any() for one in found):
             y = found[0] if len(found) == 1 else np.stack(found, 1)
     return table.drop(columns=extra), y, notes
 
 
-def _known_numbers(table: pd.DataFrame, name: str) -> Float[np.ndarray, " rows"]:
+def _known_numbers(table: pd.DataFrame, name: str, comma: bool) -> Float[np.ndarray, " rows"]:
     """A target of numbers where a table has it, nan where not: a score is all it is for."""
     try:
-        column, values = _as_number(name, table[name])
+        return numbers_in(name, table[name], comma)[0]
     except (KeyError, InputError):
         return np.full(len(table), np.nan)
-    return values if column.kind == "number" else np.full(len(table), np.nan)
 
 
 def on_reading(reading: Reading, path: str | Path) -> list[str]:
@@ -263,17 +276,19 @@ def _chosen(X: pd.DataFrame, targets: Sequence[str], columns: str | None, drop: 
     return X
 
 
-def settled(X: pd.DataFrame, path: Path, min_frequency: int) -> tuple[pd.DataFrame, dict[str, Column]]:
+def settled(
+    X: pd.DataFrame, path: Path, min_frequency: int, comma: bool = False
+) -> tuple[pd.DataFrame, dict[str, Column]]:
     """The columns as they stand on every row, see the module, and what each was read as, by name.
 
-    path: named in errors. Raises InputError for an infinite number.
+    path: named in errors. comma: whether the numbers of the file have a decimal comma. Raises InputError for an infinite number.
     """
     made: dict[str, Any] = {}
     read: dict[str, Column] = {}
     for name in X.columns:
         made[name] = cells = X[name]
         try:
-            read[name], values = column_of(name, cells, min_frequency)
+            read[name], values = column_of(name, cells, min_frequency, comma)
         except InputError:
             continue  # the reading leaves it out, and says why
         kind, text = read[name].kind, cells.dtype.kind in "OTU"
@@ -286,32 +301,6 @@ def settled(X: pd.DataFrame, path: Path, min_frequency: int) -> tuple[pd.DataFra
                 values = finite(name, values)
             made[name] = values if text else cells
     return pd.DataFrame(made, index=X.index), read
-
-
-def _as_number(name: str, cells: pd.Series) -> tuple[Column, np.ndarray]:
-    """`column_of`, but categories that are numbers are numbers."""
-    return column_of(name, cells.astype(object) if isinstance(cells.dtype, pd.CategoricalDtype) else cells)
-
-
-def _target(name: str, cells: pd.Series, path: Path) -> tuple[Float[np.ndarray, " rows"], list[str]]:
-    """The target, nan where it has no value, and notes on what was assumed."""
-    try:
-        column, values = _as_number(name, cells)
-        kind = column.kind
-    except InputError:  # lists, or text that differs in every row
-        kind = "category"
-    if kind == "date":
-        raise InputError(
-            f"{path}: target {name!r} holds dates, neither numbers nor classes: write them as a number, such as days"
-        )
-    if kind == "category":
-        no_number = [known and read_number(cell, "")[1] for cell, known in zip(cells, cells.notna(), strict=True)]
-        row = no_number.index(True) if any(no_number) else int(cells.notna().to_numpy().argmax())
-        raise InputError(
-            f"{path}: target {name!r} must be numeric, found {str(cells.iloc[row])!r} in row {row + 1}; this is "
-            "regression: choose a column of numbers, or --task classification"
-        )
-    return values, [f"{path}: target {name!r}: {column.note}"] * bool(column.note)
 
 
 def _on_classes(name: str, cells: pd.Series, classes: tuple[Label, ...], path: Path) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from netformer.errors import InputError
 from netformer.tables.cells import read_number, texts_of
@@ -58,6 +58,41 @@ def are_truth_values(cells: pd.Series) -> bool:
     if not len(known) or not known.map(lambda cell: isinstance(cell, str)).all():
         return False
     return {str(cell).strip().lower() for cell in known.unique()} - {""} <= {"true", "false"}
+
+
+def numbers_in(name: str, cells: pd.Series, comma: bool = False) -> tuple[Float[np.ndarray, " rows"], str]:
+    """A target of numbers, nan where it has no value, and what was assumed, "" for nothing. Categories that are numbers
+    are numbers.
+
+    name: of the target, for messages. comma: whether the numbers of its file have a decimal comma. Raises InputError,
+    one line without the name of a file, for dates, and for a cell that is neither a number nor a gap.
+    """
+    cells = cells.astype(object) if isinstance(cells.dtype, pd.CategoricalDtype) else cells
+    try:
+        column, values = column_of(name, cells, comma=comma)
+        kind = column.kind
+    except InputError:  # lists, or text that differs in every row
+        kind = "category"
+    if kind == "date":
+        raise InputError(
+            f"target {name!r} holds dates, neither numbers nor classes: write them as a number, such as days"
+        )
+    if kind == "category":
+        no_number = [known and read_number(cell, "")[1] for cell, known in zip(cells, cells.notna(), strict=True)]
+        row = no_number.index(True) if any(no_number) else int(cells.notna().to_numpy().argmax())
+        raise InputError(
+            f"target {name!r} must be numeric, found {str(cells.iloc[row])!r} in row {row + 1}; this is regression: "
+            "choose a column of numbers, or --task classification"
+        )
+    return values, column.note
+
+
+def is_plain(level: Label) -> bool:
+    """Whether a level is written as a number or a truth value is that is no text: 7 and True, but not 07 or TRUE."""
+    if not isinstance(level, str) or level in ("", "True", "False"):
+        return True
+    value, unreadable = read_number(level, "")
+    return not unreadable and texts_of(pd.Series([value]))[0] == level
 
 
 def whole_numbers(values: Any) -> list[int]:

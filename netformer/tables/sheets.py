@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 import zipfile
 import zlib
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from netformer.errors import InputError
 from netformer.tables.delimited import check_header, header_at, skipped_titles
@@ -24,6 +27,8 @@ _BY_OPENPYXL = (
     SyntaxError,
     AssertionError,
 )
+_MERGED = re.compile(rb'<(?:\w+:)?mergeCell [^>]*?ref="(\w+:\w+)"')
+_CHUNK, _LONGEST = 1 << 20, 1 << 8  # bytes of a sheet that are read at once, and of the tag of merged cells
 _HEAD = 100  # first rows of a sheet in which its header must be
 
 
@@ -51,6 +56,7 @@ def read_excel(source: Source, header: bool, sheet: str | None = None) -> tuple[
             at = header_at([rows[i] for i in filled]) if header else 0
             start = filled[at]
             frame = pd.read_excel(book, sheet_name=chosen, header=None, skiprows=start + header)
+            frame, merged = _filled(frame, start + header, _merged(book, sheets[chosen]), name)
     except ImportError:
         raise InputError(f"{name}: .xlsx needs openpyxl; pip install openpyxl, or save the sheet as .csv") from None
     except InputError:
@@ -74,10 +80,46 @@ def read_excel(source: Source, header: bool, sheet: str | None = None) -> tuple[
     names = rows[start]
     if header:
         notes += check_header(names, name)
+    if merged:
+        shown = ", ".join(repr(names[i] if i < len(names) else f"Unnamed: {i}") for i in merged)
+        notes.append(f"{name}: cells merged over several rows stand in each of them, in {shown}")
     names += [""] * (frame.shape[1] - len(names))  # rows below that are longer
     frame = frame.reindex(columns=range(len(names)))  # without rows there are no columns
     frame.columns = [(cell or f"Unnamed: {i}") if header else f"x{i}" for i, cell in enumerate(names)]
     return frame, notes
+
+
+def _merged(book: pd.ExcelFile, sheet: str) -> Int[np.ndarray, "ranges 3"]:
+    """The column, the first and the last row of each range of merged cells of a sheet, from 0 on. openpyxl does not
+    read them of a sheet that it does not hold in memory."""
+    from openpyxl.utils import range_boundaries
+
+    found, rest = list[bytes](), b""
+    with book.book._archive.open(book.book[sheet]._worksheet_path) as part:
+        while chunk := part.read(_CHUNK):
+            found += _MERGED.findall(rest + chunk)
+            rest = (rest + chunk)[-_LONGEST:].rpartition(b">")[2]
+    corners = [range_boundaries(one.decode()) for one in found]
+    return np.array([(left, top, bottom) for left, top, _, bottom in corners], np.int64).reshape(-1, 3) - 1
+
+
+def _filled(
+    frame: pd.DataFrame, start: int, merged: Int[np.ndarray, "ranges 3"], name: str
+) -> tuple[pd.DataFrame, list[int]]:
+    """The table with the value of cells that are merged over rows in each of these, and numbers of such columns.
+
+    start: row of the sheet in which the table begins. Raises InputError for ranges that overlap.
+    """
+    merged = np.minimum(merged - (0, start, start), (frame.shape[1], len(frame), len(frame) - 1))
+    merged = merged[(merged[:, 0] < frame.shape[1]) & (merged[:, 1] >= 0) & (merged[:, 1] < merged[:, 2])]
+    if (merged[:, 2] - merged[:, 1] + 1).sum() > frame.size:
+        raise InputError(f"{name}: merged cells of the sheet overlap; save it again")
+    taken = {int(column): np.arange(len(frame)) for column in np.unique(merged[:, 0])}  # from which row
+    for column, top, bottom in merged.tolist():
+        taken[column][top : bottom + 1] = top
+    for column, rows in taken.items():
+        frame[column] = frame[column].to_numpy()[rows]
+    return frame, [*taken]
 
 
 def _head(book: pd.ExcelFile, sheet: int) -> list[list[str]]:
