@@ -39,7 +39,7 @@ def test_each_row_alone_is_read_as_in_the_whole_file(tmp_path, sep):
     np.testing.assert_array_equal(expected, reading.numbers(fitted))
     for i in range(N):
         table.iloc[[i]].to_csv(tmp_path / "one.csv", index=False, sep=sep)
-        one, own, notes = match(tmp_path / "one.csv", reading)
+        one, own, _ = match(tmp_path / "one.csv", reading)
         np.testing.assert_array_equal(reading.numbers(one)[0], expected[i])
         assert own == y[i]
         assert not reading.outside(one)
@@ -125,5 +125,6 @@ def test_dates_may_come_in_iso_8601_where_another_form_was_fitted(tmp_path, writ
     table.assign(day=days.strftime("%Y-%m-%dT%H:%M")).to_csv(tmp_path / "new.csv", index=False)
     X, _, _ = match(tmp_path / "new.csv", reading)
     np.testing.assert_array_equal(reading.numbers(X), reading.numbers(table[["day"]]))
-    with pytest.raises(ValueError, match=f"must hold a date such as {pd.Timestamp(2026, 12, 31):{form}}, or 2026-12-31,"):
+    like = f"must hold a date such as {pd.Timestamp(2026, 12, 31):{form}}, or 2026-12-31,"
+    with pytest.raises(ValueError, match=like):
         reading.numbers(table[["day"]].replace(table["day"][3], "soon"))

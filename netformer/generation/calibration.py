@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from netformer.arrays import functions as xp
-from netformer.arrays.namespace import Tensor, namespace
+from netformer.arrays.namespace import Tensor
 from netformer.exports.intervals import LEVELS, Intervals, between
 from netformer.generation.merging import UNIT_ROWS, own_fits
 from netformer.networks.stack import Networks

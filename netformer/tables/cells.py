@@ -10,10 +10,10 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 GAPS = frozenset(("", "?", "-", "--", ".", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "nat"))
-_TIMES = ("", " %H:%M", " %H:%M:%S")
+_DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y")
 DATE_FORMATS = (
     "ISO8601",
-    *(day + time for day in ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y") for time in _TIMES),
+    *(day + time for day in _DAYS for time in ("", " %H:%M", " %H:%M:%S")),
     *("%d-%m-%Y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y"),
     *("%b %d %Y", "%b %d, %Y", "%B %d, %Y", "%b %Y", "%B %Y"),
 )
@@ -66,8 +66,8 @@ def read_numbers(series: pd.Series, form: str) -> tuple[Float[np.ndarray, " rows
 
 
 def read_number(cell: Any, form: str) -> tuple[float, bool]:
-    """A cell as a number, and whether it is neither a number nor a gap. form: "," for text with a decimal comma, in which
-    points between thousands are left out; 2.5 is 2.5 there too, it can be nothing else."""
+    """A cell as a number, and whether it is neither a number nor a gap. form: "," for text with a decimal comma, in
+    which points between thousands are left out; 2.5 is 2.5 there too, it can be nothing else."""
     if isinstance(cell, bool | np.bool_ | int | float | np.number):
         return float(cell), False
     text = str(cell).strip()

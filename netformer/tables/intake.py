@@ -198,13 +198,15 @@ def match(
     header, encoding, separator, sheet: see `read_raw`. Raises FileNotFoundError, InputError naming missing columns.
     """
     path = Path(path)
-    levels = {column.name: column.levels for column in reading.table if column.kind == "category"}
-    levels |= dict([groups] if groups else []) | ({reading.target: reading.classes} if reading.classes else {})
-    texts = [name for name, known in levels.items() if not all(map(is_plain, known))]
-    texts += [column.name for column in reading.table if column.kind == "date" and column.form]
-    comma = any(column.form == "," for column in reading.table)
-    options = {"header": header, "encoding": encoding, "separator": separator, "sheet": sheet}
-    raw = read_raw(path, **options, texts=texts, comma=comma)
+    raw = read_raw(
+        path,
+        header=header,
+        encoding=encoding,
+        separator=separator,
+        sheet=sheet,
+        texts=_texts(reading, groups),
+        comma=any(column.form == "," for column in reading.table),
+    )
     table, notes = raw.frame, list(raw.notes)
     if table.empty:
         raise InputError(f"{path}: a table needs at least one row, found only the header; add rows to predict")
@@ -234,6 +236,16 @@ def match(
         if any(np.isfinite(one).any() for one in found):
             y = found[0] if len(found) == 1 else np.stack(found, 1)
     return table.drop(columns=extra), y, notes
+
+
+def _texts(reading: Reading, groups: tuple[str, Sequence[str]] | None) -> list[str]:
+    """Names of columns that were fitted as text, the target and the column of groups among them."""
+    known: list[tuple[str, Sequence[Label]]] = [
+        (column.name, column.levels) for column in reading.table if column.kind == "category"
+    ]
+    known += [(reading.target, reading.classes), *([groups] if groups else [])]
+    dates = [column.name for column in reading.table if column.kind == "date" and column.form]
+    return dates + [name for name, levels in known if not all(map(is_plain, levels))]
 
 
 def _known_numbers(table: pd.DataFrame, name: str, comma: bool) -> Float[np.ndarray, " rows"]:
@@ -281,7 +293,8 @@ def settled(
 ) -> tuple[pd.DataFrame, dict[str, Column]]:
     """The columns as they stand on every row, see the module, and what each was read as, by name.
 
-    path: named in errors. comma: whether the numbers of the file have a decimal comma. Raises InputError for an infinite number.
+    path: named in errors. comma: whether the numbers of the file have a decimal comma. Raises InputError for an
+    infinite number.
     """
     made: dict[str, Any] = {}
     read: dict[str, Column] = {}
