@@ -33,6 +33,8 @@ def kind_of(cells):
         (["$1,000.50", "2", "", None], [1000.5, 2, np.nan, np.nan]),
         (["1.000,5", "2,25", "-3"], [1000.5, 2.25, -3]),
         (["1,000", "12,500", "7"], [1000, 12500, 7]),
+        (["0,125", "0,5"], [0.125, 0.5]),
+        (["2,5", "214.62", "1.234", "0.234", "-1.234.567,8", "1,5e3"], [2.5, 214.62, 1234, 0.234, -1234567.8, 1500]),
         (["2.0%", "3 %", "n/a"], [2, 3, np.nan]),
         (["€ 5", "5 EUR", "(3)"], [5, 5, -3]),
         (["1e3", "-1.5", "?"], [1000, -1.5, np.nan]),
@@ -52,6 +54,11 @@ def test_numbers_as_people_write_them(cells, values):
     np.testing.assert_array_equal(column.values(pd.Series(cells)), values)
 
 
+@pytest.mark.parametrize("text", ["1.2,5", "1,234,567", "1,2.5", "1.,5", "2,5,6"])
+def test_no_number_with_a_decimal_comma(text):
+    assert cells.read_number(text, ",")[1]
+
+
 @pytest.mark.parametrize(
     "cells",
     [
@@ -59,6 +66,10 @@ def test_numbers_as_people_write_them(cells, values):
         ["29.02.2020", "31.12.1969", ""],
         ["02/29/2020", "12/31/1969", "?"],
         ["29/02/2020", "31/12/1969", None],
+        ["29.02.20", "31.12.69", None],
+        ["29/02/20", "31/12/69", None],
+        ["02/29/20 00:00", "12/31/69 00:00", None],
+        ["29.02.2020", "1969-12-31", None],  # ISO 8601 is read beside every form
         ["Feb 29, 2020", "Dec 31, 1969", None],
         pd.to_datetime(["2020-02-29", "1969-12-31", None]),
         pd.to_datetime(["2020-02-29", "1969-12-31", None]).tz_localize("UTC").tz_convert("Asia/Tokyo"),
@@ -220,6 +231,7 @@ def test_giving_away_does_not_depend_on_the_unit(size):
         (["01/02/2020", "03/14/2020"], "%m/%d/%Y", ""),
         (["01/02/2020", "14/03/2020"], "%d/%m/%Y", ""),
         (["01/01/2020", "03/03/2020"], "%m/%d/%Y", ""),  # the same dates
+        (["01/02/19", "03/04/19"], "%m/%d/%y", "dates taken as month before day; day before month fits every cell"),
         (["01.02.2020", "03.04.2020"], "%d.%m.%Y", ""),  # nobody writes months first with points
         (["2020-01-02", "2020-03-04"], "ISO8601", ""),
     ],

@@ -124,7 +124,19 @@ def test_numbers_wear_what_predict_takes_off(made, tmp_path, text):
     np.testing.assert_allclose(dressed, made[0].predict(rows.assign(size=text), 0), rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "text", ["214.62", "1.234", "0.234", "12.345.678", "0,234", "1.5e2", "1,5e2", "1.234,5e-1", "-1.234", "+2,5"]
+)
+def test_points_are_what_predict_takes_them_for(made, tmp_path, text):
+    rows = table_of(1, 5)[0].assign(size=text)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    expected = made[0].predict(rows, 0)
+    np.testing.assert_allclose(answers(made, tmp_path / "rows.csv"), expected, rtol=1e-6, atol=1e-5)
+
+
 WRONG = {
+    'row 1: column "size" must hold a number, found "1.2,5"': lambda t: t.assign(size="1.2,5"),
+    'row 1: column "size" must hold a number, found "1,234,567"': lambda t: t.assign(size="1,234,567"),
     'row 2: column "size" must hold a number, found "12 cm"': lambda t: t.assign(size=["1", "12 cm", "3"]),
     'row 1: column "size" must hold a number, found "0x1F"': lambda t: t.assign(size="0x1F"),
     'row 1: column "size" must hold a number, found "inf"': lambda t: t.assign(size="inf"),

@@ -76,6 +76,42 @@ def test_totals_and_means_one_below_the_other(sales, tmp_path):
     assert raw.frame["year"].astype(int).tolist() == list(range(2001, 2013))
 
 
+def test_a_blank_row_above_a_total_is_no_row(sales, tmp_path):
+    blank = pd.concat([sales, pd.DataFrame([{}, {}])], ignore_index=True)
+    with_total(blank, "Total").to_excel(tmp_path / "t.xlsx", index=False)
+    pd.testing.assert_frame_equal(read_raw(tmp_path / "t.xlsx").frame, sales, check_dtype=False)
+
+
+@pytest.mark.parametrize("above", [0, 3])
+def test_cells_merged_over_rows_stand_in_each_of_them(sales, tmp_path, above):
+    openpyxl = pytest.importorskip("openpyxl")
+    path, table = tmp_path / "t.xlsx", sales.assign(shop=np.repeat(["north", "south"], 6), n=np.repeat([1, 2, 3], 4))
+    table.to_excel(path, index=False, startrow=above)
+    book = openpyxl.load_workbook(path)
+    if above:
+        book.active["A1"] = "Sales of 2024"
+        book.active.merge_cells("A1:D2")
+    for first, last, column in ((2, 7, 1), (8, 13, 1), (2, 5, 3), (6, 9, 3), (10, 13, 3)):
+        place = {"start_row": first + above, "end_row": last + above}
+        book.active.merge_cells(**place, start_column=column, end_column=column)  # empties all but the first cell
+    book.active.merge_cells(start_row=13 + above, end_row=13 + above, start_column=4, end_column=6)
+    book.save(path)
+    raw = read_raw(path)
+    pd.testing.assert_frame_equal(raw.frame, table, check_dtype=False)
+    assert raw.notes[-1] == f"{path}: cells merged over several rows stand in each of them, in 'shop', 'n'"
+
+
+def test_merged_cells_that_overlap_are_refused(sales, tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    path = tmp_path / "t.xlsx"
+    sales.to_excel(path, index=False)
+    book = openpyxl.load_workbook(path)
+    book.active.merged_cells.ranges = {openpyxl.worksheet.cell_range.CellRange(f"A2:A{i}") for i in range(7, 14)}
+    book.save(path)
+    with pytest.raises(InputError, match=r"t.xlsx: merged cells of the sheet overlap; save it again"):
+        read_raw(path)
+
+
 def test_what_is_no_total_stays(sales, tmp_path):
     for word in ("totally", "Sumo", "shop 1"):
         assert TOTALS.fullmatch(word) is None
