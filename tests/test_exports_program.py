@@ -10,6 +10,7 @@ from readers import program
 
 from netformer import export
 from netformer.errors import InputError
+from netformer.tables.files import read_raw
 
 TOWNS = np.array(["Ulm", "Bonn", "Kiel; Süd", 'the "Hof"'], dtype=object)
 
@@ -88,6 +89,19 @@ def test_line_ends_marks_blank_lines_and_quotes_change_nothing(made, tmp_path):
         np.testing.assert_array_equal(answers(made, tmp_path / "rows.csv"), expected)
     piped = subprocess.run([made[1]], input=text, capture_output=True, text=True, check=True)
     assert [float(line) for line in piped.stdout.splitlines()[1:]] == expected.tolist()
+
+
+@pytest.mark.parametrize("sep", [",", ";"])
+def test_blanks_behind_separators_are_no_part_of_a_cell(made, tmp_path, sep):
+    """Of names neither, and a cell behind one may be quoted."""
+    rows, path = table_of(20, 2)[0].assign(town="Ulm"), tmp_path / "rows.csv"
+    rows.to_csv(path, index=False, quoting=1)
+    expected = answers(made, path)
+    quoted = path.read_text().replace('","', f'"{sep}  "').replace("\n", " \n")
+    for text in (quoted, "\ufeff" + quoted, quoted.replace('"size"', "size").replace('"town"', "town")):
+        path.write_bytes(text.encode())
+        np.testing.assert_array_equal(answers(made, path), expected)
+        np.testing.assert_allclose(expected, made[0].predict(read_raw(path).frame, 0), rtol=1e-6, atol=1e-5)
 
 
 DAYS = {

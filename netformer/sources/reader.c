@@ -22,6 +22,7 @@ static long row; /* of the table, 1 for the first one below the header */
 static char *text, *header;
 static size_t used, room, at;
 static size_t *cells, n_cells, room_cells;
+static int spaced; /* whether names in the header begin with blanks, which are then no part of any cell */
 
 static void shown(const char *s, int most) { /* on one line */
     for (; *s && most; s++, most--) fputc((unsigned char)*s < ' ' || *s == 127 ? ' ' : *s, stderr);
@@ -96,6 +97,10 @@ again:
         } else if (c == '"' && used == cells[n_cells - 1]) {
             quoted = 1;
             continue;
+        }
+        if (c == ' ' && used == cells[n_cells - 1]) {
+            spaced |= !row && n_cells > 1;
+            if (spaced) continue;
         }
         if (c == '\r') continue;
         if (c != comma && c != '\n' && c != EOF) {
@@ -302,6 +307,7 @@ int main(int argc, char **argv) {
     int comma = separator();
     if (!read_row(comma)) stop("must have a row of column names", "", "");
     size_t width = n_cells;
+    for (size_t k = 0; k < width && spaced; k++) cells[k] = (size_t)(stripped(text + cells[k]) - text);
     for (int i = 0; i < N; i++) {
         place[i] = width;
         for (size_t k = 0; k < width; k++) {
