@@ -131,7 +131,7 @@ def test_pure_noise_is_worth_nothing():
 def test_scores_are_scikit_learns_on_the_same_rows(table):
     X, y = table
     plan = in_folds(np.arange(N), repeats=1)
-    found = hold_out(X, y, plan, NetFormerRegressor(n_samples=2, random_state=0), ["ridge"])
+    (found,) = hold_out(X, y, plan, NetFormerRegressor(n_samples=2, random_state=0), ["ridge"])
     parts = [(part.fitted, part.held_out) for part in plan.parts]
     for name, learner in (("ridge", beside.ridge()), ("wide", NetFormerRegressor(n_samples=2, random_state=0))):
         predicted = cross_val_predict(learner, X, y, cv=parts)
@@ -211,7 +211,7 @@ def test_intervals_held_out_are_those_of_the_fitted_part(table):
     X, y = table
     plan = in_folds(np.arange(N), repeats=1)
     estimator = NetFormerRegressor(n_samples=2, random_state=0)
-    found = hold_out(X, y, plan, estimator, [])
+    (found,) = hold_out(X, y, plan, estimator, [])
     part = plan.parts[2]
     own = estimator.fit(X.iloc[part.fitted], y[part.fitted])
     for coverage in scoring.COVERAGES:
@@ -223,7 +223,7 @@ def test_intervals_held_out_are_those_of_the_fitted_part(table):
 def test_the_single_network_is_chosen_by_what_it_was_fitted_on(table):
     X, y = table
     plan = on_test(60, 30, "t")
-    found = hold_out(X, y, plan, NetFormerRegressor(n_samples=4, random_state=0), [])
+    (found,) = hold_out(X, y, plan, NetFormerRegressor(n_samples=4, random_state=0), [])
     own = NetFormerRegressor(n_samples=4, random_state=0).fit(X[:60], y[:60]).network_
     np.testing.assert_allclose(found.predicted["single"][0], own.predict(X[60:], int(own.expected_r2.argmax())))
 
@@ -233,7 +233,7 @@ def test_an_error_of_folds_is_widened_and_one_of_new_rows_is_not(table):
     assert in_folds(np.arange(N)).widen == 1.5
     assert in_folds(np.arange(N), folds=2).widen == 3**0.5
     assert (in_time(np.arange(90.0)).widen, on_test(4, 2, "t").widen) == (1, 1)
-    found = hold_out(X, y, in_folds(np.arange(N), repeats=1), NetFormerRegressor(n_samples=1), ["ridge"])
+    (found,) = hold_out(X, y, in_folds(np.arange(N), repeats=1), NetFormerRegressor(n_samples=1), ["ridge"])
     narrow = replace(found, widen=1.0).table()
     assert found.table().loc["ridge", "mae_se"] == pytest.approx(1.5 * narrow.loc["ridge", "mae_se"])
 
@@ -309,11 +309,11 @@ def test_rows_of_which_nothing_can_be_learned_are_answered_by_their_mean():
     """Levels apart in time: the first part fits on rows of one level, and no column is left."""
     X = pd.DataFrame({"a": ["x"] * 40 + ["y"] * 20})
     y = np.arange(60.0)
-    found = hold_out(X, y, in_time(np.arange(60.0)), NetFormerRegressor(n_samples=1, random_state=0), ["ridge"])
+    (found,) = hold_out(X, y, in_time(np.arange(60.0)), NetFormerRegressor(n_samples=1, random_state=0), ["ridge"])
     first = found.rows < 44
     for name in ("wide", "single", "ridge"):
         np.testing.assert_allclose(found.predicted[name][0][first], np.arange(40.0).mean())
-    constant = hold_out(X, np.where(y < 45, 1.0, y), in_time(y), NetFormerRegressor(n_samples=1), list(chosen(None)))
+    (constant,) = hold_out(X, np.where(y < 45, 1.0, y), in_time(y), NetFormerRegressor(n_samples=1), list(chosen(None)))
     assert all(np.isfinite(one).all() for one in constant.predicted.values())
 
 
@@ -329,3 +329,23 @@ def test_any_table_any_kind(table):
     pd.testing.assert_frame_equal(same[0], cross_validate(X, y, beside=[], repeats=1))
     own = NetFormerRegressor(n_samples=1, random_state=3)
     assert cross_validate(X, y, estimator=own, beside=[], folds=3).loc["wide", "r2"] != same[0].loc["wide", "r2"]
+
+
+def test_several_targets_are_scored_as_each_of_them_alone():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    y = pd.DataFrame({"a": X[:, 0] + 0.1 * rng.normal(size=60), "b": rng.normal(size=60)})
+    estimator = NetFormerRegressor(n_samples=2, random_state=0)
+    both = cross_validate(X, y, estimator=estimator, beside=["ridge"], repeats=1)
+    assert both.index.names == ["target", "method"]
+    assert list(dict.fromkeys(both.index.get_level_values("target"))) == ["a", "b"]
+    for name in y:
+        alone = cross_validate(X, y[name], estimator=estimator, beside=["ridge"], repeats=1)
+        np.testing.assert_allclose(both.loc[(name, "ridge"), "r2"], alone.loc["ridge", "r2"])
+    assert both.loc[("a", "wide"), "r2"] > 0.9 > 0.2 > both.loc[("b", "wide"), "r2"]
+
+
+@pytest.mark.parametrize("y", [None, 5.0])
+def test_no_target_is_refused(y):
+    with pytest.raises(InputError, match="y must be a column of numbers or labels"):
+        cross_validate(np.zeros((20, 2)), y)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from netformer.benchmark.held_out import ONE, OURS, HeldOut, HeldOutClasses
 from netformer.errors import InputError
 from netformer.exports.classes import labels_of
 from netformer.generation.classifier import NetFormerClassifier
-from netformer.generation.estimator import NetFormerRegressor, numeric_target
+from netformer.generation.estimator import NetFormerRegressor, numeric_target, several, target_names
 from netformer.tables.columns import MIN_FREQUENCY, cells_of
 from netformer.tables.intake import settled
 from netformer.tables.labels import CLASSIFICATION, LEAST_ROWS, Label, check_classes, labels_in, task_type
@@ -105,25 +106,6 @@ class _Classes:
 
 def hold_out(
     X: pd.DataFrame,
-    y: Float[np.ndarray, " rows"],
-    plan: Plan,
-    estimator: NetFormerRegressor,
-    beside: Sequence[str],
-    seed: int = 0,
-    say: Callable[[str], Any] = lambda text: None,
-) -> HeldOut:
-    """Fit on the rows of each part of a plan, predict those held out.
-
-    estimator: fitted as a clone in every part. beside: of `BESIDE`. say: is given a line of progress. A learner sees
-    of the rows held out their features alone, and these only to predict. Where the rows fitted have no usable column
-    or one target, every learner answers their mean.
-    """
-    (found,) = hold_out_each(X, y, plan, estimator, beside, seed, say)
-    return found
-
-
-def hold_out_each(
-    X: pd.DataFrame,
     y: Float[np.ndarray, "rows ..."],
     plan: Plan,
     estimator: NetFormerRegressor,
@@ -131,8 +113,13 @@ def hold_out_each(
     seed: int = 0,
     say: Callable[[str], Any] = lambda text: None,
 ) -> list[HeldOut]:
-    """`hold_out` for every target of y, (rows,) or (rows, targets): ours answers all of them at once, the learners
-    beside it are fitted to one after the other."""
+    """Fit on the rows of each part of a plan, predict those held out; for every target of y, (rows,) or (rows,
+    targets). Ours answers all of them at once, the learners beside it are fitted to one after the other.
+
+    estimator: fitted as a clone in every part. beside: of `BESIDE`. say: is given a line of progress. A learner sees
+    of the rows held out their features alone, and these only to predict. Where the rows fitted have no usable column
+    or one target, every learner answers their mean.
+    """
     at, place = _rows_of(plan)
     ends = np.full((plan.repeats, len(at), *y.shape[1:], 2 * len(COVERAGES)), np.nan)
 
@@ -209,6 +196,8 @@ def _predictions(
         for name in beside:
             predicted[name][to] = _beside(kind, name, seed, population is None, fitted, target, new)
 
+    if "catboost" in beside:  # it imports polars, which scikit-learn looks for, and must find whole, in other threads
+        import_module("catboost")
     small = X.size <= ONE_THREAD
     workers, threads = (os.cpu_count(), 1) if small else (1, None)
     with warnings.catch_warnings(), threadpool_limits(threads):
@@ -217,7 +206,7 @@ def _predictions(
         pool = ThreadPoolExecutor(workers, initializer=threadpool_limits, initargs=(threads,))
         try:
             say(f"scoring, {len(plan.parts)} parts")
-            answer(plan.parts[0])  # alone: libraries that are imported there look for each other, and must be whole
+            answer(plan.parts[0])  # alone: imports what the others need
             for number, _ in enumerate(pool.map(answer, plan.parts[1:]), 2):
                 say(f"scoring, part {number} of {len(plan.parts)} done")
         finally:
@@ -266,7 +255,7 @@ def cross_validate(
     random_state: int = 0,
 ) -> pd.DataFrame:
     """What to expect of `NetFormerRegressor` or `NetFormerClassifier` on new rows, beside other learners on the same
-    rows: see `HeldOut.table` and `HeldOutClasses.table`.
+    rows: see `HeldOut.table` and `HeldOutClasses.table`; of several targets a table of each, indexed by target first.
 
     X, y: as in `fit`. estimator: None for its defaults with `random_state` as seed, of the kind that `labels.task_type`
     says for y: text, categories, truth values and whole numbers that look like codes are classes. Folds are random,
@@ -281,11 +270,16 @@ def cross_validate(
         raise InputError(
             "groups, time and test exclude each other: each says which rows are held out; give one of them"
         )
-    cells = _series(y)
-    of_classes = task_type(cells) == CLASSIFICATION if estimator is None else is_classifier(estimator)
+    if y is None or np.ndim(y) == 0:
+        raise InputError(f"y must be a column of numbers or labels, or columns of numbers, got {y!r}")
+    cells = pd.Series(dtype=np.float64) if several(y) else _series(y)
+    if estimator is None:
+        of_classes = not several(y) and task_type(cells) == CLASSIFICATION
+    else:
+        of_classes = is_classifier(estimator)
     names = chosen(beside, BESIDE_CLASSES if of_classes else BESIDE)
     codes, classes = _classes(cells, None if test is None else _series(test[1])) if of_classes else (np.zeros(0), ())
-    X, y = _table(X), codes[: len(cells)] if of_classes else numeric_target(y)
+    targets, X, y = y, _table(X), codes[: len(cells)] if of_classes else numeric_target(y)
     check_consistent_length(X, y)
     if test is not None:
         more = _table(test[0])
@@ -306,7 +300,9 @@ def cross_validate(
         estimator = NetFormerClassifier(random_state=random_state) if estimator is None else estimator
         return hold_out_classes(X, y, plan, estimator, names, classes, random_state).table()
     estimator = NetFormerRegressor(random_state=random_state) if estimator is None else estimator
-    return hold_out(X, y, plan, estimator, names, random_state).table()
+    found = [one.table() for one in hold_out(X, y, plan, estimator, names, random_state)]
+    named = dict(zip(target_names(targets), found, strict=True))
+    return pd.concat(named, names=["target"]) if several(targets) else found[0]
 
 
 def _series(y: Any) -> pd.Series:

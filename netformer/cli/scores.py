@@ -15,7 +15,7 @@ from rich.table import Table
 from netformer.benchmark.beside import BESIDE, BESIDE_CLASSES, chosen
 from netformer.benchmark.folds import Plan, copies, groups_of, in_folds, in_time, on_test, times_of
 from netformer.benchmark.held_out import ONE, OURS, HeldOut, HeldOutClasses
-from netformer.benchmark.scoring import hold_out_classes, hold_out_each
+from netformer.benchmark.scoring import hold_out, hold_out_classes
 from netformer.errors import InputError
 from netformer.tables.cells import times_of as cells_to_times
 from netformer.tables.columns import Column
@@ -163,12 +163,12 @@ def reading_of(X: pd.DataFrame, intake: Intake) -> Reading:
 
 
 def score(job: Job, wanted: Wanted, estimator: Any, seed: int, say: Callable[[str], Any]) -> list[Found]:
-    """The scores of a table, of every target; see `benchmark.scoring.hold_out_each`. estimator: a NetFormerRegressor or
+    """The scores of a table, of every target; see `benchmark.scoring.hold_out`. estimator: a NetFormerRegressor or
     a NetFormerClassifier."""
     names = wanted.learners(bool(job.classes))
     if job.classes:
         return [hold_out_classes(job.X, job.y, job.plan, estimator, names, job.classes, seed, say)]
-    return [*hold_out_each(job.X, job.y, job.plan, estimator, names, seed, say)]
+    return [*hold_out(job.X, job.y, job.plan, estimator, names, seed, say)]
 
 
 def plus_minus(value: float, error: float) -> str:
