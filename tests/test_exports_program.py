@@ -114,6 +114,10 @@ DAYS = {
     "2020-02-29T10:30:15Z": 1582972215,
     "2020-02-29T12:30:15+02:00": 1582972215,
     "2020-02-28T23:00:00-0130": 1582936200,
+    "2020-02-29T10": 1582970400,
+    "2020-02-29 10": 1582970400,
+    "20200229": 1582934400,
+    "2020": 1577836800,
     "1969-12-31T23:59:59": -1,
     "1972-02-29": 789 * 86400,
 }
@@ -121,8 +125,8 @@ DAYS = {
 
 @pytest.mark.parametrize("text", DAYS)
 def test_dates_are_seconds(made, tmp_path, text):
-    found = []
-    for day in (text, DAYS[text], DAYS[text] + 1e5):
+    found, moments = [], [pd.Timestamp(DAYS[text] + later, unit="s") for later in (0, 1e5)]
+    for day in (text, *(f"{moment:%Y-%m-%dT%H:%M:%S.%f}" for moment in moments)):
         table_of(3, 3)[0].assign(day=day).to_csv(tmp_path / "rows.csv", index=False)
         found.append(answers(made, tmp_path / "rows.csv").tolist())
     assert found[0] == found[1] != found[2]
@@ -155,6 +159,7 @@ WRONG = {
     'row 1: column "size" must hold a number, found "0x1F"': lambda t: t.assign(size="0x1F"),
     'row 1: column "size" must hold a number, found "inf"': lambda t: t.assign(size="inf"),
     'row 3: column "day" must hold a date, found "2021-02-29"': lambda t: t.assign(day=["", "", "2021-02-29"]),
+    'row 1: column "day" must hold a date, found "1577923200"': lambda t: t.assign(day="1577923200"),
     'row 1: column "day" must hold a date, found "2021-02-28T25:00"': lambda t: t.assign(day="2021-02-28T25:00"),
     'row 1: column "month" must hold a date, found "Foo 03, 2020"': lambda t: t.assign(month="Foo 03, 2020"),
     'row 1: column "month" must hold a date, found "Feb 03, 20"': lambda t: t.assign(month="Feb 03, 20"),

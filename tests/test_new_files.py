@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from commands import run
 
+from netformer.errors import InputError
 from netformer.tables.intake import match, take_in
-from netformer.tables.labels import is_plain
+from netformer.tables.labels import is_plain, numbers_in
 from netformer.tables.reading import read
 
 N = 60
@@ -30,10 +31,13 @@ def as_fitted(path):
 @pytest.mark.parametrize("sep", [",", ";"])
 def test_each_row_alone_is_read_as_in_the_whole_file(tmp_path, sep):
     rng = np.random.default_rng(0)
-    table = pd.DataFrame({name: rng.choice(cells, N) for name, cells in MIXED.items()} | {"y": rng.normal(size=N)})
+    table = pd.DataFrame({name: rng.choice(cells, N) for name, cells in MIXED.items()})
+    rare = {0: "010", 1: "10-12", 2: "TRUE", 3: "10.0"}  # that stand once, and are no levels
+    table = table.assign(size=[rare.get(i, str(10 + 2 * (i % 3))) for i in range(N)], y=rng.normal(size=N))
     table.to_csv(tmp_path / "all.csv", index=False, sep=sep)
     reading, fitted = as_fitted(tmp_path / "all.csv")
-    assert [column.kind for column in reading.table] == ["category"] * 4 + ["date"]
+    assert [column.kind for column in reading.table] == ["category"] * 4 + ["date", "category"]
+    assert set(reading.table[-1].levels) == {"10", "12", "14"}
     whole, y, _ = match(tmp_path / "all.csv", reading)
     expected = reading.numbers(whole)
     np.testing.assert_array_equal(expected, reading.numbers(fitted))
@@ -42,7 +46,7 @@ def test_each_row_alone_is_read_as_in_the_whole_file(tmp_path, sep):
         one, own, _ = match(tmp_path / "one.csv", reading)
         np.testing.assert_array_equal(reading.numbers(one)[0], expected[i])
         assert own == y[i]
-        assert not reading.outside(one)
+        assert set(reading.outside(one)) == ({"size"} if i in rare else set())
 
 
 @pytest.mark.parametrize("sep", [";", "\t", "|"])
@@ -64,6 +68,17 @@ def test_a_decimal_comma_holds_for_every_cell_of_a_file_and_for_later_files(tmp_
         at = [rows.index(row) for row in some]
         np.testing.assert_array_equal(reading.numbers(X), reading.numbers(intake.X.iloc[at]))
         np.testing.assert_array_equal(y, intake.y[at])
+
+
+def test_the_decimal_mark_of_a_file_says_what_its_target_is(tmp_path):
+    x = np.random.default_rng(0).normal(size=N).round(2)
+    table = pd.DataFrame({"x": x, "y": ["1.000", "2.000", "3.000"] * (N // 3)})
+    table.to_csv(tmp_path / "all.csv", index=False, sep=";", decimal=",")
+    intake = take_in(tmp_path / "all.csv", "y")
+    assert not intake.classes
+    assert intake.y[:3].tolist() == [1000, 2000, 3000]
+    with pytest.raises(InputError, match="target 'y' must be numeric, found 'abc' in row 2"):
+        numbers_in("y", pd.Series(["2,5", "abc", "3,1", "def"]))
 
 
 def test_a_file_with_decimal_points_is_read_with_points_whatever_was_fitted(tmp_path):

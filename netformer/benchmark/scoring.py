@@ -270,13 +270,17 @@ def cross_validate(
         raise InputError(
             "groups, time and test exclude each other: each says which rows are held out; give one of them"
         )
-    if y is None or np.ndim(y) == 0:
-        raise InputError(f"y must be a column of numbers or labels, or columns of numbers, got {y!r}")
+    if y is None or np.ndim(y) not in (1, 2):
+        raise InputError(f"y must be a column of numbers or labels, or columns of numbers, got {np.ndim(y)} dimensions")
     cells = pd.Series(dtype=np.float64) if several(y) else _series(y)
     if estimator is None:
         of_classes = not several(y) and task_type(cells) == CLASSIFICATION
     else:
         of_classes = is_classifier(estimator)
+    if of_classes and several(y):
+        raise InputError(f"a target of classes is one column, got y of shape {np.shape(y)}")
+    if test is not None and several(test[1]) != several(y):
+        raise InputError(f"test must have the targets of y, of shape {np.shape(y)}, got {np.shape(test[1])}")
     names = chosen(beside, BESIDE_CLASSES if of_classes else BESIDE)
     codes, classes = _classes(cells, None if test is None else _series(test[1])) if of_classes else (np.zeros(0), ())
     targets, X, y = y, _table(X), codes[: len(cells)] if of_classes else numeric_target(y)

@@ -39,7 +39,7 @@ _SHOWN = 200  # characters of a value that is wrong
 _JSON, _TENSORS = "networks.json", "networks.safetensors"
 GROUPS = "groups.json"  # of a folder that holds a network per group (`exports.groups`)
 _KEYS = {"about": dict, "format": int, "reading": dict, "sha256": str}
-_FORMS = {"number": ("", ","), "date": ("", *DATE_FORMATS), "category": ("",)}
+_FORMS = {"number": ("", ","), "date": ("", *DATE_FORMATS), "category": ("", "text")}
 _PARTS_OF = {  # of an input, by kind of its column
     "number": ("value", "missing", "mean"),
     "date": ("value", "missing", "sin", "cos"),

@@ -42,7 +42,7 @@ def c_reader(reading: Reading, network: str, intervals: bool = False) -> str:
                 *(f"    {c_string(str(v))}," for v in levels),
                 "};",
             ]
-        form = "" if column.form == "ISO8601" else column.form
+        form = "%Y-%m-%d" if column.form == "ISO8601" else column.form
         shown = f"{c_string(column.name)}, '{column.kind[0]}', {c_string(form)}"
         rows.append(f"    {{{shown}, {len(levels)}, {f'levels{i}' if levels else 'NULL'}}},")
     tables += ["static const struct column columns[N] = {", *rows, "};"]

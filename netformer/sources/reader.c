@@ -7,7 +7,7 @@
 struct column {
     const char *name;
     char kind;        /* n: number, d: date, c: category */
-    const char *form; /* of a number "," for a decimal comma; of a date the form of its text beside ISO 8601 */
+    const char *form; /* of a number "," for a decimal comma; of a date that of its text beside ISO 8601, or seconds */
     int count;        /* of levels */
     const char *const *levels; /* of a category; of a number words that stand for a gap */
 };
@@ -239,7 +239,8 @@ static const char *parsed(const char *s, const char *form, int slashes, double *
 
 static int date(const char *s, const char *form, double *seconds) {
     static const char *const iso[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M",
-                                      "%Y-%m-%d",          "%Y-%m"};
+                                      "%Y-%m-%dT%H",       "%Y-%m-%d %H",       "%Y-%m-%d",       "%Y-%m",
+                                      "%Y%m%d",            "%Y"};
     const char *end;
     if (*form && (end = parsed(s, form, 0, seconds)) && !*end) return 1;
     for (size_t i = 0; i < sizeof iso / sizeof *iso; i++) {
@@ -258,7 +259,7 @@ static int date(const char *s, const char *form, double *seconds) {
         }
         if (!*end) return 1;
     }
-    return number(s, "", seconds);
+    return !*form && number(s, "", seconds);
 }
 
 static double level(const char *s, const struct column *column) {

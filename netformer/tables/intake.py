@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def take_in(
         with in_file(path):
             y, said = _several(targets, table, raw.comma, task)
         notes, known = notes + [f"{path}: {line}" for line in said], np.isfinite(y).all(1)
-    elif task_type(table[target], task) == CLASSIFICATION:
+    elif task_type(table[target], task, raw.comma) == CLASSIFICATION:
         with in_file(path):
             y, classes = labels_in(target, table[target])
             known = y >= 0
@@ -166,7 +166,7 @@ def _several(targets: Sequence[str], table: pd.DataFrame, comma: bool, task: str
     """Several targets, (rows, targets), nan where one has no value, and notes on what was assumed."""
     made, notes = [], []
     for name in targets:
-        if task_type(table[name], task) == CLASSIFICATION:
+        if task_type(table[name], task, comma) == CLASSIFICATION:
             raise InputError(
                 f"target {name!r} looks like classes, and several targets are numbers; write networks for it "
                 "alone, or --task regression takes whole numbers for numbers"
@@ -239,13 +239,14 @@ def match(
 
 
 def _texts(reading: Reading, groups: tuple[str, Sequence[str]] | None) -> list[str]:
-    """Names of columns that were fitted as text, the target and the column of groups among them."""
+    """Names of columns that were fitted as text, the target and the column of groups among them. Of classes, names of
+    groups, and categories that come from no file their levels tell."""
+    texts = [column.name for column in reading.table if column.kind != "number" and column.form]
     known: list[tuple[str, Sequence[Label]]] = [
-        (column.name, column.levels) for column in reading.table if column.kind == "category"
+        (one.name, one.levels) for one in reading.table if one.kind == "category"
     ]
     known += [(reading.target, reading.classes), *([groups] if groups else [])]
-    dates = [column.name for column in reading.table if column.kind == "date" and column.form]
-    return dates + [name for name, levels in known if not all(map(is_plain, levels))]
+    return texts + [name for name, levels in known if not all(map(is_plain, levels))]
 
 
 def _known_numbers(table: pd.DataFrame, name: str, comma: bool) -> Float[np.ndarray, " rows"]:
@@ -307,6 +308,7 @@ def settled(
         kind, text = read[name].kind, cells.dtype.kind in "OTU"
         if kind == "category":
             made[name] = cells.astype("category")
+            read[name] = replace(read[name], form="text" if text else "")
         elif kind == "date":
             made[name] = times_of(cells, read[name].form)[0] if text else cells
         else:

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from netformer.errors import InputError
-from netformer.tables.cells import read_number, texts_of
+from netformer.tables.cells import has_comma, read_number, texts_of
 from netformer.tables.columns import column_of
 
 AUTO, CLASSIFICATION, REGRESSION = TASKS = ("auto", "classification", "regression")
@@ -27,10 +27,10 @@ SHOWN = 4  # classes in a line
 Label = str | int | float | bool
 
 
-def task_type(cells: pd.Series, task: str = AUTO) -> str:
+def task_type(cells: pd.Series, task: str = AUTO, comma: bool = False) -> str:
     """classification or regression: what is asked for, or what the cells of the target look like, see the module.
 
-    Raises InputError for another task.
+    comma: whether the numbers of its file have a decimal comma. Raises InputError for another task.
     """
     if task not in TASKS:
         raise InputError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
@@ -41,7 +41,7 @@ def task_type(cells: pd.Series, task: str = AUTO) -> str:
     if are_truth_values(cells):
         return CLASSIFICATION
     try:
-        column, values = column_of("y", cells)
+        column, values = column_of("y", cells, comma=comma)
     except InputError:  # lists, or text that differs in every row
         return CLASSIFICATION
     if column.kind != "number":
@@ -78,7 +78,8 @@ def numbers_in(name: str, cells: pd.Series, comma: bool = False) -> tuple[Float[
             f"target {name!r} holds dates, neither numbers nor classes: write them as a number, such as days"
         )
     if kind == "category":
-        no_number = [known and read_number(cell, "")[1] for cell, known in zip(cells, cells.notna(), strict=True)]
+        form = "," if comma or any(map(has_comma, texts_of(cells))) else ""
+        no_number = [known and read_number(cell, form)[1] for cell, known in zip(cells, cells.notna(), strict=True)]
         row = no_number.index(True) if any(no_number) else int(cells.notna().to_numpy().argmax())
         raise InputError(
             f"target {name!r} must be numeric, found {str(cells.iloc[row])!r} in row {row + 1}; this is regression: "
@@ -88,7 +89,7 @@ def numbers_in(name: str, cells: pd.Series, comma: bool = False) -> tuple[Float[
 
 
 def is_plain(level: Label) -> bool:
-    """Whether a level is written as a number or a truth value is that is no text: 7 and True, but not 07 or TRUE."""
+    """Whether a level may stand for a number or a truth value that was no text: 7 and True may, 07 and TRUE may not."""
     if not isinstance(level, str) or level in ("", "True", "False"):
         return True
     value, unreadable = read_number(level, "")
