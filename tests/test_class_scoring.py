@@ -71,7 +71,7 @@ def test_no_row_is_scored_by_what_was_fitted_on_it(table, monkeypatch):
     plan = in_folds(np.arange(N), classes=y, repeats=1, seed=3)
     labels = ("low", "middle", "top")
     hold_out_classes(X, y, plan, small(), [], labels)
-    assert [one[0] for one in seen] == [X["a"][part.fitted].tolist() for part in plan.parts]
+    assert sorted(one[0] for one in seen) == sorted(X["a"][part.fitted].tolist() for part in plan.parts)  # in threads
     assert seen[0][1] == [labels[code] for code in y[plan.parts[0].fitted]]
 
 

@@ -272,18 +272,19 @@ def cross_validate(
         )
     if y is None or np.ndim(y) not in (1, 2):
         raise InputError(f"y must be a column of numbers or labels, or columns of numbers, got {np.ndim(y)} dimensions")
-    cells = pd.Series(dtype=np.float64) if several(y) else _series(y)
+    targets, more_than_one = y, several(y)
+    cells = pd.Series() if more_than_one else _series(y)
     if estimator is None:
-        of_classes = not several(y) and task_type(cells) == CLASSIFICATION
+        of_classes = not more_than_one and task_type(cells) == CLASSIFICATION
     else:
         of_classes = is_classifier(estimator)
-    if of_classes and several(y):
+    if of_classes and more_than_one:
         raise InputError(f"a target of classes is one column, got y of shape {np.shape(y)}")
-    if test is not None and several(test[1]) != several(y):
+    if test is not None and several(test[1]) != more_than_one:
         raise InputError(f"test must have the targets of y, of shape {np.shape(y)}, got {np.shape(test[1])}")
     names = chosen(beside, BESIDE_CLASSES if of_classes else BESIDE)
     codes, classes = _classes(cells, None if test is None else _series(test[1])) if of_classes else (np.zeros(0), ())
-    targets, X, y = y, _table(X), codes[: len(cells)] if of_classes else numeric_target(y)
+    X, y = _table(X), codes[: len(cells)] if of_classes else numeric_target(y)
     check_consistent_length(X, y)
     if test is not None:
         more = _table(test[0])
@@ -305,8 +306,7 @@ def cross_validate(
         return hold_out_classes(X, y, plan, estimator, names, classes, random_state).table()
     estimator = NetFormerRegressor(random_state=random_state) if estimator is None else estimator
     found = [one.table() for one in hold_out(X, y, plan, estimator, names, random_state)]
-    named = dict(zip(target_names(targets), found, strict=True))
-    return pd.concat(named, names=["target"]) if several(targets) else found[0]
+    return pd.concat(found, keys=target_names(targets), names=["target"]) if more_than_one else found[0]
 
 
 def _series(y: Any) -> pd.Series:

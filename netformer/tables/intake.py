@@ -192,8 +192,8 @@ def match(
     gap in the table that was fitted. A few such cells are gaps here. The target is numbers, gaps nan, or numbers of
     classes, -1 for a gap and for a label that was not fitted; of several targets (rows, targets).
 
-    What was fitted as text stays text, and numbers have the decimal mark that they had, also in a file whose cells look
-    otherwise: a row does not depend on those beside it. groups: a column that is not read, and its names.
+    In a file of text, what was fitted as text stays text, whatever its cells look like, and numbers have the decimal
+    mark that they had where no cell says otherwise. groups: a column that is not read, and its names.
 
     header, encoding, separator, sheet: see `read_raw`. Raises FileNotFoundError, InputError naming missing columns.
     """
